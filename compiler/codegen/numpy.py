@@ -1,0 +1,185 @@
+"""NumPy source for planned graphs: for each graph a function that makes views of the arena and returns what runs it.
+
+def bind_train_step(arena, B):
+    image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
+    def run():
+        # models/mlp.nn:6:8 dense_1                      one heading per place in the model
+        np.matmul(image, dense_1_w, out=v0)              # %0: f32[B,512] = matmul(%image, %dense_1.w)
+    return run, {inputs}, {outputs}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_literal, show_shape
+from compiler.codegen.source import Names, comment, heading
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.printer import number, print_node
+from compiler.ir.types import TensorType
+from compiler.memory import VARIABLES, Plan
+
+INDENT = "    "
+
+
+def generate(title: str, plans: Sequence[Plan], variables: Sequence[tuple[str, TensorType, int]]) -> str:
+    """The module's source; `variables` with their types and offsets make `bind_variables`."""
+    header = [
+        comment(title),
+        "",
+        "import numpy as np",
+        "",
+        "from runtime import kernels",
+        "from runtime.kernels import view",
+    ]
+    functions = [GraphWriter(plan, {name: offset for name, _, offset in variables}).lines() for plan in plans]
+    functions.append(variables_function(variables))
+    return "\n".join(header + [line for function in functions for line in ("", "", *function)]) + "\n"
+
+
+def variables_function(variables: Sequence[tuple[str, TensorType, int]]) -> list[str]:
+    views = [f"{INDENT * 2}{name!r}: {view_of(type, offset)}," for name, type, offset in variables]
+    return ["def bind_variables(arena, B):", f"{INDENT}return None, {{", *views, f"{INDENT}}}, {{}}"]
+
+
+def view_of(type: TensorType, offset: int) -> str:
+    return f"view(arena, {offset}, {NUMPY_TYPES[type.dtype]}, {show_shape(type.shape)})"
+
+
+class GraphWriter:
+    """Writes the function of one planned graph."""
+
+    def __init__(self, plan: Plan, variables: dict[str, int]):
+        self.plan = plan
+        self.variables = variables
+        self.names = Names()
+        self.of: dict[Value, str] = {}
+        self.bound: list[str] = []  # lines that run once, when views are made
+        self.body: list[str] = []  # lines that run at every call
+        self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
+        self.last_heading = ""
+        self.scans = 0
+
+    def lines(self) -> list[str]:
+        graph = self.plan.graph
+        for value in graph.inputs:
+            self.of[value] = self.names.fresh(value.name)
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset)}")
+        self.write_nodes(graph, number(graph), "v", depth=0)
+        self.write_outputs(graph)
+        inputs = {value.name: self.of[value] for value in graph.inputs}
+        results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
+        return [
+            f"def bind_{graph.name}(arena, B):",
+            *(INDENT + line for line in self.bound),
+            "",
+            f"{INDENT}def run():",
+            *(INDENT * 2 + line for line in self.body or ["pass"]),
+            "",
+            f"{INDENT}return run, {show_names(inputs)}, {show_names(results)}",
+        ]
+
+    def write_outputs(self, graph: Graph) -> None:
+        """New values of variables that were not written in place yet."""
+        for name, value in graph.outputs.items():
+            if name not in self.variables:
+                continue
+            old = next((v for v in graph.inputs if v.name == name and v.kind in VARIABLES), None)
+            if old is None or self.plan.owner.get(value) is not old:
+                target = self.of[old] if old else self.names.fresh(name)
+                if old is None:
+                    self.bound.append(f"{target} = {view_of(value.type, self.variables[name])}")
+                self.body.append(copy(target, self.show(value)))
+
+    def show(self, value: Value) -> str:
+        return show_literal(value) if isinstance(value, Literal) else self.of[value]
+
+    def write_nodes(self, graph: Graph, numbers: dict[Value, str], prefix: str, depth: int) -> None:
+        for node in graph.nodes:
+            self.write_heading(node, depth)
+            arguments = [self.show(operand) for operand in node.operands]
+            for result in node.results:
+                self.declare(result, f"{prefix}{numbers[result]}")
+            note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
+            if "body" in node.attributes:
+                self.write(comment(note[2:]), depth)
+                self.write_scan(node, arguments, depth)
+            elif node in self.plan.views:
+                self.write_view(node, arguments, note, depth)
+            else:
+                places = enumerate(node.operands)
+                same = frozenset(
+                    i for i, operand in places if self.plan.owner.get(operand) is self.plan.owner[node.result]
+                )
+                statement = Statement(node, arguments, self.of[node.result], same)
+                first, *rest = EMITTERS[node.op.name](statement)
+                self.write(f"{first}  {note}", depth)
+                for line in rest:
+                    self.write(line, depth)
+
+    def write(self, line: str, depth: int) -> None:
+        self.body.append(INDENT * depth + line)
+
+    def write_heading(self, node: Node, depth: int) -> None:
+        text = heading(node.origin)
+        if text != self.last_heading and node not in self.plan.views:
+            self.write(text, depth)
+            self.last_heading = text
+
+    def declare(self, value: Value, wanted: str) -> None:
+        """Names a result and, where its place is fixed, makes its view once."""
+        if value in self.of:
+            return
+        owner = self.plan.owner[value]
+        if value.node in self.plan.views:
+            self.of[value] = self.names.fresh(wanted)
+        elif owner in self.of and owner is not value:
+            self.of[value] = self.of[owner]
+        else:
+            self.of[value] = self.names.fresh(wanted)
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.blocks[owner].offset)}")
+
+    def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
+        """A view of a fixed place is made once; one of a moving place, in the loop."""
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Statement(node, arguments, ''))}  {note}"
+        if node.operands[0] in self.moving:
+            self.moving.add(node.result)
+            self.write(line, depth)
+        else:
+            self.bound.append(line)
+
+    def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> None:
+        """A loop over the steps: sequences and per-step outputs as views of this step, carries in place."""
+        body, carries = node.body, node.attributes["carries"]
+        self.scans += 1
+        scan = f"scan_{self.scans}"
+        for inner, outer, argument in zip(body.inputs, node.operands, arguments, strict=True):
+            if inner.kind == "constant" or isinstance(outer, Literal):
+                self.of[inner] = argument
+                self.moving |= {inner} if outer in self.moving else set()
+        for inner, result, argument in zip(body.inputs, node.results[:carries], arguments, strict=False):
+            self.of[inner] = self.of[result]
+            self.write(copy(self.of[result], argument), depth)
+        moving = dict(
+            zip(body.inputs[carries:], arguments[carries : carries + node.attributes["sequences"]], strict=False)
+        )
+        moving |= {value: self.of[stack] for value, stack in self.plan.slots.items() if stack in node.results}
+        numbers = number(body)
+        for value in moving:
+            self.of[value] = self.names.fresh(f"{scan}_{numbers[value]}")
+            self.moving.add(value)
+        steps = f"{scan}_steps = kernels.steps({', '.join(moving.values())}, reverse={node.attributes['reverse']})"
+        if any(operand in self.moving for operand in node.operands):
+            self.write(steps, depth)
+        else:
+            self.bound.append(steps)
+        self.write(f"for {', '.join(self.of[value] for value in moving)}, in {scan}_steps:", depth)
+        self.write_nodes(body, numbers, f"{scan}_", depth + 1)
+        for inner, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
+            if self.plan.owner[value] is not self.plan.owner[inner] or value in self.plan.slots:
+                self.write(copy(self.of[inner], self.of[value]), depth + 1)
+        self.last_heading = ""
+
+
+def show_names(names: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name!r}: {identifier}" for name, identifier in names.items()) + "}"

@@ -1,0 +1,179 @@
+"""How each op is written in NumPy: a table by op name. Every statement writes into a buffer that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.ir.graph import Literal, Node
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A node to write: the names of its operands, the name of its result, and whether an operand is overwritten by it."""
+
+    node: Node
+    arguments: Sequence[str]
+    out: str
+    overwritten: frozenset[int] = frozenset()
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.node.attributes[attribute]
+
+
+Emitter = Callable[[Statement], list[str]]
+ViewEmitter = Callable[[Statement], str]
+
+
+def show_dim(dim: Dim) -> str:
+    return str(dim) if isinstance(dim, int) else "B" if dim.factor == 1 else f"{dim.factor} * B"
+
+
+def show_shape(shape: Sequence[Dim]) -> str:
+    return "(" + ", ".join(map(show_dim, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def show_value(value: Any) -> str:
+    """An attribute as Python: only numbers, strings and tuples of them reach this point."""
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(show_value, value)) + ("," if len(value) == 1 else "") + ")"
+    return show_dim(value) if isinstance(value, Batch) else repr(value)
+
+
+def show_literal(literal: Literal) -> str:
+    text = repr(literal.value)
+    return f"np.{text}" if text in ("inf", "nan") else "-np.inf" if text == "-inf" else text
+
+
+def ufunc(name: str) -> Emitter:
+    return lambda s: [f"np.{name}({', '.join(s.arguments)}, out={s.out})"]
+
+
+def kernel(name: str, *attributes: str) -> Emitter:
+    """A call of `runtime.kernels`: operands, then out, then attributes."""
+
+    def emit(s: Statement) -> list[str]:
+        settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
+        return [f"kernels.{name}({', '.join([*s.arguments, f'out={s.out}', *settings])})"]
+
+    return emit
+
+
+def reduction(name: str) -> Emitter:
+    def emit(s: Statement) -> list[str]:
+        keep = ", keepdims=True" if s["keepdims"] else ""
+        return [f"np.{name}({s.arguments[0]}, axis={show_value(s['axes'])}{keep}, out={s.out})"]
+
+    return emit
+
+
+def assign(s: Statement) -> list[str]:
+    return [
+        f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"
+        if s.node.op.name == "cast"
+        else copy(s.out, s.arguments[0])
+    ]
+
+
+def copy(out: str, source: str) -> str:
+    return f"np.copyto({out}, {source})"
+
+
+def select(s: Statement) -> list[str]:
+    condition, yes, no = s.arguments
+    if 1 in s.overwritten:
+        return [f"np.copyto({s.out}, {no}, where=np.logical_not({condition}))"]
+    first = [] if 2 in s.overwritten else [copy(s.out, no)]
+    return [*first, f"np.copyto({s.out}, {yes}, where={condition})"]
+
+
+def pad(s: Statement) -> list[str]:
+    source = s.node.operands[0].type.shape
+    interior = s["interior"] or (0,) * len(source)
+    spans = []
+    for dim, low, high, between in zip(source, s["low"], s["high"], interior, strict=True):
+        covered = dim + between * max(dim - 1, 0) if isinstance(dim, int) else None
+        plain = covered is None or not (low or high or between)
+        spans.append(":" if plain else f"{low}:{low + covered}" + (f":{between + 1}" if between else ""))
+    return [f"{s.out}.fill({s['value']!r})", f"{s.out}[{', '.join(spans)}] = {s.arguments[0]}"]
+
+
+def concat(s: Statement) -> list[str]:
+    return [f"np.concatenate(({', '.join(s.arguments)},), axis={s['axis']}, out={s.out})"]
+
+
+def iota(s: Statement) -> list[str]:
+    return [f"{s.out}[...] = np.arange({s['size']})"]
+
+
+def extent(s: Statement) -> list[str]:
+    power = f" ** {s['power']}" if s["power"] > 1 else ""
+    return [f"{s.out}[...] = {s['factor']} * B{power}"]
+
+
+def argmax(s: Statement) -> list[str]:
+    return [copy(s.out, f"np.argmax({s.arguments[0]}, axis={s['axis']})")]
+
+
+def gather(s: Statement) -> list[str]:
+    return [f"np.take({s.arguments[0]}, {s.arguments[1]}, axis=0, out={s.out}, mode='clip')"]
+
+
+STEPS = ("stride", "padding", "dilation")
+UFUNCS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "max": "maximum", "min": "minimum",
+    "neg": "negative", "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp", "log": "log", "sqrt": "sqrt",
+    "tanh": "tanh", "sin": "sin", "cos": "cos", "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not",
+    "and": "logical_and", "or": "logical_or", "matmul": "matmul",
+}  # fmt: skip
+
+EMITTERS: dict[str, Emitter] = {
+    **{op: ufunc(name) for op, name in UFUNCS.items()},
+    **dict.fromkeys(("copy", "cast", "stop_gradient", "reshape", "broadcast"), assign),
+    "select": select,
+    "erf": kernel("erf"),
+    "sum": reduction("sum"),
+    "reduce_max": reduction("max"),
+    "argmax": argmax,
+    "concat": concat,
+    "pad": pad,
+    "iota": iota,
+    "extent": extent,
+    "gather": gather,
+    "scatter_add": kernel("scatter_add"),
+    "conv2d": kernel("depthwise_conv2d", *STEPS),
+    "conv2d_input_grad": kernel("depthwise_conv2d_input_grad", *STEPS),
+    "conv2d_filter_grad": kernel("depthwise_conv2d_filter_grad", *STEPS),
+    "patches": kernel("patches", *STEPS),
+    "fold": kernel("fold", *STEPS),
+    "max_pool2d": kernel("max_pool2d", "window", "stride", "padding"),
+    "max_pool2d_grad": kernel("max_pool2d_grad", "window", "stride", "padding"),
+    "random": kernel("random", "distribution", "stream"),
+    "orthogonalize": kernel("orthogonalize"),
+}
+
+
+def slices(s: Statement) -> str:
+    parts = []
+    shape = s.node.operands[0].type.shape
+    for dim, start, stop, step in zip(shape, s["start"], s["stop"], s["step"], strict=True):
+        whole = start == 0 and stop == dim
+        parts.append((":" if whole else f"{start}:{stop}") + (f":{step}" if step != 1 else ""))
+    return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
+
+
+def reshaped(s: Statement) -> str:
+    return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
+
+
+VIEWS: dict[str, ViewEmitter] = {
+    "reshape": reshaped,
+    "transpose": lambda s: f"{s.arguments[0]}.transpose({show_value(s['permutation'])})",
+    "broadcast": lambda s: f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})",
+    "slice": slices,
+    "flip": lambda s: f"np.flip({s.arguments[0]}, {show_value(s['axes'])})",
+    "stop_gradient": lambda s: s.arguments[0],
+}
+NUMPY_TYPES = {dtype: f"np.{name}" for dtype, name in NUMPY_NAMES.items()}

@@ -1,0 +1,148 @@
+"""Errors for the author of a model: positions in source text, and how they are collected, ordered and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+TAB_WIDTH = 4
+LONGEST_EXCERPT = 160  # columns of a source line shown around the caret
+LONGEST_GUESSED_NAME = 64  # names beyond this get no "did you mean": comparing them takes quadratic time
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a source file. Lines and columns count characters from 1; the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark below an error, such as where a shape came from."""
+
+    message: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One error: what is wrong and where, what was expected there and what was found."""
+
+    message: str
+    span: Span | None = None
+    expected: str | None = None
+    found: str | None = None
+    notes: tuple[Note, ...] = ()
+
+
+class UserError(Exception):
+    """Anything that the user can mend. Its text is the rendering of all its diagnostics."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None):
+        self.diagnostics = tuple(diagnostics)
+        self.sources: Mapping[str, str] = sources or {}
+        super().__init__(self.diagnostics)
+
+    @classmethod
+    def plain(
+        cls, message: str, *, expected: str | None = None, found: str | None = None, notes: Iterable[Note] = ()
+    ) -> UserError:
+        """An error without a place in a file: about a flag, the data or a checkpoint."""
+        return cls([Diagnostic(message, None, expected, found, tuple(notes))])
+
+    def __str__(self) -> str:
+        return "\n".join(render(diagnostic, self.sources) for diagnostic in self.diagnostics)
+
+
+class Diagnostics:
+    """The errors of one compilation. `sources` maps file names to their text, for the excerpts."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}
+        self._found: dict[tuple[Span | None, str], Diagnostic] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def error(
+        self,
+        span: Span | None,
+        message: str,
+        *,
+        expected: str | None = None,
+        found: str | None = None,
+        notes: Iterable[Note] = (),
+    ) -> None:
+        """Records an error. The same message at the same place is kept once."""
+        self._found.setdefault((span, message), Diagnostic(message, span, expected, found, tuple(notes)))
+
+    def raise_if_any(self) -> None:
+        """Raises a UserError with all errors so far, those without a place first, then by file, line and column."""
+        if self._found:
+            raise UserError(sorted(self._found.values(), key=_position), dict(self.sources))
+
+
+def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
+    """The error as text: position and message, the source line with a caret below, expected, found and notes."""
+    span = diagnostic.span
+    lines = [f"{span}: error: {diagnostic.message}" if span else f"error: {diagnostic.message}"]
+    if span:
+        lines += _excerpt(span, sources)
+    for label, text in (("expected", diagnostic.expected), ("found", diagnostic.found)):
+        if text is not None:
+            lines.append(f"  {label}: {text}")
+    for note in diagnostic.notes:
+        lines.append(f"  note: {note.span}: {note.message}" if note.span else f"  note: {note.message}")
+    return "\n".join(map(_printable, lines))
+
+
+def did_you_mean(name: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
+    """`did you mean "Dense"?` for the candidate closest to the name, whatever its case, or an empty string.
+
+    The likeness is between 0 and 1 (equal); candidates below it are not proposed.
+    """
+    from difflib import get_close_matches
+
+    if len(name) > LONGEST_GUESSED_NAME:
+        return ""
+    by_lower_case = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
+    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=likeness)
+    return f'did you mean "{by_lower_case[matches[0]]}"?' if matches else ""
+
+
+def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:
+    span = diagnostic.span
+    return (span.file, span.line, span.column) if span else ("", 0, 0)
+
+
+def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
+    """The source line and the underline, in display columns. A span of several lines is underlined in its first."""
+    source_lines = sources.get(span.file, "").split("\n")
+    if span.line > len(source_lines) or span.file not in sources:
+        return []
+    source = source_lines[span.line - 1].rstrip("\r")
+    stop = span.end_column - 1 if span.end_line == span.line else len(source)
+    line = source.expandtabs(TAB_WIDTH)
+    start = len(source[: span.column - 1].expandtabs(TAB_WIDTH))
+    width = max(1, len(source[:stop].expandtabs(TAB_WIDTH)) - start)
+
+    hidden = max(0, start - LONGEST_EXCERPT // 2) if len(line) > LONGEST_EXCERPT else 0
+    shown = line[hidden : hidden + LONGEST_EXCERPT]
+    start, width = start - hidden, min(width, max(1, hidden + len(shown) - start))
+    shown = ("..." if hidden else "") + shown + ("..." if hidden + len(shown) < len(line) else "")
+    start += 3 if hidden else 0
+    number = str(span.line)
+    return [f" {number} | {shown}", f" {' ' * len(number)} | {' ' * start}{'^' * width}"]
+
+
+def _printable(line: str) -> str:
+    """Nothing from a source file may steer the terminal: control characters and lone surrogates become `?`."""
+    return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)

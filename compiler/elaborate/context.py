@@ -1,0 +1,108 @@
+"""The graphs under construction: where nodes go, which variables the model has, and what a scan body captures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.diagnostics import Span
+from compiler.ir.builder import Builder, literal
+from compiler.ir.graph import Graph, Literal, Origin, Scalar, Value
+from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
+
+LARGEST_GRAPH = 500_000
+
+
+@dataclass
+class Variable:
+    """A tensor that lives from step to step: a param, a state, or a slot of the optimizer."""
+
+    name: str
+    type: TensorType
+    kind: str
+    span: Span
+
+
+@dataclass
+class Variables:
+    """All variables of a model, and the graph that gives them their first values."""
+
+    by_name: dict[str, Variable] = field(default_factory=dict)
+    init: Context = field(default_factory=lambda: Context(Graph("init")))
+    streams: int = 0  # random ops so far; each draws from its own stream
+
+    def next_stream(self) -> int:
+        self.streams += 1
+        return self.streams - 1
+
+
+class Context:
+    """One graph being built. The body of a scan is a context whose parent is the graph around it."""
+
+    def __init__(self, graph: Graph, parent: Context | None = None):
+        self.graph = graph
+        self.builder = Builder(graph)
+        self.parent = parent
+        self.own: set[Value] = set()
+        self.captured: dict[Value, Value] = {}
+
+    @property
+    def root(self) -> Context:
+        return self.parent.root if self.parent else self
+
+    def input(self, name: str, type: TensorType, kind: str) -> Value:
+        value = self.builder.input(name, type, kind)
+        self.own.add(value)
+        return value
+
+    def counter(self, name: str) -> Value:
+        """The graph input `seed: i64[]` or `step: i32[]`, made when first asked for."""
+        root = self.root
+        known = [value for value in root.graph.inputs if value.name == name]
+        return known[0] if known else root.input(name, TensorType({"seed": "i64", "step": "i32"}[name]), "counter")
+
+    def emit(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any], origin: Origin) -> Any:
+        """Adds a node; tensors of a graph around this one become inputs of the scan. Raises TypeRuleError."""
+        if len(self.graph.nodes) >= LARGEST_GRAPH:
+            raise TypeRuleError("the model is too large", f"at most {LARGEST_GRAPH} operations")
+        local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
+        with self.builder.at(origin):
+            result = self.builder.add(name, local, attributes)
+        self.own.update(self.graph.nodes[-1].results)
+        return result
+
+    def localize(self, value: Value) -> Value:
+        if isinstance(value, Literal) or value in self.own:
+            return value
+        if value not in self.captured:
+            if self.parent is None:
+                raise TypeRuleError("a tensor of another graph is used here", "numbers and shapes only")
+            outer = self.parent.localize(value)
+            self.captured[value] = self.input(f"captured_{len(self.captured)}", outer.type, "constant")
+        return self.captured[value]
+
+    def scalar(self, dim: Dim, origin: Origin) -> Value:
+        """A dimension as a scalar f32[]: a literal, or the run-time batch."""
+        if isinstance(dim, Batch):
+            return self.emit("extent", (), {"factor": dim.factor, "power": 1}, origin)
+        return literal(dim, "f32")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One expression being elaborated: what operators and builtins emit nodes through."""
+
+    evaluator: Any
+    span: Span
+    frame: Any
+
+    def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
+        return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
+
+    @property
+    def context(self) -> Context:
+        return self.evaluator.context
+
+    def scalar(self, dim: Dim) -> Value:
+        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))

@@ -1,0 +1,90 @@
+"""The only way to add nodes: infers every result's type from the op's own rule and records where the node comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from compiler.ir.graph import Graph, Literal, Node, Origin, Scalar, Value
+from compiler.ir.types import FLOATS, Dim, TensorType, TypeRuleError, extent
+from compiler.ops import OPS
+
+
+class Builder:
+    """Appends nodes to one graph.
+
+    `builder.exp(x)`, `builder.sum(x, axes=(0,))`: every op of the table is a method that returns its result (a list of
+    results where an op has several). Python numbers among the operands become literals of the first tensor's dtype.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.origin: Origin | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in OPS:
+            raise AttributeError(name)
+        return lambda *operands, **attributes: self.add(name, operands, attributes)
+
+    @contextmanager
+    def at(self, origin: Origin | None) -> Iterator[None]:
+        """Nodes added inside come from `origin`."""
+        previous, self.origin = self.origin, origin
+        try:
+            yield
+        finally:
+            self.origin = previous
+
+    def input(self, name: str, type: TensorType, kind: str) -> Value:
+        value = Value(type, name, kind)
+        self.graph.inputs.append(value)
+        return value
+
+    def add(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any]) -> Any:
+        """Adds a node; raises TypeRuleError when the op's rule refuses the operands."""
+        op = OPS[name]
+        values = as_values(operands)
+        attributes = op.complete(attributes)
+        types = op.result_types([value.type for value in values], attributes)
+        node = Node(op, values, attributes, [], self.origin)
+        node.results = [Value(type, node=node) for type in types]
+        self.graph.nodes.append(node)
+        return node.results[0] if len(types) == 1 else node.results
+
+    def extend_scan(self, node: Node, outputs: Sequence[Value]) -> list[Value]:
+        """Makes a `scan` also return the stack of these values of its body; types come from the op's rule."""
+        first, names = len(node.results), node.body.outputs
+        for value in outputs:
+            names[next(name for i in count(len(names)) if (name := f"y{i}") not in names)] = value
+        types = node.op.result_types([value.type for value in node.operands], node.attributes)
+        node.results += [Value(type, node=node) for type in types[first:]]
+        return node.results[first:]
+
+    def count(self, shape: Sequence[Dim]) -> Value | int:
+        """The number of elements of a shape: a number, or a scalar f32[] when the batch is among the dimensions."""
+        size = extent(shape)
+        return size.factor if size.power == 0 else self.extent(factor=size.factor, power=size.power)
+
+
+def literal(value: Scalar, dtype: str) -> Literal:
+    """A scalar operand, converted to `dtype` exactly or refused."""
+    if dtype in FLOATS:
+        return Literal(TensorType(dtype), value=float(value))
+    if dtype == "bool":
+        return Literal(TensorType(dtype), value=bool(value))
+    if value != int(value):
+        raise TypeRuleError(f"{value} is not a value of type {dtype}", "a whole number", str(value))
+    return Literal(TensorType(dtype), value=int(value))
+
+
+def as_values(operands: Sequence[Value | Scalar]) -> list[Value]:
+    dtypes = [operand.type.dtype for operand in operands if isinstance(operand, Value)]
+    number_dtype = next((dtype for dtype in dtypes if dtype != "bool"), "f32")
+    return [
+        operand
+        if isinstance(operand, Value)
+        else literal(operand, "bool" if isinstance(operand, bool) else number_dtype)
+        for operand in operands
+    ]

@@ -1,0 +1,110 @@
+"""The graph IR in one file: values, nodes and graphs in static single assignment form.
+
+    Graph   = name, inputs: Value*, nodes: Node*, outputs: {name: Value}
+    Node    = op, operands: Value*, attributes, results: Value*, origin      an attribute may be a Graph (the body of `scan`)
+    Value   = type, name and kind if it is a graph input
+    Literal = a Value that is a scalar known at compile time; printed in place, never a node
+    Module  = {name: Graph}
+
+A body is isolated: it sees its own inputs and literals, nothing of the graph around it. Nodes are added by
+`builder.Builder` alone, which infers every type from the op's own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from compiler.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from compiler.ops.op import Op
+
+Scalar = int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in the model a node comes from: the source position, the layer's path, and whether autodiff made it."""
+
+    file: str
+    line: int
+    column: int
+    path: str = ""
+    backward: bool = False
+
+    def in_backward(self) -> Origin:
+        return replace(self, backward=True)
+
+    def __str__(self) -> str:
+        words = [f"{self.file}:{self.line}:{self.column}", self.path, "(backward)" if self.backward else ""]
+        return " ".join(filter(None, words))
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """One tensor. Graph inputs carry a name and a kind: input, target, param, state, slot, counter, carry …"""
+
+    type: TensorType
+    name: str = ""
+    kind: str = ""
+    node: Node | None = field(default=None, repr=False)
+
+
+@dataclass(eq=False, slots=True)
+class Literal(Value):
+    """A scalar known at compile time."""
+
+    value: Scalar = 0
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One application of an op."""
+
+    op: Op
+    operands: list[Value]
+    attributes: dict[str, Any]
+    results: list[Value]
+    origin: Origin | None = None
+
+    @property
+    def result(self) -> Value:
+        (result,) = self.results
+        return result
+
+    @property
+    def body(self) -> Graph:
+        return self.attributes["body"]
+
+
+@dataclass(eq=False, slots=True)
+class Graph:
+    """A function of tensors; its nodes stand in an order in which they can be run."""
+
+    name: str
+    inputs: list[Value] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    outputs: dict[str, Value] = field(default_factory=dict)
+
+    def input(self, name: str) -> Value:
+        return next(value for value in self.inputs if value.name == name)
+
+    def of_kind(self, *kinds: str) -> list[Value]:
+        return [value for value in self.inputs if value.kind in kinds]
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes, bodies included, outer before inner."""
+        for node in self.nodes:
+            yield node
+            if "body" in node.attributes:
+                yield from node.body.walk()
+
+
+Module = dict[str, Graph]
+
+
+def literal_key(value: Value) -> Any:
+    """What tells two operands apart: the object, or for literals type and value (0.0 and -0.0 differ)."""
+    return (value.type, repr(value.value)) if isinstance(value, Literal) else value

@@ -1,0 +1,75 @@
+"""The oracle: runs any graph in float64 with each op's own NumPy reference, one node after the other.
+
+It shares nothing with the code generators. Floats of every width are computed as float64; integers and bools keep
+their types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.types import NUMPY_NAMES, Batch, TensorType, at_batch
+from compiler.ops.op import BATCH
+
+Arrays = dict[str, np.ndarray]
+
+
+class InterpreterError(AssertionError):
+    """A reference returned another shape or type than the op's rule says: a bug in the op."""
+
+
+def interpret(graph: Graph, inputs: Mapping[str, Any], batch: int = 1) -> Arrays:
+    """The outputs of a graph by name; `inputs` by name, of the shapes of the graph's inputs with B = `batch`."""
+    environment: dict[Value, np.ndarray] = {}
+    for value in graph.inputs:
+        environment[value] = as_reference(inputs[value.name], value.type, batch)
+    for node in graph.nodes:
+        operands = [read(environment, operand) for operand in node.operands]
+        for value, array in zip(node.results, evaluate(node, operands, batch), strict=True):
+            environment[value] = checked(array, value.type, batch, node)
+    return {name: read(environment, value) for name, value in graph.outputs.items()}
+
+
+def evaluate(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndarray]:
+    attributes = {name: bind_batch(value, batch) for name, value in node.attributes.items()}
+    if BATCH in node.op.traits:
+        attributes["batch"] = batch
+    results = node.op.reference(*operands, **attributes)
+    return list(results) if isinstance(results, tuple | list) else [results]
+
+
+def bind_batch(attribute: Any, batch: int) -> Any:
+    if isinstance(attribute, Batch):
+        return attribute.factor * batch
+    if isinstance(attribute, tuple):
+        return tuple(bind_batch(item, batch) for item in attribute)
+    return attribute
+
+
+def reference_dtype(type: TensorType) -> np.dtype[Any]:
+    return np.dtype("float64" if type.is_float else NUMPY_NAMES[type.dtype])
+
+
+def as_reference(array: Any, type: TensorType, batch: int) -> np.ndarray:
+    """The array as the interpreter holds it; raises InterpreterError on another shape."""
+    result = np.asarray(array, reference_dtype(type))
+    if result.shape != at_batch(type.shape, batch):
+        raise InterpreterError(f"expected {type} at B = {batch}, found shape {list(result.shape)}")
+    return result
+
+
+def read(environment: Mapping[Value, np.ndarray], value: Value) -> np.ndarray:
+    return np.asarray(value.value, reference_dtype(value.type)) if isinstance(value, Literal) else environment[value]
+
+
+def checked(array: Any, type: TensorType, batch: int, node: Node) -> np.ndarray:
+    result = np.asarray(array)
+    if result.shape != at_batch(type.shape, batch) or (result.dtype.kind == "f") != type.is_float:
+        raise InterpreterError(
+            f"{node.op.name}: expected {type}, the reference gave {result.dtype}{list(result.shape)}"
+        )
+    return result.astype(reference_dtype(type), copy=False)

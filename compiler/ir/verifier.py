@@ -1,0 +1,62 @@
+"""Checks that a graph is well formed: every type inferred again, every operand defined before use.
+
+Run after elaboration, after differentiation and after every pass. A failure is a bug of ours, and the message shows the
+node between its neighbours.
+"""
+
+from __future__ import annotations
+
+from compiler.ir.graph import Graph, Literal, Module, Node, Value
+from compiler.ir.printer import number, print_node
+from compiler.ir.types import TypeRuleError
+
+
+class VerificationError(AssertionError):
+    """The IR broke one of its rules."""
+
+
+def verify_module(module: Module, stage: str) -> None:
+    for graph in module.values():
+        verify_graph(graph, stage)
+
+
+def verify_graph(graph: Graph, stage: str) -> None:
+    """Raises VerificationError naming the stage, the graph and the node."""
+    names = [value.name for value in graph.inputs]
+    if len(set(names)) != len(names):
+        raise VerificationError(f"after {stage}: graph {graph.name} has two inputs of one name")
+    defined = set(graph.inputs)
+    for index, node in enumerate(graph.nodes):
+        if problem := node_problem(node, defined):
+            raise VerificationError(f"after {stage}: graph {graph.name}: {problem}\n{neighbours(graph, index)}")
+        if "body" in node.attributes:
+            verify_graph(node.body, stage)
+        defined.update(node.results)
+    for name, value in graph.outputs.items():
+        if value not in defined and not isinstance(value, Literal):
+            raise VerificationError(f"after {stage}: graph {graph.name}: output {name} is not defined in it")
+
+
+def node_problem(node: Node, defined: set[Value]) -> str | None:
+    for operand in node.operands:
+        if not isinstance(operand, Literal) and operand not in defined:
+            return "an operand is not defined before its use"
+    if any(result in defined or result.node is not node for result in node.results):
+        return "a result is defined twice or belongs to another node"
+    try:
+        complete = node.op.complete(node.attributes)
+        inferred = node.op.result_types([operand.type for operand in node.operands], complete)
+    except TypeRuleError as error:
+        return f"the op's rule refuses it: {error}"
+    if list(inferred) != [result.type for result in node.results]:
+        return f"the op's rule gives {', '.join(map(str, inferred))}"
+    return None
+
+
+def neighbours(graph: Graph, index: int) -> str:
+    names = {operand: "undefined" for node in graph.nodes for operand in node.operands} | number(graph)
+    lines = []
+    for i in range(max(0, index - 2), min(len(graph.nodes), index + 3)):
+        mark = "-->" if i == index else "   "
+        lines.append(f"{mark} {print_node(graph.nodes[i], names, 2)}")
+    return "\n".join(lines)

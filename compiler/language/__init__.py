@@ -1,0 +1,1 @@
+"""The model language: its grammar, the syntax tree, the parser and the printer of trees."""

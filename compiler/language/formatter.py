@@ -1,0 +1,232 @@
+"""Syntax tree to text: canonical source that parses back to an equal tree, and a listing of the tree for people.
+
+Comments are not part of the tree, so they are not printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from compiler.language.lexer import ESCAPES
+from compiler.language.syntax import (
+    BINARY_PRECEDENCE,
+    COMPARISON_PRECEDENCE,
+    RIGHT_ASSOCIATIVE,
+    UNARY_PRECEDENCE,
+    Argument,
+    Assign,
+    Binary,
+    Boolean,
+    Call,
+    Declare,
+    EllipsisDim,
+    Expression,
+    ExpressionStatement,
+    For,
+    Function,
+    If,
+    Index,
+    ListLiteral,
+    Name,
+    Node,
+    Number,
+    Parameter,
+    Pipe,
+    Program,
+    Return,
+    Slice,
+    Statement,
+    String,
+    Train,
+    TypeExpression,
+    Unary,
+    fields_of,
+)
+
+INDENT = "  "
+LONGEST_LINE = 100  # columns; longer pipelines get a line for each stage
+STRONGEST = 10  # binds more than any operator: names, literals, calls
+ESCAPED = str.maketrans({char: f"\\{letter}" for letter, char in ESCAPES.items()})
+
+
+def format_program(program: Program) -> str:
+    """Canonical source: two spaces of indentation, no more parentheses than needed, a blank line between declarations."""
+    imports = "\n".join(f"import {format_expression(node.path)}" for node in program.imports)
+    declarations = [_function(node) for node in program.functions] + [_train(node) for node in program.trains]
+    text = "\n\n".join(filter(None, [imports, *declarations]))
+    return f"{text}\n" if text else ""
+
+
+def format_expression(node: Expression | Slice | Argument | EllipsisDim) -> str:
+    """An expression, or what stands in the place of one, on one line."""
+    match node:
+        case Number(value):
+            return repr(value)
+        case String(value):
+            return f'"{value.translate(ESCAPED)}"'
+        case Boolean(value):
+            return "true" if value else "false"
+        case Name(identifier):
+            return identifier
+        case ListLiteral(items):
+            return f"[{_commas(items)}]"
+        case Call(function, arguments):
+            return f"{_operand(function, STRONGEST)}({_commas(arguments)})"
+        case Argument(keyword, value):
+            return f"{keyword}={format_expression(value)}" if keyword else format_expression(value)
+        case Index(target, items):
+            return f"{_operand(target, STRONGEST)}[{_commas(items)}]"
+        case Slice(start, stop, step):
+            bounds = [start, stop, step] if step else [start, stop]
+            return ":".join(format_expression(bound) if bound else "" for bound in bounds)
+        case EllipsisDim():
+            return "..."
+        case Unary(operator, operand):
+            space = " " if operator.isalpha() else ""
+            return f"{operator}{space}{_operand(operand, UNARY_PRECEDENCE[operator])}"
+        case Binary(operator, left, right):
+            return _infix(left, operator, right)
+        case Pipe(value, function):
+            return _infix(value, "|>", function)
+
+
+def format_type(node: TypeExpression) -> str:
+    """`f32[B, n]`, as it stands in a signature."""
+    return f"{node.dtype}[{_commas(node.dims)}]"
+
+
+def _infix(left: Expression, operator: str, right: Expression) -> str:
+    strength = BINARY_PRECEDENCE[operator]
+    groups_right = operator == RIGHT_ASSOCIATIVE
+    groups_left = not groups_right and strength != COMPARISON_PRECEDENCE
+    right_strength = strength if groups_right else strength + 1
+    if isinstance(right, Unary) and right.operator == "-":
+        right_strength = UNARY_PRECEDENCE["-"]  # unambiguous after any operator: 2 ** -x
+    left_text = _operand(left, strength if groups_left else strength + 1)
+    return f"{left_text} {operator} {_operand(right, right_strength)}"
+
+
+def _operand(node: Expression, strength: int) -> str:
+    """The operand of an operator: in parentheses if it binds less than this strength."""
+    text = format_expression(node)
+    return text if _strength(node) >= strength else f"({text})"
+
+
+def _strength(node: Expression) -> int:
+    match node:
+        case Pipe():
+            return BINARY_PRECEDENCE["|>"]
+        case Binary(operator):
+            return BINARY_PRECEDENCE[operator]
+        case Unary(operator):
+            return UNARY_PRECEDENCE[operator]
+        case Number(value) if value < 0:  # never from the parser, but trees are also made by hand
+            return UNARY_PRECEDENCE["-"]
+    return STRONGEST
+
+
+def _commas(nodes: Iterable[Expression | Slice | Argument | EllipsisDim]) -> str:
+    return ", ".join(map(format_expression, nodes))
+
+
+def _function(node: Function) -> str:
+    groups = "".join(f"({', '.join(map(_parameter, group))})" for group in node.groups)
+    return "\n".join([f"{node.kind} {node.name.id}{groups} {{", *_block(node.body, INDENT), "}"])
+
+
+def _parameter(node: Parameter) -> str:
+    separator = " = " if node.type else "="
+    return f"{node.name.id}{_annotation(node.type)}{_default(separator, node.default)}"
+
+
+def _annotation(node: TypeExpression | None) -> str:
+    return f": {format_type(node)}" if node else ""
+
+
+def _default(separator: str, value: Expression | None) -> str:
+    return f"{separator}{format_expression(value)}" if value else ""
+
+
+def _train(node: Train) -> str:
+    entries = [line for entry in node.entries for line in _lines(f"{entry.key.id} = ", (entry.value,), INDENT)]
+    return "\n".join([f"train {node.model.id} {{", *entries, "}"])
+
+
+def _block(statements: Iterable[Statement], indent: str) -> Iterator[str]:
+    for statement in statements:
+        yield from _statement(statement, indent)
+
+
+def _statement(node: Statement, indent: str) -> Iterator[str]:
+    match node:
+        case Assign(targets, value):
+            yield from _lines(f"{_commas(targets)} = ", (value,), indent)
+        case Return(values):
+            yield from _lines("return ", values, indent)
+        case ExpressionStatement(value):
+            yield from _lines("", (value,), indent)
+        case Declare(kind, name, declared_type, value):
+            yield f"{indent}{kind} {name.id}{_annotation(declared_type)}{_default(' = ', value)}"
+        case For(variable, iterable, body):
+            yield f"{indent}for {variable.id} in {format_expression(iterable)} {{"
+            yield from _block(body, indent + INDENT)
+            yield indent + "}"
+        case If():
+            yield from _branches(node, indent)
+
+
+def _branches(node: If, indent: str) -> Iterator[str]:
+    """`if` with all its `else if`, which nest in the tree but not in the text."""
+    yield f"{indent}if {format_expression(node.condition)} {{"
+    yield from _block(node.then, indent + INDENT)
+    while len(node.otherwise) == 1 and isinstance(node.otherwise[0], If):
+        node = node.otherwise[0]
+        yield f"{indent}}} else if {format_expression(node.condition)} {{"
+        yield from _block(node.then, indent + INDENT)
+    if node.otherwise:
+        yield indent + "} else {"
+        yield from _block(node.otherwise, indent + INDENT)
+    yield indent + "}"
+
+
+def _lines(prefix: str, values: tuple[Expression, ...], indent: str) -> list[str]:
+    """One line, or one for each stage of a long pipeline."""
+    line = f"{indent}{prefix}{_commas(values)}"
+    match values:
+        case [Pipe() as value] if len(line) > LONGEST_LINE:
+            strength = BINARY_PRECEDENCE["|>"]
+            stages: list[str] = []
+            while isinstance(value, Pipe):
+                stages.append(f"{indent}{INDENT}|> {_operand(value.function, strength + 1)}")
+                value = value.value
+            return [f"{indent}{prefix}{_operand(value, strength)}", *reversed(stages)]
+    return [line]
+
+
+def dump_tree(program: Program) -> str:
+    """One node a line, indented below its parent: the field it is in, its type, its values and its line:column."""
+    lines: list[str] = []
+    pending: list[tuple[int, str, Node]] = [(0, "", program)]
+    while pending:
+        level, label, node = pending.pop()
+        below: list[tuple[int, str, Node]] = []
+        words = [type(node).__name__]
+        for field, value in fields_of(node):
+            if isinstance(value, tuple):
+                below += [(level + 1, f"{where}: ", item) for where, item in _labelled(field, value)]
+            elif isinstance(value, Node):
+                below.append((level + 1, f"{field}: ", value))
+            elif value is not None:
+                words.append(f"{field}={value!r}")
+        lines.append(f"{INDENT * level}{label}{' '.join(words)} {node.span.line}:{node.span.column}\n")
+        pending += reversed(below)
+    return "".join(lines)
+
+
+def _labelled(field: str, items: tuple[object, ...]) -> Iterator[tuple[str, Node]]:
+    """The nodes in a tuple, or in a tuple of tuples, each with the place it has in its parent."""
+    for position, item in enumerate(items):
+        if isinstance(item, Node):
+            yield field, item
+        elif isinstance(item, tuple):
+            yield from _labelled(f"{field}[{position}]", item)

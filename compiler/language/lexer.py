@@ -1,0 +1,171 @@
+"""Text to tokens, for the grammar in grammar.lark. Line ends that do not end a statement never become tokens.
+
+What cannot be a token becomes one of type ERROR that carries its diagnosis, so that the parser reports lexical and
+syntax errors alike.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+
+from compiler.diagnostics import Span
+from compiler.language.syntax import FUNCTION_KINDS, VARIABLE_KINDS
+
+DEEPEST_NESTING = 100  # open brackets
+LONGEST_TOKEN = 4096  # characters
+LONGEST_INTEGER = 18  # digits: every value fits 64 bits
+
+TOKENS = re.compile(
+    r"""
+      (?P<NEWLINE> (?:\#[^\n]*)?\n (?:[ \t]*(?:\#[^\n]*)?\n)* )
+    | (?P<COMMENT> \#[^\n]* )
+    | (?P<NAME>    [A-Za-z_][A-Za-z0-9_]* )
+    | (?P<NUMBER>  [0-9] (?: [A-Za-z0-9_.] | (?<=[eE])[+-](?=[0-9]) )* )
+    | (?P<STRING>  "[^"\\\n]*(?:\\.[^"\\\n]*)*" )
+    | (?P<SYMBOL>  \|> | \*\* | // | [=!<>]= | \.\.\. | [-+*/%@<>=()\[\]{},:;] )
+    | (?P<BAD>     "[^\n]* | [^\x00-\x7f]+ | [^ \t] )
+    """,
+    re.VERBOSE,
+)
+FLOAT = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+ESCAPE = re.compile(r"\\(.)")
+ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t"}
+
+# Types of tokens by their text; the names of literals are those that Lark gives them.
+PUNCTUATION = {"(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE", ",": "COMMA"}
+PUNCTUATION |= {":": "COLON", "=": "EQUAL", "-": "MINUS", "...": "ELLIPSIS", ";": "END"}
+KEYWORDS = {word: word.upper() for word in ("return", "if", "else", "for", "in", "not", "true", "false")}
+KEYWORDS |= {"and": "OPERATOR", "or": "OPERATOR"} | dict.fromkeys(VARIABLE_KINDS, "VARIABLE")
+# These are keywords outside all brackets only: inside a declaration they are names, as in `scan(cell, x)`.
+DECLARATION_KEYWORDS = {"train": "TRAIN", "import": "IMPORT"} | dict.fromkeys(FUNCTION_KINDS, "KIND")
+
+# A line end after or before one of these does not end a statement. END stands for the start of the text, too.
+CONTINUES_AFTER = {"OPERATOR", "MINUS", "NOT", "COMMA", "EQUAL", "LBRACE", "END"}
+CONTINUES_BEFORE = {"|>", "}", "else"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a token."""
+
+    message: str
+    expected: str | None = None
+    found: str | None = None
+    hint: str | None = None
+
+
+@dataclass(slots=True)
+class Token:
+    """A token; `start` is its offset in the text."""
+
+    type: str
+    text: str
+    span: Span
+    start: int
+    problem: Problem | None = None
+
+
+def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expression: bool = False) -> list[Token]:
+    """The tokens of text[start:stop], where `start` lies on the given line. Takes time linear in the text."""
+    tokens: list[Token] = []
+    brackets: list[str] = ["{"] if in_expression else []
+    previous = "END"
+    newline: int | None = None  # offset of a line end that may end a statement
+    line_start = text.rfind("\n", 0, start) + 1
+    for match in TOKENS.finditer(text, start, stop):
+        group, begin, word = match.lastgroup, match.start(), match[0]
+        if group == "NEWLINE":
+            newline = begin if newline is None else newline
+            line += word.count("\n")
+            line_start = match.end()
+            continue
+        if group == "COMMENT":
+            continue
+        if newline is not None:
+            if previous not in CONTINUES_AFTER and word not in CONTINUES_BEFORE and brackets[-1:] in ([], ["{"]):
+                last = tokens[-1].span
+                span = Span(file, last.line, last.end_column, last.line, last.end_column + 1)
+                tokens.append(Token("END", "\n", span, newline))
+            newline = None
+        problem = None
+        if group == "NAME":
+            previous = KEYWORDS.get(word, "NAME")
+            if not brackets and word in DECLARATION_KEYWORDS:
+                previous = DECLARATION_KEYWORDS[word]
+            if len(word) > LONGEST_TOKEN:
+                problem = _too_long(word)
+        elif group == "SYMBOL":
+            previous = PUNCTUATION.get(word, "OPERATOR")
+            if word in ("(", "[", "{"):
+                brackets.append(word)
+                if len(brackets) > DEEPEST_NESTING:
+                    problem = Problem("brackets nest too deep", f"at most {DEEPEST_NESTING} levels")
+            elif word in (")", "]", "}"):
+                _close(brackets, word)
+        else:
+            previous = group or "BAD"
+            problem = PROBLEM_OF[previous](word)
+        column = begin - line_start + 1
+        span = Span(file, line, column, line, column + len(word))
+        if problem:
+            previous = "ERROR"
+        tokens.append(Token(previous, word, span, begin, problem))
+    return tokens
+
+
+def _close(brackets: list[str], closer: str) -> None:
+    """Takes off the bracket that is closed. Mismatches are the parser's to report; a brace is closed by a brace only."""
+    while closer == "}" and brackets and brackets[-1] != "{":
+        brackets.pop()
+    if brackets and (closer == "}") == (brackets[-1] == "{"):
+        brackets.pop()
+
+
+def _too_long(word: str) -> Problem:
+    return Problem("token too long", f"at most {LONGEST_TOKEN} characters", f"{len(word)} characters")
+
+
+def _number_problem(word: str) -> Problem | None:
+    if word.isdigit() and len(word) <= LONGEST_INTEGER:
+        return None
+    if len(word) > LONGEST_TOKEN:
+        return _too_long(word)
+    if word.isdigit():
+        return Problem("integer too long", f"at most {LONGEST_INTEGER} digits", f"{len(word)} digits")
+    if not FLOAT.fullmatch(word):
+        return Problem("malformed number", "a number such as `1`, `2.5` or `1e-3`", f"`{word}`")
+    if not isfinite(float(word)):
+        return Problem("number too large", "a number below 1.8e308", f"`{word}`")
+    return None
+
+
+def _string_problem(word: str) -> Problem | None:
+    if len(word) > LONGEST_TOKEN:
+        return _too_long(word)
+    for escape in ESCAPE.finditer(word):
+        if escape[1] not in ESCAPES:
+            return Problem("unknown escape in a string", r"one of `\"`, `\\`, `\n`, `\t`", f"`{escape[0]}`")
+    return None
+
+
+def _bad_character_problem(word: str) -> Problem:
+    if word.startswith('"'):
+        return Problem("the string is not closed", 'a closing `"` on the same line')
+    if not word.isascii():
+        shown = f"`{word[0]}` (U+{ord(word[0]):04X})"
+        return Problem("not an ASCII character, outside strings and comments", "letters, digits or `_`", shown)
+    return Problem("unexpected character", BAD_CHARACTERS.get(word), f"`{word}`")
+
+
+BAD_CHARACTERS = {
+    "'": "a string in double quotes",
+    "!": "`not`, or `!=` to compare",
+    "&": "`and`",
+    "|": "`or`, or `|>` to apply a function",
+    "^": "`**` for a power",
+    ".": "a name without dots; a number starts with a digit",
+    "\\": "no line continuation: a line goes on inside brackets and after an operator",
+}
+PROBLEM_OF = {"NUMBER": _number_problem, "STRING": _string_problem, "BAD": _bad_character_problem}

@@ -1,0 +1,189 @@
+"""Where every tensor of a graph lives: lifetimes to offsets in one arena. A pure function of the graph and the batch.
+
+A tensor is either a block of its own or shares the bytes of another: views, per-step outputs of a scan inside their stack,
+and new values written over the variable or carry that they replace. Time counts nodes in the order they run; the body of
+a scan runs inside its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ops.op import ELEMENTWISE, VIEW
+
+ALIGNMENT = 64
+VARIABLES = ("param", "state", "slot", "counter")
+
+
+@dataclass(eq=False)
+class Block:
+    """A run of bytes: whose, how many, and from which node to which it is needed."""
+
+    value: Value
+    bytes: int
+    first: int
+    last: int
+    offset: int = -1
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.bytes
+
+
+@dataclass(eq=False)
+class Plan:
+    """Placement of one graph's tensors: `owner` leads from a value to the value whose block holds it."""
+
+    graph: Graph
+    blocks: dict[Value, Block]
+    owner: dict[Value, Value]
+    views: set[Node]
+    size: int = 0
+    naive: int = 0
+    slots: dict[Value, Value] = field(default_factory=dict)  # body value -> the stacked result it is a step of
+
+    def block(self, value: Value) -> Block:
+        return self.blocks[self.owner[value]]
+
+    @property
+    def lower_bound(self) -> int:
+        """The most bytes that are live at one time: no plan can be smaller."""
+        blocks = [block for block in self.blocks.values() if block.value.kind not in VARIABLES]
+        events = sorted([(b.first, b.bytes) for b in blocks] + [(b.last + 1, -b.bytes) for b in blocks])
+        live = peak = 0
+        for _, change in events:
+            live += change
+            peak = max(peak, live)
+        return peak
+
+
+def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int]) -> Plan:
+    """Plans a graph at a batch size; variables are where `placed` says, everything else starts at `base`."""
+    planner = Planner(graph, batch)
+    variables = {value.name: value for value in graph.of_kind(*VARIABLES)}
+    planner.visit(graph, {value: variables[name] for name, value in graph.outputs.items() if name in variables})
+    plan = planner.plan
+    planner.time += 1
+    planner.touch((*graph.inputs, *graph.outputs.values()))
+    free = [block for block in plan.blocks.values() if block.value not in variables.values()]
+    for name, value in variables.items():
+        plan.blocks[value].offset = placed[name]
+    plan.size = assign_offsets(free, base)
+    plan.naive = sum(block.bytes for block in free)
+    return plan
+
+
+def assign_offsets(blocks: Iterable[Block], base: int) -> int:
+    """Largest first, each at the lowest offset free during its whole life; returns the end of the arena."""
+    done: list[Block] = []
+    for block in sorted(blocks, key=lambda b: (-b.bytes, b.first)):
+        offset = base
+        for other in sorted(
+            (b for b in done if b.first <= block.last and block.first <= b.last), key=lambda b: b.offset
+        ):
+            if other.offset - offset >= block.bytes:
+                break
+            offset = max(offset, aligned(other.end))
+        block.offset = offset
+        done.append(block)
+    return max((aligned(block.end) for block in done), default=base)
+
+
+def aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Planner:
+    """Walks a graph in running order; collects blocks with their lifetimes, and who shares whose."""
+
+    def __init__(self, graph: Graph, batch: int):
+        self.batch = batch
+        self.time = 0
+        self.plan = Plan(graph, {}, {}, set())
+        self.contiguous: set[Value] = set()
+        for value in graph.inputs:
+            self.own(value)
+
+    def own(self, value: Value) -> None:
+        """A block of its own from now on."""
+        self.plan.owner[value] = value
+        self.plan.blocks[value] = Block(value, value.type.bytes_at(self.batch), self.time, self.time)
+        self.contiguous.add(value)
+
+    def share(self, value: Value, other: Value, contiguous: bool) -> None:
+        """Lives in the bytes of a tensor that is there already."""
+        self.plan.owner[value] = self.plan.owner[other]
+        if contiguous:
+            self.contiguous.add(value)
+
+    def touch(self, values: Iterable[Value]) -> None:
+        for value in values:
+            if not isinstance(value, Literal):
+                self.plan.block(value).last = self.time
+
+    def visit(self, graph: Graph, replaced: Mapping[Value, Value]) -> None:
+        """`replaced`: new value -> the variable or carry of this graph whose place it takes in the end."""
+        reads = last_reads(graph)
+        for position, node in enumerate(graph.nodes):
+            self.time += 1
+            self.touch(node.operands)
+            if "body" in node.attributes:
+                self.visit_scan(node)
+                continue
+            (result,) = node.results
+            if result in self.plan.slots:
+                self.plan.block(result).last = self.time
+            elif self.is_view(node):
+                self.plan.views.add(node)
+                self.share(result, node.operands[0], node.op.name == "reshape" and node.operands[0] in self.contiguous)
+            elif result in replaced and self.may_overwrite(node, replaced[result], reads, position):
+                self.share(result, replaced[result], contiguous=True)
+            else:
+                self.own(result)
+
+    def is_view(self, node: Node) -> bool:
+        """Whether NumPy can give the result as a view of the first operand."""
+        if VIEW not in node.op.traits or isinstance(node.operands[0], Literal):
+            return False
+        source = node.operands[0]
+        if node.op.name != "reshape" or source in self.contiguous:
+            return True
+        return [d for d in source.type.shape if d != 1] == [d for d in node.result.type.shape if d != 1]
+
+    def may_overwrite(self, node: Node, old: Value, reads: Mapping[Value, int], position: int) -> bool:
+        """Nobody reads the old value later; this node may, if it works element by element on the very same tensor."""
+        if node.result.type != old.type or reads.get(old, -1) > position:
+            return False
+        sharing = [
+            v for v in node.operands if not isinstance(v, Literal) and self.plan.owner[v] is self.plan.owner[old]
+        ]
+        return not sharing or (ELEMENTWISE in node.op.traits and all(value is old for value in sharing))
+
+    def visit_scan(self, node: Node) -> None:
+        """Carries live in the blocks of the final results; per-step outputs are written straight into the stacks."""
+        body, carries = node.body, node.attributes["carries"]
+        for result in node.results:
+            self.own(result)
+        for index, (inner, outer) in enumerate(zip(body.inputs, node.operands, strict=True)):
+            home = node.results[index] if index < carries else outer
+            if not isinstance(home, Literal):
+                self.share(inner, home, home in self.contiguous)
+        values = list(body.outputs.values())
+        for value, stack in zip(values[carries:], node.results[carries:], strict=True):
+            self.plan.slots[value] = stack
+            self.share(value, stack, contiguous=True)
+        self.visit(body, dict(zip(values[:carries], body.inputs, strict=False)))
+        self.time += 1
+        self.touch((*node.operands, *node.results))
+
+
+def last_reads(graph: Graph) -> dict[Value, int]:
+    """The position of the last node that reads each value, through views too; outputs are read after all."""
+    reads: dict[Value, int] = dict.fromkeys(graph.outputs.values(), len(graph.nodes))
+    for position, node in reversed(list(enumerate(graph.nodes))):
+        through = reads.get(node.results[0], position) if VIEW in node.op.traits else position
+        for operand in node.operands:
+            reads[operand] = max(reads.get(operand, -1), position, through)
+    return reads

@@ -1,0 +1,396 @@
+"""Elementwise primitives: arithmetic, comparisons, logic, `select` and `cast`, all with NumPy broadcasting.
+
+Gradients have the result's shape; autodiff sums them back to the operand's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import erf, pi, sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compiler.ir.graph import Literal
+from compiler.ir.types import DTYPES, FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, broadcast_shapes
+from compiler.ops.op import COMMUTATIVE, ELEMENTWISE, REQUIRED, VIEW, Op, Rule, Sample, error, expect_count, sample
+from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_same_dtype, zero_gradient
+
+if TYPE_CHECKING:
+    from compiler.ir.builder import Builder
+    from compiler.ir.graph import Value
+
+PLAIN = frozenset({ELEMENTWISE})
+SYMMETRIC = frozenset({ELEMENTWISE, COMMUTATIVE})
+
+
+def unary(dtypes: Sequence[str]) -> Rule:
+    def infer(types: Sequence[TensorType]) -> TensorType:
+        expect_count(types, 1)
+        expect_dtype(types[0], dtypes)
+        return types[0]
+
+    return infer
+
+
+def binary(dtypes: Sequence[str], result: str | None = None) -> Rule:
+    """Operands of one dtype among `dtypes`; the result's dtype is theirs unless `result` names another."""
+
+    def infer(types: Sequence[TensorType]) -> TensorType:
+        expect_count(types, 2)
+        expect_same_dtype(types)
+        expect_dtype(types[0], dtypes)
+        return TensorType(result or types[0].dtype, broadcast_shapes(*(type.shape for type in types)))
+
+    return infer
+
+
+def infer_select(types: Sequence[TensorType]) -> TensorType:
+    expect_count(types, 3)
+    expect_dtype(types[0], ("bool",), "the condition")
+    expect_same_dtype(types[1:])
+    return TensorType(types[1].dtype, broadcast_shapes(*(type.shape for type in types)))
+
+
+def infer_cast(types: Sequence[TensorType], dtype: str) -> TensorType:
+    expect_count(types, 1)
+    if dtype not in DTYPES:
+        raise TypeRuleError("unknown dtype", ", ".join(DTYPES), str(dtype))
+    return types[0].with_dtype(dtype)
+
+
+def divided(builder: Builder, dy: Value, condition: Value) -> list[Value | None]:
+    """dy for the first of two operands where the condition holds, for the second elsewhere."""
+    return [builder.select(condition, dy, 0.0), builder.select(condition, 0.0, dy)]
+
+
+def pow_base(builder: Builder, dz: Value, x: Value, y: Value) -> Value | None:
+    """dz * y * x**(y - 1), and 0 where y is 0, even at x = 0."""
+    if isinstance(y, Literal):
+        return builder.mul(dz, builder.mul(y, builder.pow(x, y.value - 1.0))) if y.value else None
+    below = builder.select(builder.eq(y, 0.0), 1.0, builder.sub(y, 1.0))
+    return builder.mul(dz, builder.mul(y, builder.pow(x, below)))
+
+
+def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> Value | None:
+    """dz * log(x) * x**y where x is positive; x**y has no such slope elsewhere."""
+    if isinstance(y, Literal):
+        return None
+    positive = builder.lt(0.0, x)
+    return builder.mul(dz, builder.mul(z, builder.select(positive, builder.log(builder.select(positive, x, 1.0)), 0.0)))
+
+
+def unary_samples(values: str = "-2..2", *more: str) -> tuple[Sample, ...]:
+    """Operands of every rank with values in the range; `more` are further operands as they stand."""
+    types = ("f32[]", "f32[1]", "f32[5]", "f64[2,3]", "f32[B,3]", "f32[2,1,2*B]", "f32[0,2]")
+    return tuple(map(sample, (*(f"{type} {values}" for type in types), *more)))
+
+
+def binary_samples(left: str = "-2..2", right: str = "-2..2", *more: Sample) -> tuple[Sample, ...]:
+    """Operands that broadcast in every way, with values in the two ranges."""
+    pairs = (
+        ("f32[]", "f32[]"), ("f32[3]", "f32[3]"), ("f32[2,3]", "f32[3]"), ("f32[3]", "f32[2,1]"), ("f64[1]", "f64[2]"),
+        ("f32[4,1]", "f32[1,3]"), ("f32[2,3]", "f32[]"), ("f32[]", "f32[B,2]"), ("f32[B,1,3]", "f32[2,1]"),
+        ("f32[1]", "f32[2*B]"), ("f32[0,3]", "f32[1,3]"), ("f32[0]", "f32[1]"),
+    )  # fmt: skip
+    return tuple(sample(f"{a} {left}", f"{b} {right}") for a, b in pairs) + more
+
+
+FLOATS_ONLY = (error("dtype", "i32[3]"), error("dtype", "bool[]"), error("operands", "f32[]", "f32[]"))
+BINARY_ERRORS = (
+    error("broadcast", "f32[3]", "f32[4]"), error("broadcast", "f32[B,2]", "f32[3,2]"), error("operands", "f32[3]"),
+    error("differ in dtype", "f32[3]", "f64[3]"), error("differ in dtype", "f32[3]", "i32[3]"),
+)  # fmt: skip
+NO_BOOL = (*BINARY_ERRORS, error("dtype", "bool[2]", "bool[2]"))
+BINARY_FLOATS_ONLY = (*NO_BOOL, error("dtype", "i32[2]", "i32[2]"))
+BOOLS_ONLY = (
+    error("broadcast", "bool[3]", "bool[4]"), error("operands", "bool[3]"), error("dtype", "f32[3]", "f32[3]"),
+    error("differ in dtype", "bool[3]", "i32[3]"),
+)  # fmt: skip
+INTEGER_PAIRS = (sample("i32[2,1]", "i32[3]"), sample("i64[]", "i64[B]"), sample("u8[2]", "u8[2]"))
+BOOL_PAIRS = (sample("bool[]", "bool[3]"), sample("bool[B,2]", "bool[2]"), sample("bool[0]", "bool[1]"))
+
+ARITHMETIC = (
+    Op(
+        "add",
+        infer=binary(NUMBERS),
+        gradient=equation(lambda builder, dz, z, x, y: [dz, dz]),
+        reference=np.add,
+        traits=SYMMETRIC,
+        samples=binary_samples() + INTEGER_PAIRS,
+        errors=NO_BOOL,
+    ),
+    Op(
+        "sub",
+        infer=binary(NUMBERS),
+        gradient=equation(lambda builder, dz, z, x, y: [dz, builder.neg(dz)]),
+        reference=np.subtract,
+        traits=PLAIN,
+        samples=binary_samples() + INTEGER_PAIRS,
+        errors=NO_BOOL,
+    ),
+    Op(
+        "mul",
+        infer=binary(NUMBERS),
+        gradient=equation(lambda builder, dz, z, x, y: [builder.mul(dz, y), builder.mul(dz, x)]),
+        reference=np.multiply,
+        traits=SYMMETRIC,
+        samples=binary_samples() + INTEGER_PAIRS,
+        errors=NO_BOOL,
+    ),
+    Op(
+        "div",
+        infer=binary(FLOATS),
+        gradient=equation(lambda builder, dz, z, x, y: [dx := builder.div(dz, y), builder.neg(builder.mul(dx, z))]),
+        reference=np.divide,
+        traits=PLAIN,
+        samples=binary_samples("-2..2", "0.5..2") + binary_samples("-2..2", "-3..-1"),
+        errors=BINARY_FLOATS_ONLY,
+    ),
+    Op(
+        "pow",
+        infer=binary(FLOATS),
+        gradient=equation(
+            lambda builder, dz, z, x, y: [pow_base(builder, dz, x, y), pow_exponent(builder, dz, z, x, y)]
+        ),
+        reference=np.power,
+        traits=PLAIN,
+        samples=binary_samples("0.5..2", "-2..2"),
+        errors=BINARY_FLOATS_ONLY,
+    ),
+    Op(
+        "max",  # a tie passes the gradient to the second operand, so that relu'(0) = 0 for max(x, 0)
+        infer=binary(NUMBERS),
+        gradient=equation(lambda builder, dz, z, x, y: divided(builder, dz, builder.lt(y, x))),
+        reference=np.maximum,
+        traits=SYMMETRIC,
+        samples=binary_samples() + INTEGER_PAIRS,
+        errors=NO_BOOL,
+    ),
+    Op(
+        "min",
+        infer=binary(NUMBERS),
+        gradient=equation(lambda builder, dz, z, x, y: divided(builder, dz, builder.lt(x, y))),
+        reference=np.minimum,
+        traits=SYMMETRIC,
+        samples=binary_samples() + INTEGER_PAIRS,
+        errors=NO_BOOL,
+    ),
+    Op(
+        "neg",
+        infer=unary(SIGNED),
+        gradient=equation(lambda builder, dy, y, x: [builder.neg(dy)]),
+        reference=np.negative,
+        traits=PLAIN,
+        samples=unary_samples("-2..2", "i32[3]", "i64[]"),
+        errors=(error("dtype", "u8[3]"), *FLOATS_ONLY[1:]),
+    ),
+    Op(
+        "abs",
+        infer=unary(NUMBERS),
+        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sign(x))]),
+        reference=np.abs,
+        traits=PLAIN,
+        samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
+        errors=FLOATS_ONLY[1:],
+    ),
+    Op(
+        "sign",
+        infer=unary(NUMBERS),
+        gradient=zero_gradient,
+        reference=np.sign,
+        traits=PLAIN,
+        samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
+        errors=FLOATS_ONLY[1:],
+    ),
+    Op(
+        "floor",
+        infer=unary(FLOATS),
+        gradient=zero_gradient,
+        reference=np.floor,
+        traits=PLAIN,
+        samples=unary_samples(),
+        errors=FLOATS_ONLY,
+    ),
+)
+
+FUNCTIONS = (
+    Op(
+        "exp",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, y)]),
+        reference=np.exp,
+        traits=PLAIN,
+        samples=unary_samples(),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "log",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.div(dy, x)]),
+        reference=np.log,
+        traits=PLAIN,
+        samples=unary_samples("0.5..2"),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "sqrt",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.div(builder.mul(dy, 0.5), y)]),
+        reference=np.sqrt,
+        traits=PLAIN,
+        samples=unary_samples("0.5..2"),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "tanh",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sub(1.0, builder.mul(y, y)))]),
+        reference=np.tanh,
+        traits=PLAIN,
+        samples=unary_samples(),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "erf",
+        infer=unary(FLOATS),
+        gradient=equation(
+            lambda builder, dy, y, x: [
+                builder.mul(dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / sqrt(pi)))
+            ]
+        ),
+        reference=np.vectorize(erf, otypes=[np.float64]),
+        traits=PLAIN,
+        samples=unary_samples(),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "sin",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.cos(x))]),
+        reference=np.sin,
+        traits=PLAIN,
+        samples=unary_samples("-4..4"),
+        errors=FLOATS_ONLY,
+    ),
+    Op(
+        "cos",
+        infer=unary(FLOATS),
+        gradient=equation(lambda builder, dy, y, x: [builder.neg(builder.mul(dy, builder.sin(x)))]),
+        reference=np.cos,
+        traits=PLAIN,
+        samples=unary_samples("-4..4"),
+        errors=FLOATS_ONLY,
+    ),
+)
+
+LOGIC = (
+    *(
+        Op(
+            name,
+            infer=binary(dtypes, "bool"),
+            gradient=zero_gradient,
+            reference=reference,
+            traits=traits,
+            samples=binary_samples() + INTEGER_PAIRS + more,
+            errors=errors,
+        )
+        for name, dtypes, reference, traits, more, errors in (
+            ("lt", NUMBERS, np.less, PLAIN, (), NO_BOOL),
+            ("le", NUMBERS, np.less_equal, PLAIN, (), NO_BOOL),
+            ("eq", DTYPES, np.equal, SYMMETRIC, BOOL_PAIRS, BINARY_ERRORS),
+        )
+    ),
+    *(
+        Op(
+            name,
+            infer=binary(("bool",)),
+            gradient=zero_gradient,
+            reference=reference,
+            traits=SYMMETRIC,
+            samples=BOOL_PAIRS,
+            errors=BOOLS_ONLY,
+        )
+        for name, reference in (("and", np.logical_and), ("or", np.logical_or))
+    ),
+    Op(
+        "not",
+        infer=unary(("bool",)),
+        gradient=zero_gradient,
+        reference=np.logical_not,
+        traits=PLAIN,
+        samples=(sample("bool[]"), sample("bool[B,3]"), sample("bool[0]")),
+        errors=(error("dtype", "f32[3]"), error("dtype", "i32[]"), error("operands", "bool[]", "bool[]")),
+    ),
+    Op(
+        "select",  # where the condition holds the first, elsewhere the second
+        infer=infer_select,
+        gradient=equation(lambda builder, dy, y, condition, a, b: [None, *divided(builder, dy, condition)]),
+        reference=np.where,
+        traits=PLAIN,
+        samples=(
+            sample("bool[]", "f32[]", "f32[]"),
+            sample("bool[3]", "f32[3]", "f32[3]"),
+            sample("bool[2,1]", "f32[3]", "f32[]"),
+            sample("bool[B,1]", "f32[]", "f32[1,3]"),
+            sample("bool[]", "f64[2,3]", "f64[3]"),
+            sample("bool[0]", "f32[1]", "f32[]"),
+            sample("bool[2]", "f32[B,1]", "f32[2*B,1,1]"),
+            sample("bool[3]", "i32[3]", "i32[]"),
+            sample("bool[2]", "bool[2]", "bool[]"),
+        ),
+        errors=(
+            error("condition", "f32[3]", "f32[3]", "f32[3]"),
+            error("differ in dtype", "bool[3]", "f32[3]", "i32[3]"),
+            error("broadcast", "bool[3]", "f32[2]", "f32[]"),
+            error("operands", "bool[3]", "f32[3]"),
+        ),
+    ),
+)
+
+CONVERSIONS = (
+    Op(
+        "cast",  # float to integer truncates; to bool is "not zero"
+        infer=infer_cast,
+        gradient=equation(
+            lambda builder, dy, y, x: [builder.cast(dy, dtype=x.type.dtype) if x.type.is_float else None]
+        ),
+        reference=lambda x, dtype: x.astype("float64" if dtype in FLOATS else NUMPY_NAMES[dtype]),
+        attributes={"dtype": REQUIRED},
+        traits=PLAIN,
+        samples=(
+            sample("f32[]", dtype="f64"),
+            sample("f64[B,3]", dtype="f32"),
+            sample("f32[2,3]", dtype="f32"),
+            sample("f32[0]", dtype="f64"),
+            sample("f32[4] -9..9", dtype="i32"),
+            sample("f64[4] 0..99", dtype="u8"),
+            sample("u8[B,2] 0..255", dtype="f32"),
+            sample("i32[3]", dtype="i64"),
+            sample("i64[3]", dtype="f64"),
+            sample("bool[3]", dtype="f32"),
+            sample("i32[5]", dtype="bool"),
+        ),
+        errors=(error("unknown dtype", "f32[3]", dtype="f16"), error("operands", dtype="i32"), error("needs", "f32[]")),
+    ),
+    Op(
+        "stop_gradient",
+        infer=unary(DTYPES),
+        gradient=zero_gradient,
+        reference=np.copy,
+        traits=PLAIN | {VIEW},
+        samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
+        errors=FLOATS_ONLY[2:],
+    ),
+    Op(  # what a pass puts in where bytes must move: the value in a place of its own
+        "copy",
+        infer=unary(DTYPES),
+        gradient=equation(lambda builder, dy, y, x: [dy]),
+        reference=np.copy,
+        traits=PLAIN,
+        samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
+        errors=FLOATS_ONLY[2:],
+    ),
+)
+
+OPS = ARITHMETIC + FUNCTIONS + LOGIC + CONVERSIONS

@@ -1,0 +1,72 @@
+"""`matmul`: the matrix product, batched like NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compiler.ir.types import FLOATS, TensorType, TypeRuleError, broadcast_shapes
+from compiler.ops.op import Op, error, expect_count, sample
+from compiler.ops.rules import equation, expect_dtype, expect_same_dtype, sum_to
+
+if TYPE_CHECKING:
+    from compiler.ir.builder import Builder
+    from compiler.ir.graph import Value
+
+
+def infer_matmul(types: Sequence[TensorType]) -> TensorType:
+    expect_count(types, 2)
+    a, b = types
+    expect_same_dtype(types)
+    expect_dtype(a, FLOATS)
+    if a.rank < 2 or b.rank < 2:
+        raise TypeRuleError("a matrix product needs matrices", "at least 2 dimensions each", f"{a} and {b}")
+    if a.shape[-1] != b.shape[-2]:
+        rows = f"{a.shape[-1]} rows in the second operand, as the first has columns"
+        raise TypeRuleError("the inner dimensions of a matrix product differ", rows, f"{a} @ {b}")
+    return a.with_shape((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
+
+
+def transposed(builder: Builder, x: Value) -> Value:
+    axes = range(x.type.rank)
+    return builder.transpose(x, permutation=(*axes[:-2], axes[-1], axes[-2]))
+
+
+OPS = (
+    Op(
+        "matmul",
+        infer=infer_matmul,
+        gradient=equation(
+            lambda builder, dc, c, a, b: [
+                sum_to(builder, builder.matmul(dc, transposed(builder, b)), a.type),
+                sum_to(builder, builder.matmul(transposed(builder, a), dc), b.type),
+            ]
+        ),
+        reference=np.matmul,
+        samples=(
+            sample("f32[2,3]", "f32[3,4]"),
+            sample("f64[1,1]", "f64[1,1]"),
+            sample("f32[1,3]", "f32[3,1]"),
+            sample("f32[B,3]", "f32[3,2]"),
+            sample("f32[2,B]", "f32[B,3]"),
+            sample("f32[B,2,3]", "f32[3,2]"),
+            sample("f32[2,3]", "f32[B,3,1]"),
+            sample("f32[B,2,3]", "f32[B,3,2]"),
+            sample("f32[2,1,2,3]", "f32[3,3,2]"),
+            sample("f32[1,2,3]", "f32[B,3,2]"),
+            sample("f32[0,3]", "f32[3,2]"),
+            sample("f32[2,0]", "f32[0,2]"),
+        ),
+        errors=(
+            error("inner dimensions", "f32[2,3]", "f32[2,3]"),
+            error("inner dimensions", "f32[2,B]", "f32[3,2]"),
+            error("matrices", "f32[3]", "f32[3,2]"),
+            error("broadcast", "f32[2,2,3]", "f32[3,3,2]"),
+            error("differ in dtype", "f32[2,3]", "f64[3,2]"),
+            error("dtype", "i32[2,3]", "i32[3,2]"),
+            error("operands", "f32[2,3]"),
+        ),
+    ),
+)

@@ -1,0 +1,223 @@
+"""Windows over images, channels last: max pooling, and `patches` with its adjoint `fold`.
+
+x [N, H, W, C]   max_pool2d(x) [N, OH, OW, C]   patches(x) [N, OH, OW, kh, kw, C]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.ir.types import FLOATS, TensorType, TypeRuleError
+from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
+from compiler.ops.rules import equation, expect_dtype, expect_integers, expect_rank, expect_same_dtype, expect_static
+from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
+
+if TYPE_CHECKING:
+    from compiler.ir.builder import Builder
+    from compiler.ir.graph import Node, Value
+
+
+def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding) -> TensorType:
+    expect_count(types, 1)
+    x = types[0]
+    expect_dtype(x, FLOATS)
+    expect_rank(x, 4, "the image")
+    output = output_size(x.shape[1:3], window, stride, padding)
+    size = expect_static(x.shape[1:3], "the height or width of an image")
+    for extent, reach, step, (before, _), count in zip(size, window, stride, padding, output, strict=True):
+        if before >= reach or (count - 1) * step - before >= extent:
+            raise TypeRuleError("a pooling window lies in the padding alone", f"padding below {reach}", str(padding))
+    return x.with_shape((x.shape[0], *output, x.shape[3]))
+
+
+def infer_max_pool2d_grad(types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding) -> TensorType:
+    expect_count(types, 2)
+    expect_same_dtype(types)
+    y = infer_max_pool2d(types[:1], window, stride, padding)
+    if y != types[1]:
+        raise TypeRuleError("the gradient does not have the shape of the pooling's result", str(y), str(types[1]))
+    return types[0]
+
+
+def max_pool2d(x: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
+    return stacked_windows(x, window, stride, padding).max(0)
+
+
+def max_pool2d_grad(x: np.ndarray, dy: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
+    first = stacked_windows(x, window, stride, padding).argmax(0)
+    dx = pad_images(np.zeros(x.shape), padding)
+    for i, j, seen in taps(dx, window, stride, dy.shape[1:3]):
+        seen += np.where(first == i * window[1] + j, dy, 0.0)
+    return crop_images(dx, padding)
+
+
+def stacked_windows(x: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
+    """[kh * kw, N, OH, OW, C], each window's elements in row-major order."""
+    output = output_size(x.shape[1:3], window, stride, padding)
+    return np.stack([seen for _, _, seen in taps(pad_images(x, padding, -np.inf), window, stride, output)])
+
+
+def read_at_maximum(builder: Builder, node: Node, ddx: Value) -> list[Value | None]:
+    """The gradient of max_pool2d_grad: ddx at the first maximum of each window; x itself only chooses the place."""
+    (kh, kw), ((top, bottom), (left, right)) = node.attributes["window"], node.attributes["padding"]
+
+    def windows(image: Value, outside: float) -> Value:
+        image = builder.pad(image, low=(0, top, left, 0), high=(0, bottom, right, 0), value=outside)
+        parts = builder.patches(image, window=(kh, kw), stride=node.attributes["stride"])
+        return builder.reshape(parts, shape=(*parts.type.shape[:3], kh * kw, parts.type.shape[5]))
+
+    first = builder.argmax(windows(node.operands[0], float("-inf")), axis=3)
+    first = builder.reshape(first, shape=(*first.type.shape[:3], 1, first.type.shape[3]))
+    chosen = builder.eq(first, builder.reshape(builder.iota(size=kh * kw), shape=(kh * kw, 1)))
+    return [None, builder.sum(builder.select(chosen, windows(ddx, 0.0), 0.0), axes=(3,))]
+
+
+def infer_patches(
+    types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> TensorType:
+    expect_count(types, 1)
+    expect_dtype(types[0], FLOATS)
+    expect_rank(types[0], 4, "the image")
+    batch, *size, channels = types[0].shape
+    return types[0].with_shape((batch, *output_size(size, window, stride, padding, dilation), *window, channels))
+
+
+def infer_fold(types: Sequence[TensorType], input_size: Pair, **window: Any) -> TensorType:
+    expect_count(types, 1)
+    expect_rank(types[0], 6, "the stack of patches")
+    expect_integers("input size", input_size, 2)
+    batch, *_, channels = types[0].shape
+    kernel = expect_static(types[0].shape[3:5], "the window of the patches")
+    x = types[0].with_shape((batch, *input_size, channels))
+    expected = infer_patches([x], kernel, **window)  # type: ignore[arg-type]
+    if expected != types[0]:
+        raise TypeRuleError("the patches do not fit the image", str(expected), str(types[0]))
+    return x
+
+
+def patches(x: np.ndarray, window: Pair, stride: Pair, padding: Padding, dilation: Pair) -> np.ndarray:
+    output = output_size(x.shape[1:3], window, stride, padding, dilation)
+    result = np.zeros((len(x), *output, *window, x.shape[3]))
+    for i, j, seen in taps(pad_images(x, padding), window, stride, output, dilation):
+        result[:, :, :, i, j] = seen
+    return result
+
+
+def fold(parts: np.ndarray, input_size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> np.ndarray:
+    x = pad_images(np.zeros((len(parts), *input_size, parts.shape[5])), padding)
+    for i, j, seen in taps(x, parts.shape[3:5], stride, parts.shape[1:3], dilation):
+        seen += parts[:, :, :, i, j]
+    return crop_images(x, padding)
+
+
+def steps_of(y: Any) -> dict[str, Any]:
+    """The attributes that patches and fold share."""
+    return {name: y.node.attributes[name] for name in STEPS}
+
+
+POOLING = {"window": REQUIRED, "stride": REQUIRED, "padding": NO_PADDING}
+STEPS = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
+
+OPS = (
+    Op(
+        "max_pool2d",  # the padding counts as -inf
+        infer=infer_max_pool2d,
+        gradient=equation(lambda builder, dy, y, x: [builder.max_pool2d_grad(x, dy, **y.node.attributes)]),
+        reference=max_pool2d,
+        attributes=POOLING,
+        samples=(
+            sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
+            sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
+            sample("f32[B,5,4,1]", window=(3, 2), stride=(2, 2)),
+            sample("f64[2,3,3,1]", window=(2, 2), stride=(1, 1)),
+            sample("f32[2,4,5,2]", window=(1, 2), stride=(3, 1)),
+            sample("f32[B,3,3,1]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
+            sample("f32[B,4,4,1]", window=(3, 3), stride=(2, 2), padding=((1, 1), (1, 1))),
+            sample("f32[2,3,2,3]", window=(3, 2), stride=(1, 1)),
+            sample("f32[0,4,4,1]", window=(2, 2), stride=(2, 2)),
+            sample("f32[1,1,1,2]", window=(2, 2), stride=(1, 1), padding=((1, 1), (1, 1))),
+        ),
+        errors=(
+            error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
+            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
+            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((0, 0), (0, 2))),
+            error("window is not valid", "f32[B,3,3,1]", window=(2, 0), stride=(1, 1)),
+            error("stride is not valid", "f32[B,3,3,1]", window=(2, 2), stride=(0, 1)),
+            error("number of dimensions", "f32[B,3,3]", window=(2, 2), stride=(1, 1)),
+            error("dtype", "i32[B,3,3,1]", window=(2, 2), stride=(1, 1)),
+            error("operands", window=(2, 2), stride=(1, 1)),
+            error("needs", "f32[B,3,3,1]", window=(2, 2)),
+        ),
+    ),
+    Op(
+        "max_pool2d_grad",  # x, dy -> dx, at the first maximum of each window in row-major order
+        infer=infer_max_pool2d_grad,
+        gradient=read_at_maximum,
+        reference=max_pool2d_grad,
+        attributes=POOLING,
+        samples=(
+            sample("f32[1,1,1,1]", "f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
+            sample("f32[B,4,4,2]", "f32[B,2,2,2]", window=(2, 2), stride=(2, 2)),
+            sample("f32[B,5,4,1]", "f32[B,2,2,1]", window=(3, 2), stride=(2, 2)),
+            sample("f64[2,3,3,1]", "f64[2,2,2,1]", window=(2, 2), stride=(1, 1)),
+            sample("f32[B,3,3,1] -3..-1", "f32[B,2,2,1]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
+            sample("f32[0,4,4,1]", "f32[0,2,2,1]", window=(2, 2), stride=(2, 2)),
+        ),
+        errors=(
+            error("shape of the pooling", "f32[B,4,4,2]", "f32[B,3,3,2]", window=(2, 2), stride=(2, 2)),
+            error("differ in dtype", "f32[B,4,4,2]", "f64[B,2,2,2]", window=(2, 2), stride=(2, 2)),
+            error("operands", "f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
+        ),
+    ),
+    Op(
+        "patches",  # what each window sees, zeros in the padding
+        infer=infer_patches,
+        gradient=equation(lambda builder, dy, y, x: [builder.fold(dy, input_size=x.type.shape[1:3], **steps_of(y))]),
+        reference=patches,
+        attributes={"window": REQUIRED, **STEPS},
+        samples=(
+            sample("f32[1,1,1,1]", window=(1, 1)),
+            sample("f32[B,4,4,2]", window=(2, 2)),
+            sample("f32[B,4,5,1]", window=(2, 3), stride=(2, 1)),
+            sample("f64[2,3,3,1]", window=(2, 2), padding=((1, 0), (0, 2))),
+            sample("f32[B,5,6,1]", window=(2, 3), dilation=(3, 2)),
+            sample("f32[2,6,5,2]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 2)), dilation=(2, 1)),
+            sample("f32[0,3,3,1]", window=(2, 2)),
+        ),
+        errors=(
+            error("window is larger", "f32[B,3,3,1]", window=(4, 1)),
+            error("dilation is not valid", "f32[B,3,3,1]", window=(2, 2), dilation=(0, 1)),
+            error("number of dimensions", "f32[B,3,3]", window=(2, 2)),
+            error("dtype", "u8[B,3,3,1]", window=(2, 2)),
+            error("operands", window=(2, 2)),
+        ),
+    ),
+    Op(
+        "fold",  # the adjoint of patches: adds every patch back to its place
+        infer=infer_fold,
+        gradient=equation(
+            lambda builder, dx, x, parts: [builder.patches(dx, window=parts.type.shape[3:5], **steps_of(x))]
+        ),
+        reference=fold,
+        attributes={"input_size": REQUIRED, **STEPS},
+        samples=(
+            sample("f32[1,1,1,1,1,1]", input_size=(1, 1)),
+            sample("f32[B,3,3,2,2,2]", input_size=(4, 4)),
+            sample("f32[B,2,3,2,3,1]", input_size=(4, 5), stride=(2, 1)),
+            sample("f64[2,3,4,2,2,1]", input_size=(3, 3), padding=((1, 0), (0, 2))),
+            sample("f32[B,2,2,2,3,1]", input_size=(5, 6), dilation=(3, 2)),
+            sample("f32[0,2,2,2,2,1]", input_size=(3, 3)),
+            sample("f32[B,2,2,2,2,1]", input_size=(5, 5), stride=(2, 2)),
+        ),
+        errors=(
+            error("do not fit", "f32[B,3,3,2,2,2]", input_size=(5, 5)),
+            error("window is larger", "f32[B,3,3,2,2,2]", input_size=(1, 1)),
+            error("input size is not valid", "f32[B,3,3,2,2,2]", input_size=(4, -1)),
+            error("number of dimensions", "f32[B,3,3,2,2]", input_size=(4, 4)),
+            error("operands", input_size=(4, 4)),
+        ),
+    ),
+)

@@ -1,0 +1,88 @@
+"""`random` draws and `orthogonalize`; both serve initializers, `random` also dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compiler.ir.types import FLOATS, Batch, Shape, TensorType, TypeRuleError
+from compiler.ops.op import RANDOM, REQUIRED, Op, error, expect_count, sample
+from compiler.ops.rules import expect_dtype, expect_integers, expect_rank, expect_shape, zero_gradient
+
+DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
+
+
+def infer_random(types: Sequence[TensorType], shape: Shape, distribution: str, stream: int) -> TensorType:
+    expect_count(types, 2)
+    for type, expected in zip(types, (TensorType("i64"), TensorType("i32")), strict=True):
+        if type != expected:
+            raise TypeRuleError("a draw needs the seed and the step", "i64[] and i32[]", " and ".join(map(str, types)))
+    if distribution not in DISTRIBUTIONS:
+        raise TypeRuleError("unknown distribution", ", ".join(DISTRIBUTIONS), str(distribution))
+    expect_integers("stream", (stream,), 1)
+    return TensorType("f32", expect_shape(shape))
+
+
+def random(seed: np.ndarray, step: np.ndarray, shape: tuple[int, ...], distribution: str, stream: int) -> np.ndarray:
+    from runtime.random import draw
+
+    return draw(int(seed), int(step), stream, shape, distribution)
+
+
+def infer_orthogonalize(types: Sequence[TensorType]) -> TensorType:
+    expect_count(types, 1)
+    expect_dtype(types[0], FLOATS)
+    expect_rank(types[0], 2, "the matrix")
+    return types[0]
+
+
+def orthogonalize(x: np.ndarray) -> np.ndarray:
+    """Q of the QR decomposition with a positive diagonal of R: uniform over orthogonal matrices for normal x."""
+    tall = x if x.shape[0] >= x.shape[1] else x.T
+    q, r = np.linalg.qr(tall)
+    q = q * np.where(np.diagonal(r) < 0.0, -1.0, 1.0)
+    return q if tall is x else q.T
+
+
+OPS = (
+    Op(
+        "random",  # a function of (seed, step, stream); uniform is in [0, 1)
+        infer=infer_random,
+        gradient=zero_gradient,
+        reference=random,
+        attributes={"shape": REQUIRED, "distribution": "uniform", "stream": 0},
+        traits=frozenset({RANDOM}),
+        samples=(
+            sample("i64[] 0..9", "i32[] 0..9", shape=(3,)),
+            sample("i64[] 0..9", "i32[] 0..9", shape=(), distribution="normal"),
+            sample("i64[] -9..9", "i32[] 0..9", shape=(2, 3), distribution="truncated_normal", stream=7),
+            sample("i64[] 0..9", "i32[] 0..9", shape=(Batch(), 4), stream=1),
+            sample("i64[] 0..9", "i32[] 0..9", shape=(0, 2), distribution="truncated_normal"),
+        ),
+        errors=(
+            error("seed and the step", "i32[]", "i32[]", shape=(3,)),
+            error("seed and the step", "i64[]", "i32[2]", shape=(3,)),
+            error("operands", "i64[]", shape=(3,)),
+            error("unknown distribution", "i64[]", "i32[]", shape=(3,), distribution="cauchy"),
+            error("stream is not valid", "i64[]", "i32[]", shape=(3,), stream=-1),
+            error("out of range", "i64[]", "i32[]", shape=(-3,)),
+            error("shape is not valid", "i64[]", "i32[]", shape=(0.5,)),
+        ),
+    ),
+    Op(
+        "orthogonalize",  # rows or columns orthonormal, whichever are fewer; it cannot be differentiated
+        infer=infer_orthogonalize,
+        reference=orthogonalize,
+        samples=(
+            sample("f32[3,3]"),
+            sample("f32[4,2]"),
+            sample("f32[2,4]"),
+            sample("f64[1,1]"),
+            sample("f32[1,3]"),
+            sample("f32[B,2]"),
+            sample("f32[0,2]"),
+        ),
+        errors=(error("number of dimensions", "f32[3]"), error("dtype", "i32[2,2]"), error("operands")),
+    ),
+)

@@ -1,0 +1,30 @@
+"""common-subexpressions: two nodes that compute the same become one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Node, Value, literal_key
+from compiler.ops.op import COMMUTATIVE, RANDOM
+from compiler.passes.rewriting import rebuild
+
+
+def merge_common_subexpressions(graph: Graph) -> Graph:
+    """f(x) … f(x) = y … y, within one graph or one body; random ops and scans are left alone."""
+    seen: dict[Graph, dict[Any, list[Value]]] = {}
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:
+        if RANDOM in node.op.traits or "body" in node.attributes:
+            return None
+        keys: list[Any] = [literal_key(operand) for operand in operands]
+        if COMMUTATIVE in node.op.traits:
+            keys.sort(key=repr if all(isinstance(key, tuple) for key in keys) else id)
+        key = (node.op.name, tuple(keys), repr(node.attributes))
+        known = seen.setdefault(builder.graph, {})
+        if key not in known:
+            builder.add(node.op.name, operands, node.attributes)
+            known[key] = builder.graph.nodes[-1].results
+        return known[key]
+
+    return rebuild(graph, rule)

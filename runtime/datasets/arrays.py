@@ -1,0 +1,216 @@
+"""The user's own data: a `.npz` file, or a folder of `.npy` files.
+
+Arrays carry the names of the model's inputs and targets, and one row per example along their first axis. The test
+rows of an array `x` are the array `x_test`; where no array has one, the last sixth of the rows is held out for
+testing. Values are used as they are, without scaling.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from runtime.datasets import npy
+from runtime.datasets.dataset import ArrayInfo, Dataset, Split
+from runtime.datasets.files import check_memory, reading, reason
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
+
+SUFFIX = ".npy"
+TEST_SUFFIX = "_test"
+HELD_OUT = 6  # one row in so many is for testing where the user made no choice
+MOST_ARRAYS = 1000
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+UNSUSPICIOUS = 256 << 20  # bytes that an archive may unzip to, whatever its own size
+MOST_EXPANSION = 200  # times its own size beyond that
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError)  # RuntimeError: encrypted or unknown
+
+
+class Member(NamedTuple):
+    """One stored array: its name in messages, its size in bytes, and how to read it from the start."""
+
+    where: str
+    size: int
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def find(name: str, data_dir: str | None, built_in: Iterable[str]) -> str:
+    """The path that a data set's name means: as it is, or else below `data_dir`."""
+    expanded = os.path.expanduser(name)
+    candidates = [expanded] + ([os.path.join(data_dir, expanded)] if data_dir else [])
+    for path in candidates:
+        if os.path.exists(path):
+            return path
+    raise RuntimeUserError(
+        f"there is no data set {quoted(name)}",
+        expected=f"{', '.join(built_in)}, or the path of a .npz file or of a folder of .npy files",
+        found=f"nothing at {' or '.join(map(quoted, candidates))}",
+        hint=did_you_mean(name, built_in) or None,
+    )
+
+
+def describe(path: str) -> dict[str, ArrayInfo]:
+    """The arrays of an example, from headers alone. Raises RuntimeUserError for headers that `load` would refuse."""
+    with _members(path) as members:
+        headers = _headers(members, path)
+    return {name: ArrayInfo(header.dtype, header.shape[1:], 1.0) for name, header in _training(headers).items()}
+
+
+def load(path: str) -> Dataset:
+    """Read all arrays into memory. Raises RuntimeUserError that names file, array, and what is wrong with it."""
+    with _members(path) as members:
+        headers = _headers(members, path)
+        check_memory(sum(header.bytes_in_memory for header in headers.values()), quoted(path))
+        arrays = {name: _read(members[name], header) for name, header in headers.items()}
+    train = {name: arrays[name] for name in _training(headers)}
+    if len(train) < len(arrays):
+        test = {name: arrays[name + TEST_SUFFIX] for name in train}
+    else:
+        rows = len(next(iter(train.values())))
+        kept = rows - max(1, rows // HELD_OUT)
+        test = {name: array[kept:] for name, array in train.items()}
+        train = {name: array[:kept] for name, array in train.items()}
+    name = os.path.basename(os.path.normpath(path))
+    return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
+
+
+def _members(path: str) -> AbstractContextManager[dict[str, Member]]:
+    if os.path.isdir(path):
+        return _folder_members(path)
+    if path.lower().endswith(SUFFIX):
+        raise RuntimeUserError(
+            f"{quoted(path)} is a single array",
+            expected="a .npz file, or a folder of .npy files",
+            hint="name the folder that holds the arrays of all inputs and targets",
+        )
+    return _zip_members(path)
+
+
+@contextmanager
+def _folder_members(path: str) -> Iterator[dict[str, Member]]:
+    try:
+        names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
+    except OSError as error:
+        raise RuntimeUserError(f"{quoted(path)} cannot be listed", found=reason(error)) from error
+    members = {}
+    for name in names:
+        file_path = os.path.join(path, name)
+        with reading(file_path) as file:
+            size = os.fstat(file.fileno()).st_size
+        key = name.removesuffix(SUFFIX)
+        members[key] = Member(_where(key, file_path), size, lambda file_path=file_path: reading(file_path))
+    yield members
+
+
+@contextmanager
+def _zip_members(path: str) -> Iterator[dict[str, Member]]:
+    with reading(path, *ZIP_DAMAGE) as file:
+        size = os.fstat(file.fileno()).st_size
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            _refuse_bombs(entries, size, path)
+            members = {}
+            for entry in entries:
+                key = entry.filename.removesuffix(SUFFIX)
+                if key == entry.filename or key in members or entry.compress_type not in COMPRESSIONS:
+                    raise RuntimeUserError(
+                        f"{quoted(path)} is not a .npz file as numpy.savez writes it",
+                        expected=f"members that end in {SUFFIX}, each once, stored or deflated",
+                        found=f"{quoted(entry.filename)}, compression {entry.compress_type}",
+                    )
+                members[key] = Member(_where(key, path), entry.file_size, lambda entry=entry: archive.open(entry))
+            yield members
+
+
+def _refuse_bombs(entries: list[zipfile.ZipInfo], size: int, path: str) -> None:
+    """Hold the directory of an archive against its size, so that nothing out of proportion is ever unzipped."""
+    unzipped = sum(entry.file_size for entry in entries)
+    most = max(UNSUSPICIOUS, size * MOST_EXPANSION)
+    if unzipped > most or sum(entry.compress_size for entry in entries) > size:
+        raise RuntimeUserError(
+            f"{quoted(path)} unzips to more than its size can hold",
+            expected=f"at most {most:,} bytes from {size:,}",
+            found=f"{unzipped:,} bytes",
+            hint="save data that compress this well with numpy.savez instead of numpy.savez_compressed",
+        )
+
+
+def _where(key: str, path: str) -> str:
+    return f"array {quoted(key)} in {quoted(path)}"
+
+
+def _headers(members: Mapping[str, Member], path: str) -> dict[str, npy.Header]:
+    """Read all headers and check that they belong together."""
+    if not 1 <= len(members) <= MOST_ARRAYS:
+        raise RuntimeUserError(
+            f"{quoted(path)} is no data set", expected=f"1 … {MOST_ARRAYS} arrays", found=f"{len(members):,}"
+        )
+    headers = {}
+    for name, member in members.items():
+        with member.open() as stream:
+            headers[name] = npy.read_header(stream, member.size, member.where)
+    training = _training(headers)
+    testing = {name: headers[name] for name in headers if name not in training}
+    _check_rows(training, path, least=1 if testing else 2)
+    _check_rows(testing, path, least=1)
+    if testing:
+        _check_pairs(training, testing, path)
+    return headers
+
+
+def _training(headers: Mapping[str, npy.Header]) -> dict[str, npy.Header]:
+    return {name: header for name, header in headers.items() if not name.endswith(TEST_SUFFIX)}
+
+
+def _check_rows(headers: Mapping[str, npy.Header], path: str, least: int) -> None:
+    """All arrays of a split have the same number of rows, and enough of them."""
+    first = next(iter(headers), "")
+    for name, header in headers.items():
+        rows = header.shape[0] if header.shape else 0
+        if rows < least:
+            raise RuntimeUserError(
+                f"{_where(name, path)} has too few rows",
+                expected=f"at least {least} along the first axis",
+                found=f"shape {list(header.shape)}",
+            )
+        if rows != headers[first].shape[0]:
+            raise RuntimeUserError(
+                f"the arrays in {quoted(path)} have different numbers of rows",
+                expected=f"{headers[first].shape[0]:,} rows, as in {quoted(first)}",
+                found=f"{rows:,} rows in {quoted(name)}",
+            )
+
+
+def _check_pairs(training: Mapping[str, npy.Header], testing: Mapping[str, npy.Header], path: str) -> None:
+    """Every array has its test rows, of the same type, and no test rows are left over."""
+    wanted = {name + TEST_SUFFIX: name for name in training}
+    if unpaired := sorted(wanted.keys() ^ testing.keys()):
+        name = unpaired[0]
+        partner = wanted.get(name, name.removesuffix(TEST_SUFFIX))
+        absent, present = (name, partner) if name in wanted else (partner, name)
+        raise RuntimeUserError(
+            f"{_where(present, path)} has no counterpart",
+            expected=f"an array {quoted(absent)}: either all arrays come with their test rows, or none does",
+            found=", ".join(map(quoted, sorted({*training, *testing}))),
+        )
+    for test_name, name in wanted.items():
+        here, there = training[name], testing[test_name]
+        if (here.dtype, here.shape[1:]) != (there.dtype, there.shape[1:]):
+            raise RuntimeUserError(
+                f"{_where(test_name, path)} differs in type from {quoted(name)}",
+                expected=f"{here.dtype}{list(here.shape[1:])} per example",
+                found=f"{there.dtype}{list(there.shape[1:])}",
+            )
+
+
+def _read(member: Member, header: npy.Header) -> np.ndarray:
+    with member.open() as stream:
+        stream.read(header.start)
+        array = npy.read_data(stream, header, member.where)
+        stream.read(1)  # at the end of a zip member its checksum is compared
+    return array

@@ -1,0 +1,117 @@
+"""Holding a data set against a model: types before anything is read, values before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from runtime.datasets.dataset import ArrayInfo, Dataset
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
+from runtime.program import TensorSpec
+
+WHOLE = {"u8": np.uint8, "i32": np.int32, "i64": np.int64}
+ROWS_AT_ONCE = 4096
+
+
+def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) -> None:
+    """Check that the data set has an array for every input and target in `specs`, of a type that fits.
+
+    The shape of an example must agree but for sizes of 1, or one of both sides is flat and has as many values. Whole
+    numbers may feed floats, but not the other way round. Raises RuntimeUserError for the first that does not fit.
+    """
+    for spec in specs:
+        if spec.name not in info_by_name:
+            raise RuntimeUserError(
+                f"the data set has no array for the model's {spec.kind} {quoted(spec.name)}",
+                expected=f"an array {quoted(spec.name)}, {_of_model(spec)} per example",
+                found=", ".join(f"{_printable(name)}: {_of_data(info)}" for name, info in info_by_name.items()),
+                hint=did_you_mean(spec.name, info_by_name) or None,
+            )
+        info = info_by_name[spec.name]
+        if not _shapes_fit(info.shape, _example_shape(spec)):
+            raise RuntimeUserError(
+                f"array {quoted(spec.name)} does not have the shape of the model's {spec.kind}",
+                expected=f"{_of_model(spec)} per example, or the same values flat or with other sizes of 1",
+                found=_of_data(info),
+            )
+        if info.dtype == "f32" and spec.dtype not in ("f32", "f64"):
+            raise RuntimeUserError(
+                f"array {quoted(spec.name)} holds floats, the model's {spec.kind} holds whole numbers",
+                expected=f"{_of_model(spec)} per example",
+                found=_of_data(info),
+            )
+
+
+def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Mapping[str, int]) -> None:
+    """Check the values of the arrays that `specs` names, in both splits.
+
+    Floats must be finite; whole numbers must lie in 0 … classes - 1 where `class_counts` has the array, and in the
+    range of the model's dtype in any case. Raises RuntimeUserError that names the array, the row and the value.
+    """
+    for split_name, split in (("training", dataset.train), ("test", dataset.test)):
+        for spec in specs:
+            array = split.arrays[spec.name]
+            where = f"array {quoted(spec.name)} ({split_name})"
+            if array.dtype.kind == "f":
+                _check_finite(array, where)
+            elif spec.name in class_counts:
+                _check_range(array, 0, class_counts[spec.name] - 1, "is no class of the model", where)
+            elif spec.dtype in WHOLE:
+                limits = np.iinfo(WHOLE[spec.dtype])
+                _check_range(array, limits.min, limits.max, f"does not fit the model's {spec.dtype}", where)
+
+
+def _check_finite(array: np.ndarray, where: str) -> None:
+    for start, rows in _blocks(array):
+        bad = ~np.isfinite(rows)
+        if bad.any():
+            row, value = _first(bad, rows)
+            raise RuntimeUserError(f"row {start + row} of {where} is not finite", expected="floats", found=f"{value}")
+
+
+def _check_range(array: np.ndarray, low: int, high: int, complaint: str, where: str) -> None:
+    for start, rows in _blocks(array):
+        bad = (rows < low) | (rows > high)
+        if bad.any():
+            row, value = _first(bad, rows)
+            raise RuntimeUserError(
+                f"row {start + row} of {where} {complaint}",
+                expected=f"whole numbers {low} … {high}",
+                found=f"{value}",
+            )
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows in blocks, so that masks stay small: (index of the first row, rows)."""
+    for start in range(0, len(array), ROWS_AT_ONCE):
+        yield start, array[start : start + ROWS_AT_ONCE]
+
+
+def _first(bad: np.ndarray, rows: np.ndarray) -> tuple[int, object]:
+    """The index of the first row with a bad value, and that value."""
+    index = int(bad.ravel().argmax())
+    return index // (rows.size // len(rows)), rows.ravel()[index].item()
+
+
+def _example_shape(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(size for size in spec.shape[1:] if size is not None)
+
+
+def _shapes_fit(data: tuple[int, ...], model: tuple[int, ...]) -> bool:
+    if [size for size in data if size != 1] == [size for size in model if size != 1]:
+        return True
+    return 1 in (len(data), len(model)) and math.prod(data) == math.prod(model)
+
+
+def _of_model(spec: TensorSpec) -> str:
+    return f"{spec.dtype}{list(_example_shape(spec))}"
+
+
+def _of_data(info: ArrayInfo) -> str:
+    return f"{info.dtype}{list(info.shape)}"
+
+
+def _printable(name: str) -> str:
+    return quoted(name)[1:-1]

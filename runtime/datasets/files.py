@@ -1,0 +1,103 @@
+"""Reading files that may be anything: only regular files are opened, and every failure becomes a RuntimeUserError."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from runtime.errors import RuntimeUserError, quoted
+
+# O_NONBLOCK: opening a FIFO must not wait for its other end; it means nothing to regular files.
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+MEMORY_WHERE_UNKNOWN = 64 << 30  # bytes
+BLOCK = 1 << 20  # elements that are read, then widened, at once
+
+
+class Readable(Protocol):
+    """What values are read from: a file, or the unzipped bytes of one."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+@contextmanager
+def reading(path: str, *damage: type[Exception]) -> Iterator[BinaryIO]:
+    """Open a regular file for reading bytes.
+
+    An OSError, EOFError or one of `damage` raised inside the block says that the file is damaged, and is turned into a
+    RuntimeUserError that names it.
+    """
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise RuntimeUserError(f"{quoted(path)} cannot be opened", found=reason(error)) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise RuntimeUserError(f"{quoted(path)} cannot be read", expected="a regular file", found=kind_of(mode))
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            yield file
+        except (OSError, EOFError, *damage) as error:
+            raise RuntimeUserError(
+                f"{quoted(path)} cannot be read", expected="a whole, undamaged file", found=reason(error)
+            ) from error
+
+
+def reason(error: Exception) -> str:
+    """Why an operation failed, in one line of at most 200 characters."""
+    text = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
+    return "".join(c if c.isprintable() else " " for c in str(text)[:200])
+
+
+def kind_of(mode: int) -> str:
+    """What a file is that is not a regular file."""
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
+
+
+def read_values(stream: Readable, count: int, stored: np.dtype, dtype: np.dtype, where: str) -> np.ndarray:
+    """Read `count` values of dtype `stored` as an array [count] of `dtype`.
+
+    Floats beyond the range of `dtype` become infinite. Raises RuntimeUserError where the stream ends too soon or the
+    array does not fit in memory; `where` names the array then.
+    """
+    try:
+        values = np.empty(count, dtype)
+    except MemoryError as error:
+        needed = gibibytes(count * dtype.itemsize)
+        raise RuntimeUserError(f"not enough memory for {where}", expected=f"{needed} free") from error
+    for start in range(0, count, BLOCK):
+        wanted = min(BLOCK, count - start) * stored.itemsize
+        data = stream.read(wanted)
+        if len(data) < wanted:
+            total = count * stored.itemsize
+            got = start * stored.itemsize + len(data)
+            raise RuntimeUserError(
+                f"{where} is truncated", expected=f"{total:,} bytes of values", found=f"{got:,} bytes"
+            )
+        part = np.frombuffer(data, stored)
+        with np.errstate(all="ignore"):
+            values[start : start + len(part)] = part
+    return values
+
+
+def check_memory(size: int, where: str) -> None:
+    """Refuse what can never fit, before anything is allocated: `size` bytes against the machine's memory."""
+    try:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        limit = MEMORY_WHERE_UNKNOWN
+    if size > limit:
+        raise RuntimeUserError(
+            f"{where} does not fit in memory", expected=f"at most {gibibytes(limit)}", found=gibibytes(size)
+        )
+
+
+def gibibytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 2**30:,.2f} GiB"

@@ -1,0 +1,214 @@
+"""The data set `mnist`: found in a folder of the user's or the cache, else downloaded into the cache.
+
+The four files are read in the IDX format, zipped or not. Files of the user's are checked for their structure alone, so
+that a part of MNIST, or another data set of the same form, can stand in; downloads must be MNIST to the byte.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.datasets.dataset import ArrayInfo, Dataset, Report, Split
+from runtime.datasets.files import Readable, read_values, reading, reason
+from runtime.errors import RuntimeUserError, quoted
+
+
+class IdxFile(NamedTuple):
+    """One of the four files: the beginning of its name, the largest shape it may have, its checksum unzipped."""
+
+    stem: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.stem}-idx{len(self.shape)}-ubyte"
+
+
+# Packers differ in the zipped bytes they write, hence checksums of the unzipped ones.
+TRAIN_IMAGES = IdxFile(
+    "train-images", (60_000, 28, 28), "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+)
+TRAIN_LABELS = IdxFile("train-labels", (60_000,), "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5")
+TEST_IMAGES = IdxFile(
+    "t10k-images", (10_000, 28, 28), "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+)
+TEST_LABELS = IdxFile("t10k-labels", (10_000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2")
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+LARGEST_DOWNLOAD = 16 << 20  # bytes; the largest file has 9.9 million
+SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # where other programs put the files below a data folder
+GZIP_MAGIC = b"\x1f\x8b"
+IDX_BYTES = 8  # the code of the IDX format for unsigned bytes
+INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
+HINT = (
+    "pass a folder with the four MNIST files through --data-dir or NNC_DATA, "
+    "or train on digits drawn by this program with --data digits"
+)
+
+
+def describe() -> dict[str, ArrayInfo]:
+    """The arrays of an example: image u8[28, 28] and label u8[]. No file is needed to know them."""
+    return dict(INFO)
+
+
+def load(data_dir: str | None, report: Report) -> Dataset:
+    """Read MNIST from `data_dir`, the folder in $NNC_DATA or the cache, the first that has it; else download it.
+
+    Raises RuntimeUserError where a folder that the user named does not exist or has some of the files only, where a
+    file is not what its name says, and where nothing was found and the download fails.
+    """
+    paths = _found(data_dir, report) or _downloaded(data_dir, report)
+    scale = {name: info.scale for name, info in INFO.items()}
+    return Dataset(
+        "mnist",
+        train=_split(paths, TRAIN_IMAGES, TRAIN_LABELS),
+        test=_split(paths, TEST_IMAGES, TEST_LABELS),
+        scale=scale,
+    )
+
+
+def cache_folder() -> str:
+    """Where downloads are kept: $XDG_CACHE_HOME/nnc/mnist, or the like below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the standard has relative paths ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "nnc", "mnist")
+
+
+def _named_folders(data_dir: str | None) -> Iterator[str]:
+    """The folders that the user named."""
+    for folder, source in ((data_dir, "--data-dir"), (os.environ.get("NNC_DATA"), "NNC_DATA")):
+        if folder:
+            if not os.path.isdir(folder):
+                raise RuntimeUserError(
+                    f"{source} names no folder", expected="a folder with data sets", found=quoted(folder)
+                )
+            yield folder
+
+
+def _found(data_dir: str | None, report: Report) -> dict[IdxFile, str] | None:
+    """The paths of the four files in the first folder that the user named and that has them, or None."""
+    for folder in _named_folders(data_dir):
+        for subfolder in SUBFOLDERS:
+            place = os.path.normpath(os.path.join(folder, subfolder))
+            paths = _look(place)
+            if len(paths) == len(FILES):
+                report(f"reading MNIST from {quoted(place)}")
+                return paths
+            if paths:
+                missing = ", ".join(f"{file.name}.gz" for file in FILES if file not in paths)
+                raise RuntimeUserError(
+                    f"{quoted(place)} holds a part of MNIST only",
+                    expected=f"also {missing}, zipped or not",
+                    found=", ".join(quoted(os.path.basename(path)) for path in paths.values()),
+                )
+    return None
+
+
+def _look(folder: str) -> dict[IdxFile, str]:
+    """The paths of those of the four files that are in a folder."""
+    paths = {}
+    for file in FILES:
+        spellings = (file.name, file.name.replace("-idx", ".idx"))
+        candidates = (os.path.join(folder, name + suffix) for name in spellings for suffix in ("", ".gz"))
+        path = next((path for path in candidates if os.path.exists(path) and not os.path.isdir(path)), None)
+        if path is not None:
+            paths[file] = path
+    return paths
+
+
+def _downloaded(data_dir: str | None, report: Report) -> dict[IdxFile, str]:
+    """The paths of the four files in the cache, after a download of those that are not there."""
+    cache = cache_folder()
+    paths = _look(cache)
+    missing = [file for file in FILES if file not in paths]
+    failures: list[str] = []
+    for file in missing:
+        path = os.path.join(cache, file.name + ".gz")
+        if not _download(file, path, report, failures):
+            places = [*_named_folders(data_dir), cache]
+            raise RuntimeUserError(
+                "MNIST is not on this machine and cannot be downloaded",
+                expected=f"{', '.join(f'{file.name}.gz' for file in missing)}, zipped or not, in one folder",
+                found=f"none in {', '.join(map(quoted, places))}; {'; '.join(failures)}",
+                hint=HINT,
+            )
+        paths[file] = path
+    return paths
+
+
+def _download(file: IdxFile, path: str, report: Report, failures: list[str]) -> bool:
+    """Fetch a file from the first mirror that has it. Adds what went wrong to `failures`."""
+    from runtime.datasets.download import fetch
+
+    for mirror in MIRRORS:
+        url = f"{mirror}{file.name}.gz"
+        try:
+            fetch(url, path, LARGEST_DOWNLOAD, lambda part: _check_download(part, file), report)
+            return True
+        except OSError as error:
+            failures.append(f"{url}: {reason(error)}")
+        except RuntimeUserError as error:
+            failures.append(f"{url}: {error.message}")
+    return False
+
+
+def _check_download(path: str, file: IdxFile) -> None:
+    """Compare a download with the published file. Raises RuntimeUserError where they differ."""
+    import hashlib
+
+    with reading(path, zlib.error) as zipped:
+        header_bytes = 4 + 4 * len(file.shape)
+        content = gzip.GzipFile(fileobj=zipped).read(header_bytes + int(np.prod(file.shape)) + 1)
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise RuntimeUserError(f"what was downloaded is not the published {file.name}")
+
+
+def _split(paths: dict[IdxFile, str], image_file: IdxFile, label_file: IdxFile) -> Split:
+    images = read_idx(paths[image_file], image_file.shape)
+    labels = read_idx(paths[label_file], label_file.shape)
+    if len(images) != len(labels):
+        raise RuntimeUserError(
+            f"{quoted(paths[label_file])} does not belong to {quoted(paths[image_file])}",
+            expected=f"{len(images):,} labels, one per image",
+            found=f"{len(labels):,}",
+        )
+    return Split({"image": images, "label": labels})
+
+
+def read_idx(path: str, largest: tuple[int, ...]) -> np.ndarray:
+    """Read an IDX file of bytes, zipped or not, whose shape is `largest` but for fewer rows: u8[rows, ...].
+
+    Never reads or allocates more than `largest` needs. Raises RuntimeUserError for any other content.
+    """
+    with reading(path, zlib.error) as file:
+        stream: Readable = gzip.GzipFile(fileobj=file) if file.read(2) == GZIP_MAGIC else file
+        file.seek(0)
+        header = np.frombuffer(stream.read(4 + 4 * len(largest)), np.uint8)
+        magic, sizes = header[:4], header[4:]
+        if magic.tolist() != [0, 0, IDX_BYTES, len(largest)] or len(sizes) != 4 * len(largest):
+            raise RuntimeUserError(
+                f"{quoted(path)} is not an IDX file of bytes",
+                expected=f"it to begin with {bytes([0, 0, IDX_BYTES, len(largest)]).hex(' ')} and {len(largest)} sizes",
+                found=bytes(header).hex(" ") or "an empty file",
+            )
+        shape = tuple(sizes.view(">u4").tolist())
+        if shape[1:] != largest[1:] or not 1 <= shape[0] <= largest[0]:
+            raise RuntimeUserError(
+                f"the header of {quoted(path)} does not fit its name",
+                expected=f"shape {list(largest)}, or fewer rows",
+                found=f"shape {list(shape)}",
+            )
+        byte = np.dtype(np.uint8)
+        values = read_values(stream, int(np.prod(shape)), byte, byte, quoted(path))
+        if stream.read(1):
+            raise RuntimeUserError(f"{quoted(path)} is longer than its header says", expected=f"shape {list(shape)}")
+    return values.reshape(shape)

@@ -1,0 +1,48 @@
+"""The one exception that the runtime raises for what its user can mend: files, flags, data.
+
+It is to the runtime what diagnostics are to the compiler, and prints in the same form; the command line treats both
+alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONGEST_NAME = 200  # characters of a name or path that a message shows
+
+
+class RuntimeUserError(Exception):
+    """Something outside the program is wrong. `str()` is the whole message, ready to be shown:
+
+    error: message
+      expected: …
+      found: …
+      hint: …
+    """
+
+    def __init__(
+        self, message: str, *, expected: str | None = None, found: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+
+    def __str__(self) -> str:
+        details = (("expected", self.expected), ("found", self.found), ("hint", self.hint))
+        return "\n".join([f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)])
+
+
+def quoted(name: str) -> str:
+    """A name or path from outside in double quotes, cut to a sane length, with nothing that could steer a terminal."""
+    shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
+    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown) + '"'
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """A question that offers the candidate most like `name`, or "" where none is."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(candidates), n=1)
+    return f"did you mean {quoted(close[0])}?" if close else ""

@@ -1,0 +1,100 @@
+"""From data to steps: arrays fitted to the inputs of a compiled graph, the order of an epoch, and the loop over batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from runtime.errors import RuntimeUserError, quoted
+from runtime.interrupt import Interrupted
+from runtime.program import Arrays, Program
+from runtime.random import generator
+
+SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
+Batches = Iterator[tuple[int, Arrays]]
+
+
+def fitted(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
+    """The arrays that a graph reads, checked, in the shape and dtype of its inputs; views of `arrays` where possible.
+
+    Raises RuntimeUserError naming the array that is missing, of another length, shape or kind, or out of range.
+    """
+    result: Arrays = {}
+    for name, view in program.inputs(graph, 1).items():
+        if name not in arrays:
+            raise RuntimeUserError(
+                f"the {part} data lack an array",
+                expected=quoted(name),
+                found=", ".join(map(quoted, arrays)) or "nothing",
+            )
+        array = arrays[name]
+        label = f"array {quoted(name)} of the {part} data"
+        if array.ndim == 0 or len(array) == 0:
+            raise RuntimeUserError(f"{label} is empty", expected="one example or more", found=f"shape {array.shape}")
+        if math.prod(array.shape[1:]) != math.prod(view.shape[1:]):
+            raise RuntimeUserError(
+                f"{label} does not fit the model",
+                expected=f"examples of shape {view.shape[1:]}",
+                found=f"examples of shape {array.shape[1:]}",
+            )
+        # Contiguous, since `take` would otherwise copy the whole array for every batch.
+        array = np.require(array.reshape(len(array), *view.shape[1:]), requirements=["C", "A"])
+        result[name] = _converted(array, view.dtype, label)
+        _check_classes(result[name], program.manifest.classes.get(name), label)
+    lengths = {name: len(array) for name, array in result.items()}
+    if len(set(lengths.values())) > 1:
+        raise RuntimeUserError(f"the arrays of the {part} data differ in length", found=str(lengths))
+    return result
+
+
+def _converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
+    """The array in a dtype of the same kind. Whole numbers never become floats: their scale is compiled into the step."""
+    if array.dtype == dtype:
+        return array
+    kinds = {"u": "integer", "i": "integer", "f": "float"}
+    same_kind = kinds.get(array.dtype.kind, "other") == kinds.get(dtype.kind)
+    converted = array.astype(dtype) if same_kind else array
+    if not same_kind or (dtype.kind != "f" and not np.array_equal(converted, array)):
+        raise RuntimeUserError(f"{label} has the wrong type", expected=dtype.name, found=array.dtype.name)
+    return converted
+
+
+def _check_classes(array: np.ndarray, classes: int | None, label: str) -> None:
+    """Integers that index something must lie in range: the step does not look."""
+    if classes is None:
+        return
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= classes:
+        raise RuntimeUserError(
+            f"{label} is out of range", expected=f"0 … {classes - 1}", found=f"{low if low < 0 else high}"
+        )
+
+
+def epoch_order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
+    """The examples in the order of an epoch: a function of its arguments alone, so that it is the same after a resume."""
+    return generator(seed, epoch, SHUFFLE_STREAM).permutation(examples) if shuffle else np.arange(examples)
+
+
+def batches(
+    program: Program, graph: str, arrays: Arrays, order: np.ndarray, size: int, received: Sequence[int] = ()
+) -> Batches:
+    """Runs a graph over the examples in an order, `size` at a time; the last batch may be smaller.
+
+    Yields the number of examples and the results of each run, and raises Interrupted after a batch if a signal came.
+    """
+    whole = len(order) - len(order) % size
+    for first, last, count in ((0, whole, size), (whole, len(order), len(order) - whole)):
+        if first == last:
+            continue
+        run, inputs, outputs = program.bind(graph, count)
+        gathers = [(arrays[name].take, view) for name, view in inputs.items()]
+        for start in range(first, last, count):
+            indices = order[start : start + count]
+            for take, view in gathers:
+                take(indices, 0, view, "clip")  # "clip": the default would copy the view to be able to undo
+            run()
+            yield count, outputs
+            if received:
+                raise Interrupted(received[0])

@@ -1,0 +1,179 @@
+"""What generated NumPy code calls where one ufunc is not enough. Images are [N, H, W, C]; `out` is written, never read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from runtime.random import draw, fill_uniform
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+
+def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """The array at a byte offset of the arena."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return arena[offset : offset + size].view(dtype).reshape(shape)
+
+
+def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
+    """For each index of the first axis, the views of all stacks there."""
+    order = range(len(stacks[0]))
+    return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
+
+
+def erf(x: np.ndarray, out: np.ndarray) -> None:
+    """The error function: a rational approximation with 3e-7 absolute error (Eigen's, after Cody), odd and clamped."""
+    clamped = np.clip(x, -3.8, 3.8)
+    square = clamped * clamped
+    above = polynomial(square, ERF_NUMERATOR)
+    below = polynomial(square, ERF_DENOMINATOR)
+    np.divide(clamped * above, below, out=out)
+
+
+ERF_NUMERATOR = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+    -2.95459980854025e-03, -1.60960333262415e-02,
+)  # fmt: skip
+ERF_DENOMINATOR = (
+    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
+)  # fmt: skip
+
+
+def polynomial(x: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
+    """Horner's rule, highest power first."""
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value *= x
+        value += coefficient
+    return value
+
+
+def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: str, stream: int) -> None:
+    """Numbers that depend on (seed, step, stream) alone."""
+    if distribution == "uniform":
+        fill_uniform(out, int(seed), int(step), stream)
+    else:
+        out[...] = draw(int(seed), int(step), stream, out.shape, distribution)
+
+
+def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
+    """Orthonormal rows or columns, whichever are fewer, by QR with positive diagonal of R."""
+    tall = x if x.shape[0] >= x.shape[1] else x.T
+    q, r = np.linalg.qr(tall)
+    q *= np.where(np.diag(r) < 0, -1, 1)
+    out[...] = q if tall is x else q.T
+
+
+def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> None:
+    """Adds each row of `updates` to the row of `out` that its index names."""
+    out.fill(0)
+    np.add.at(out, indices, updates)
+
+
+# Windows over images --------------------------------------------------------------------------------------------------
+
+
+def padded(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:
+    return x if padding == ((0, 0), (0, 0)) else np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def tap_views(
+    images: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, size: Pair
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """For each tap (i, j) of a window, the pixels [N, *size, C] that it meets."""
+    for i in range(kernel[0]):
+        rows = slice(i * dilation[0], i * dilation[0] + (size[0] - 1) * stride[0] + 1, stride[0])
+        for j in range(kernel[1]):
+            columns = slice(j * dilation[1], j * dilation[1] + (size[1] - 1) * stride[1] + 1, stride[1])
+            yield i, j, images[:, rows, columns]
+
+
+def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+    """im2col: out[N, OH, OW, kh, kw, C]."""
+    _, rows, columns, height, width, _ = out.shape
+    source = padded(x, padding)
+    n, h, w, c = source.strides
+    strides = (n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)
+    np.copyto(out, np.lib.stride_tricks.as_strided(source, out.shape, strides, writeable=False))
+
+
+def fold(parts: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+    """The adjoint of `patches`: adds every window back to the pixels it came from."""
+    (top, bottom), (left, right) = padding
+    whole = (
+        out
+        if padding == ((0, 0), (0, 0))
+        else np.empty((len(out), out.shape[1] + top + bottom, out.shape[2] + left + right, out.shape[3]), out.dtype)
+    )
+    whole.fill(0)
+    for i, j, pixels in tap_views(whole, parts.shape[3:5], stride, dilation, parts.shape[1:3]):
+        pixels += parts[:, :, :, i, j]
+    if whole is not out:
+        np.copyto(out, whole[:, top : top + out.shape[1], left : left + out.shape[2]])
+
+
+def depthwise_conv2d(
+    x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> None:
+    """One filter bank w[kh, kw, 1, C * m] per input channel."""
+    split = by_channel(out, x.shape[3])
+    product = np.empty_like(split)
+    split.fill(0)
+    for i, j, pixels in tap_views(padded(x, padding), w.shape[:2], stride, dilation, out.shape[1:3]):
+        split += np.multiply(pixels[..., None], w[i, j, 0].reshape(x.shape[3], -1), out=product)
+
+
+def depthwise_conv2d_input_grad(
+    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> None:
+    (top, bottom), (left, right) = padding
+    n, height, width, channels = out.shape
+    split = by_channel(dy, channels)
+    whole = np.zeros((n, height + top + bottom, width + left + right, channels), out.dtype)
+    for i, j, pixels in tap_views(whole, w.shape[:2], stride, dilation, dy.shape[1:3]):
+        pixels += np.einsum("nhwcm,cm->nhwc", split, w[i, j, 0].reshape(channels, -1))
+    np.copyto(out, whole[:, top : top + height, left : left + width])
+
+
+def depthwise_conv2d_filter_grad(
+    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> None:
+    split = by_channel(dy, x.shape[3])
+    for i, j, pixels in tap_views(padded(x, padding), out.shape[:2], stride, dilation, dy.shape[1:3]):
+        out[i, j, 0] = np.einsum("nhwc,nhwcm->cm", pixels, split).reshape(-1)
+
+
+def by_channel(images: np.ndarray, channels: int) -> np.ndarray:
+    """[N, H, W, C * m] as [N, H, W, C, m]."""
+    return images.reshape(*images.shape[:3], channels, -1)
+
+
+def max_pool2d(x: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> None:
+    out.fill(-np.inf)
+    for _, _, pixels in tap_views(padded(x, padding, -np.inf), window, stride, (1, 1), out.shape[1:3]):
+        np.maximum(out, pixels, out=out)
+
+
+def max_pool2d_grad(
+    x: np.ndarray, dy: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding
+) -> None:
+    """Each window's gradient goes to the first of its largest pixels."""
+    (top, _), (left, _) = padding
+    source = padded(x, padding, -np.inf)
+    largest = np.empty_like(dy)
+    max_pool2d(x, largest, window, stride, padding)
+    whole = np.zeros_like(source)
+    free = np.ones(dy.shape, bool)
+    targets = tap_views(whole, window, stride, (1, 1), dy.shape[1:3])
+    for (_, _, pixels), (_, _, target) in zip(
+        tap_views(source, window, stride, (1, 1), dy.shape[1:3]), targets, strict=True
+    ):
+        here = pixels == largest
+        here &= free
+        free ^= here
+        target += dy * here
+    np.copyto(out, whole[:, top : top + out.shape[1], left : left + out.shape[2]])

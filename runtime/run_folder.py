@@ -1,0 +1,184 @@
+"""The folder of a training run: the resolved program, the log, and the checkpoints.
+
+runs/CNN-20250131-120000/
+  program.nn         the program as trained, every setting written out
+  log.jsonl          a header for each start of the run, and one line for each epoch
+  last.safetensors   the end of the last saved epoch
+  best.safetensors   the epoch with the lowest test loss
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import re
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.checkpoint import EpochResult, Position, load, write_atomically
+from runtime.datasets.files import reading, reason
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
+from runtime.program import Manifest, Program
+
+TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
+# How far a run goes and where its data lie may change when it is resumed; what is computed may not.
+FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
+
+
+def program_hash(text: str) -> str:
+    """SHA-256 of a resolved program without the entries of its train block that a resumed run may change."""
+    settled = TRAIN_BLOCK.sub(lambda block: FREE_ENTRY.sub("", block.group()), text)
+    return hashlib.sha256(settled.encode()).hexdigest()
+
+
+class RunFolder:
+    """One folder of a run. `path` is the folder, `text` the resolved program in it."""
+
+    def __init__(self, path: Path, text: str):
+        self.path = path
+        self.text = text
+        self.program = path / "program.nn"
+        self.log = path / "log.jsonl"
+        self.last = path / "last.safetensors"
+        self.best = path / "best.safetensors"
+
+    @property
+    def program_hash(self) -> str:
+        """The identity of the program, as written into checkpoints and the log."""
+        return program_hash(self.text)
+
+    @classmethod
+    def create(cls, model: str, text: str, out: Path | None = None, root: Path = Path("runs")) -> RunFolder:
+        """A new folder, `out` or `root/MODEL-YYYYmmdd-HHMMSS`, with program.nn in it.
+
+        Raises RuntimeUserError for an `out` that holds files already, or when the folder cannot be made.
+        """
+        try:
+            path = (
+                _make_empty(out) if out is not None else _make_dated(root / f"{model}-{time.strftime('%Y%m%d-%H%M%S')}")
+            )
+        except OSError as error:
+            raise RuntimeUserError(
+                f"cannot make the run folder {quoted(str(error.filename))}",
+                found=reason(error),
+                hint="choose another with --out",
+            ) from error
+        folder = cls(path, text)
+        write_atomically(folder.program, text.encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of an earlier run. Raises RuntimeUserError where there is none, or none that can be resumed."""
+        folder = cls(path, "")
+        if not path.is_dir():
+            raise RuntimeUserError(f"there is no run folder {quoted(str(path))}", hint=_similar(path))
+        for file, what in ((folder.program, "a run folder"), (folder.last, "a run with a checkpoint to resume from")):
+            if not file.exists():
+                raise RuntimeUserError(f"{quoted(str(path))} is not {what}", expected=f"a file {file.name} in it")
+        folder.text = _read_text(folder.program)
+        return folder
+
+    def resume(self, program: Program, text: str) -> Position:
+        """Sets `program`, compiled from `text`, to the last checkpoint, and takes log and program.nn back to it.
+
+        Raises RuntimeUserError, with nothing changed, if the checkpoint cannot be read or is of another program.
+        """
+        position = load(self.last, program, program_hash(text))
+        for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            with suppress(OSError):
+                leftover.unlink()
+        if text != self.text:
+            self.text = text
+            write_atomically(self.program, text.encode())
+        lines = _read_text(self.log).splitlines() if self.log.exists() else []
+        kept = [f"{line}\n" for line in lines if _epoch_of(line) <= position.epoch]
+        header = _json_line(self._header(program.manifest, position.epoch))
+        write_atomically(self.log, "".join([*kept, header]).encode())
+        return position
+
+    def begin(self, manifest: Manifest) -> None:
+        """Starts the log of a new run."""
+        write_atomically(self.log, _json_line(self._header(manifest, 0)).encode())
+
+    def record(self, result: EpochResult) -> None:
+        """Adds an epoch to the log."""
+        try:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(_json_line(asdict(result)))
+        except OSError as error:
+            raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
+
+    def _header(self, manifest: Manifest, epoch: int) -> dict[str, Any]:
+        return {
+            "start_after_epoch": epoch,
+            "model": manifest.model,
+            "program": self.program_hash,
+            "seed": manifest.settings.seed,
+            "settings": asdict(manifest.settings),
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()},
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+
+def _make_empty(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise RuntimeUserError(
+            f"the run folder {quoted(str(path))} is not empty",
+            expected="a new or empty folder",
+            hint="continue the run in it with --resume, or choose another folder",
+        )
+    return path
+
+
+def _make_dated(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 100))]
+    for name in names:  # runs started in the same second
+        try:
+            name.mkdir()
+            return name
+        except FileExistsError:
+            continue
+    raise RuntimeUserError(
+        f"{quoted(str(path))} and {len(names) - 1} more like it exist", hint="choose another with --out"
+    )
+
+
+def _similar(path: Path) -> str:
+    """A hint for a mistyped folder."""
+    siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
+    return did_you_mean(str(path), siblings) or "--resume takes the folder of an earlier run"
+
+
+def _read_text(path: Path) -> str:
+    with reading(str(path), UnicodeDecodeError) as file:
+        return file.read().decode()
+
+
+def _epoch_of(line: str) -> float:
+    """The epoch that a line of the log stands at; infinite for a torn line, so that it is dropped."""
+    try:
+        record = json.loads(line)
+        return float(record.get("epoch", record.get("start_after_epoch", math.inf)))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return math.inf
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    """Strict JSON: a metric that is not a number becomes null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: clean(inner) for name, inner in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(record), allow_nan=False) + "\n"

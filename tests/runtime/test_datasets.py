@@ -1,0 +1,431 @@
+"""The data sets: what each holds, where it is looked for, how downloads arrive, and what a model's types demand."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import struct
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.datasets import ArrayInfo, Dataset, Split, describe, digits, download, load, mnist
+from runtime.datasets.checks import check, check_values
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
+from runtime.program import TensorSpec
+
+IMAGE = TensorSpec("image", "f32", (None, 28, 28, 1), "input")
+LABEL = TensorSpec("label", "i32", (None,), "target")
+INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
+
+
+@pytest.fixture(autouse=True)
+def nobodys_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No data of the developer's and no network."""
+    monkeypatch.delenv("NNC_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def offline(url: str) -> io.BytesIO:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(download, "open_url", offline)
+
+
+def idx(values: np.ndarray) -> bytes:
+    return struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def mnist_files(train: int = 6, test: int = 4) -> dict[str, bytes]:
+    """The four files of a tiny MNIST, unzipped, by their usual names."""
+    files = {}
+    for stem, rows in (("train", train), ("t10k", test)):
+        images = np.arange(rows * 784, dtype=np.uint8).reshape(rows, 28, 28)
+        files[f"{stem}-images-idx3-ubyte"] = idx(images)
+        files[f"{stem}-labels-idx1-ubyte"] = idx(np.arange(rows, dtype=np.uint8) % 10)
+    return files
+
+
+def write_mnist(folder: Path, suffix: str = ".gz") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in mnist_files().items():
+        (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
+    return folder
+
+
+# digits
+
+
+def test_digits_are_the_same_bytes_on_every_machine():
+    data = load("digits")
+    checksum = hashlib.sha256()
+    for split, rows in ((data.train, 12_000), (data.test, 2_000)):
+        assert {name: (array.shape, array.dtype.name) for name, array in split.arrays.items()} == {
+            "image": ((rows, 28, 28), "uint8"),
+            "label": ((rows,), "uint8"),
+        }
+        for array in split.arrays.values():
+            checksum.update(array.tobytes())
+    assert checksum.hexdigest() == "cc7db10b0338a28a2e8c8cd7be96d468e30924788f8756551687ba434d67d17b"
+    assert data.scale == {"image": 1 / 255, "label": 1.0}
+
+
+def test_digits_can_be_learned_but_not_by_a_linear_model_alone():
+    data = load("digits")
+    image, label = data.train.arrays["image"].reshape(-1, 784) / np.float32(255), data.train.arrays["label"]
+    weights = np.zeros((784, 10), np.float32)
+    for _ in range(5):
+        for start in range(0, len(label), 128):
+            x, y = image[start : start + 128], label[start : start + 128]
+            scores = np.exp(x @ weights)
+            slope = scores / scores.sum(1, keepdims=True) - np.eye(10, dtype=np.float32)[y]
+            weights -= 0.1 / len(y) * x.T @ slope
+    found = (data.test.arrays["image"].reshape(-1, 784) @ weights).argmax(1)
+    assert 0.70 < (found == data.test.arrays["label"]).mean() < 0.97
+
+
+def test_digits_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch):
+    sheet = digits.Sheet(key=7, writers=3, images=50)
+    together = digits.draw_sheet(sheet).arrays["image"]
+    monkeypatch.setattr(digits, "IMAGES_AT_ONCE", 8)
+    assert np.array_equal(digits.draw_sheet(sheet).arrays["image"], together)
+
+
+# MNIST
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("subfolder", ["", "mnist", "MNIST/raw"])
+def test_mnist_is_found_in_data_dir(tmp_path: Path, suffix: str, subfolder: str):
+    write_mnist(tmp_path / subfolder, suffix)
+    said: list[str] = []
+    data = load("mnist", tmp_path, said.append)
+    assert data.train.arrays["image"].shape == (6, 28, 28)
+    assert data.test.arrays["label"].tolist() == [0, 1, 2, 3]
+    assert data.train.arrays["image"].tobytes() == mnist_files()["train-images-idx3-ubyte"][16:]
+    assert len(said) == 1
+    assert "reading MNIST from" in said[0]
+
+
+def test_mnist_is_found_under_the_other_spelling(tmp_path: Path):
+    for name, content in mnist_files().items():
+        (tmp_path / name.replace("-idx", ".idx")).write_bytes(content)
+    assert len(load("mnist", tmp_path).train) == 6
+
+
+def test_mnist_is_looked_for_in_data_dir_then_environment_then_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty").mkdir()
+    write_mnist(Path(mnist.cache_folder()))
+    assert len(load("mnist", tmp_path / "empty").train) == 6
+    monkeypatch.setenv("NNC_DATA", str(write_mnist(tmp_path / "environment")))
+    said: list[str] = []
+    load("mnist", tmp_path / "empty", said.append)
+    assert "environment" in said[0]
+    load("mnist", write_mnist(tmp_path / "argument"), said.append)
+    assert "argument" in said[1]
+
+
+def test_mnist_offline_says_what_is_missing_where_it_looked_and_how_to_go_on(tmp_path: Path):
+    with pytest.raises(RuntimeUserError) as error:
+        load("mnist", tmp_path)
+    text = str(error.value)
+    assert all(f"{name}.gz" in text for name in mnist_files())
+    assert quoted(str(tmp_path)) in text
+    assert quoted(mnist.cache_folder()) in text
+    assert "no network" in text
+    assert all(way in text for way in ("--data-dir", "NNC_DATA", "--data digits"))
+
+
+@pytest.mark.parametrize("source", ["--data-dir", "NNC_DATA"])
+def test_mnist_does_not_look_past_a_folder_that_does_not_exist(source: str, monkeypatch: pytest.MonkeyPatch):
+    write_mnist(Path(mnist.cache_folder()))
+    monkeypatch.setenv("NNC_DATA", "/no/such/folder" if source == "NNC_DATA" else "")
+    with pytest.raises(RuntimeUserError, match=f"{source} names no folder"):
+        load("mnist", "/no/such/folder" if source == "--data-dir" else None)
+
+
+def test_mnist_does_not_look_past_a_folder_with_a_part_of_it(tmp_path: Path):
+    write_mnist(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(RuntimeUserError, match="a part of MNIST only") as error:
+        load("mnist", tmp_path)
+    assert error.value.expected == "also t10k-labels-idx1-ubyte.gz, zipped or not"
+
+
+def test_mnist_labels_must_be_one_per_image(tmp_path: Path):
+    write_mnist(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(5, np.uint8)))
+    with pytest.raises(RuntimeUserError, match="does not belong to"):
+        load("mnist", tmp_path)
+
+
+# Downloads
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> list[str]:
+    """Answer requests from `contents`, by the last part of the address; returns the list of addresses asked for."""
+    asked: list[str] = []
+
+    def respond(url: str) -> io.BytesIO:
+        asked.append(url)
+        if (name := url.rsplit("/", 1)[1]) not in contents:
+            raise urllib.error.URLError("not found")
+        return io.BytesIO(contents[name])
+
+    monkeypatch.setattr(download, "open_url", respond)
+    return asked
+
+
+def test_mnist_is_downloaded_once(monkeypatch: pytest.MonkeyPatch):
+    asked = serve(monkeypatch, {f"{name}.gz": gzip.compress(content) for name, content in mnist_files().items()})
+    monkeypatch.setattr(mnist, "_check_download", lambda path, file: None)
+    said: list[str] = []
+    first = load("mnist", report=said.append)
+    again = load("mnist", report=said.append)
+    assert len(asked) == len(said) == 4
+    assert all(url.startswith("https://") for url in asked)
+    assert np.array_equal(first.train.arrays["image"], again.train.arrays["image"])
+    assert sorted(path.name for path in Path(mnist.cache_folder()).iterdir()) == sorted(
+        f"{n}.gz" for n in mnist_files()
+    )
+
+
+def test_mnist_download_must_be_mnist_to_the_byte(monkeypatch: pytest.MonkeyPatch):
+    asked = serve(monkeypatch, {f"{name}.gz": gzip.compress(content) for name, content in mnist_files().items()})
+    with pytest.raises(RuntimeUserError, match="cannot be downloaded") as error:
+        load("mnist")
+    assert "not the published train-images-idx3-ubyte" in str(error.value)
+    assert len(asked) == len(mnist.MIRRORS)
+    assert list(Path(mnist.cache_folder()).iterdir()) == []
+
+
+def test_checksums_are_of_the_unzipped_content(tmp_path: Path):
+    content = mnist_files()["t10k-labels-idx1-ubyte"]
+    file = mnist.IdxFile("t10k-labels", (4,), hashlib.sha256(content).hexdigest())
+    path = tmp_path / "labels.gz"
+    for level in (1, 9):
+        path.write_bytes(gzip.compress(content, level))
+        mnist._check_download(str(path), file)
+    path.write_bytes(gzip.compress(content + b"\0"))
+    with pytest.raises(RuntimeUserError):
+        mnist._check_download(str(path), file)
+
+
+@pytest.mark.parametrize("content", [b"good", b"too long by far", b"bad"])
+def test_a_download_appears_complete_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes):
+    def verify(path: str) -> None:
+        assert Path(path).parent == tmp_path
+        if Path(path).read_bytes() != b"good":
+            raise RuntimeUserError("not what was wanted")
+
+    serve(monkeypatch, {"x": content})
+    target = tmp_path / "x"
+    if content == b"good":
+        download.fetch("https://host/x", str(target), 10, verify, print)
+        assert target.read_bytes() == b"good"
+    else:
+        with pytest.raises(RuntimeUserError):
+            download.fetch("https://host/x", str(target), 10, verify, print)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    serve(monkeypatch, {"x": b"content"})
+
+    def interrupt(text: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch("https://host/x", str(tmp_path / "x"), 10, lambda path: None, interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_download_and_no_redirect_without_https(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    with pytest.raises(RuntimeUserError, match="without https"):
+        download.open_url("http://host/x")
+    with pytest.raises(RuntimeUserError, match="without https"):
+        download.HttpsOnly().redirect_request(None, None, 302, "", None, "http://host/x")  # pyright: ignore
+
+
+# The user's own arrays
+
+
+def save(path: Path, form: str, **arrays: np.ndarray) -> Path:
+    """Write arrays in one of the three forms that are read; returns the path to pass to `load`."""
+    if form == "folder":
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
+        return path
+    target = path.with_suffix(".npz")
+    (np.savez if form == "npz" else np.savez_compressed)(target, **arrays)  # pyright: ignore
+    return target
+
+
+FORMS = ["folder", "npz", "compressed npz"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_last_sixth_is_held_out(tmp_path: Path, form: str):
+    x, y = np.arange(26, dtype=np.float32).reshape(13, 2), np.arange(13, dtype=np.int32)
+    path = save(tmp_path / "data", form, x=x, y=y)
+    assert describe(path) == {"x": ArrayInfo("f32", (2,), 1.0), "y": ArrayInfo("i32", (), 1.0)}
+    data = load(path)
+    assert data.name == path.name
+    assert data.scale == {"x": 1.0, "y": 1.0}
+    assert np.array_equal(data.train.arrays["x"], x[:11])
+    assert data.test.arrays["y"].tolist() == [11, 12]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_test_arrays_are_used_where_there_are_any(tmp_path: Path, form: str):
+    path = save(tmp_path / "data", form, x=np.zeros((5, 3)), x_test=np.ones((1, 3)))
+    assert list(describe(path)) == ["x"]
+    data = load(path)
+    assert (len(data.train), len(data.test)) == (5, 1)
+    assert data.test.arrays["x"].tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("?", "bool"), ("u1", "uint8"), ("u2", "int32"), ("i1", "int32"), (">i2", "int32"), ("<i4", "int32"),
+        (">i8", "int64"), ("f2", "float32"), (">f4", "float32"), ("f8", "float32"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("form", FORMS)
+def test_values_survive_widening_and_layout(tmp_path: Path, stored: str, expected: str, order: str, form: str):
+    values = np.arange(24).reshape(4, 3, 2).astype(stored, order=order)  # pyright: ignore
+    data = load(save(tmp_path / "data", form, x=values, x_test=values))
+    array = data.train.arrays["x"]
+    assert array.dtype.name == expected
+    assert array.flags.c_contiguous
+    assert np.array_equal(array, values)
+
+
+def test_long_arrays_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.datasets.files.BLOCK", 7)
+    values = np.arange(100, dtype=np.int16).reshape(50, 2)
+    data = load(save(tmp_path / "data", "compressed npz", x=values, x_test=values))
+    assert np.array_equal(data.train.arrays["x"], values)
+
+
+def test_floats_beyond_f32_become_infinite_and_are_reported(tmp_path: Path):
+    values = np.array([[0.0], [1e300], [0.0]])
+    data = load(save(tmp_path / "data", "npz", x=values, x_test=values))
+    with pytest.raises(RuntimeUserError, match=r'row 1 of array "x" \(training\) is not finite'):
+        check_values(data, [TensorSpec("x", "f32", (None, 1), "input")], {})
+
+
+def test_paths_are_also_looked_for_below_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path / "data", "npz", x=np.zeros(6))
+    monkeypatch.chdir("/")
+    assert len(load("data.npz", tmp_path).train) == 5
+
+
+def test_an_unknown_name_gets_a_suggestion():
+    with pytest.raises(RuntimeUserError) as error:
+        load("minst")
+    assert error.value.hint == 'did you mean "mnist"?'
+    assert "digits, mnist" in str(error.value)
+
+
+# Types and values against a model
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        ((28, 28), (28, 28, 1)),
+        ((784,), (28, 28, 1)),
+        ((28, 28), (784,)),
+        ((1,), ()),
+        ((), (1,)),
+        ((1, 28, 28), (28, 28)),
+    ],
+)
+def test_shapes_that_fit(data: tuple[int, ...], model: tuple[int, ...]):
+    check({"image": ArrayInfo("u8", data, 1.0)}, [TensorSpec("image", "f32", (None, *model), "input")])
+
+
+@pytest.mark.parametrize(
+    ("data", "model"), [((28, 28), (28, 27)), ((14, 56), (28, 28)), ((3, 8), (8, 3)), ((783,), (28, 28)), ((), (2,))]
+)
+def test_shapes_that_do_not_fit(data: tuple[int, ...], model: tuple[int, ...]):
+    with pytest.raises(RuntimeUserError, match='array "image" does not have the shape') as error:
+        check({"image": ArrayInfo("u8", data, 1.0)}, [TensorSpec("image", "f32", (None, *model), "input")])
+    assert f"f32{list(model)} per example" in str(error.value)
+    assert f"u8{list(data)}" in str(error.value)
+
+
+def test_an_array_that_is_missing():
+    check(INFO, [IMAGE, LABEL])
+    with pytest.raises(RuntimeUserError) as error:
+        check(INFO, [TensorSpec("images", "f32", (None, 28, 28), "input"), LABEL])
+    assert str(error.value) == (
+        'error: the data set has no array for the model\'s input "images"\n'
+        '  expected: an array "images", f32[28, 28] per example\n'
+        "  found: image: u8[28, 28], label: u8[]\n"
+        '  hint: did you mean "image"?'
+    )
+
+
+def test_floats_do_not_feed_whole_numbers():
+    with pytest.raises(RuntimeUserError, match="holds floats"):
+        check({"label": ArrayInfo("f32", (), 1.0)}, [LABEL])
+
+
+def dataset(**arrays: np.ndarray) -> Dataset:
+    """The same arrays for training and testing."""
+    return Dataset("data", Split(arrays), Split(arrays), dict.fromkeys(arrays, 1.0))
+
+
+def test_labels_outside_the_classes():
+    good, bad = np.arange(10, dtype=np.uint8), np.array([3, 9, 10, 11], np.uint8)
+    check_values(dataset(label=good), [LABEL], {"label": 10})
+    data = Dataset("data", Split({"label": good}), Split({"label": bad}), {"label": 1.0})
+    with pytest.raises(RuntimeUserError) as error:
+        check_values(data, [LABEL], {"label": 10})
+    assert error.value.message == 'row 2 of array "label" (test) is no class of the model'
+    assert (error.value.expected, error.value.found) == ("whole numbers 0 … 9", "10")
+    with pytest.raises(RuntimeUserError, match="row 1"):
+        check_values(dataset(label=np.array([0, -1])), [LABEL], {"label": 10})
+
+
+def test_whole_numbers_outside_the_dtype():
+    check_values(dataset(label=np.array([0, 2**31 - 1])), [LABEL], {})
+    with pytest.raises(RuntimeUserError, match="does not fit the model's i32"):
+        check_values(dataset(label=np.array([0, 2**31])), [LABEL], {})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_found_by_row(value: float):
+    image = np.zeros((5000, 2, 2), np.float32)
+    spec = TensorSpec("image", "f32", (None, 2, 2), "input")
+    check_values(dataset(image=image), [spec], {})
+    image[4321, 1, 0] = value
+    with pytest.raises(RuntimeUserError, match="row 4321 of array") as error:
+        check_values(dataset(image=image), [spec], {})
+    assert error.value.found == str(value)
+
+
+# Errors
+
+
+def test_an_error_prints_the_parts_that_it_has():
+    assert str(RuntimeUserError("it broke")) == "error: it broke"
+    assert (
+        str(RuntimeUserError("it broke", found="shards", hint="glue"))
+        == "error: it broke\n  found: shards\n  hint: glue"
+    )
+
+
+def test_names_from_outside_cannot_steer_a_terminal():
+    assert quoted("a\x1b[2Jb\n\u202e") == r'"a\x1b[2Jb\n\u202e"'
+    assert quoted("größe") == '"größe"'
+    assert len(quoted("x" * 10_000)) < 300
+    assert did_you_mean("anything", []) == ""

@@ -1,0 +1,123 @@
+"""The folder of a run: where it is made, what may be resumed, and a log that agrees with the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import RuntimeUserError
+from runtime.run_folder import RunFolder, program_hash
+from tests.runtime.tiny import contents, program_text, run_tiny, tiny_program
+
+TEXT = """layer Odd(units)(x: f32[B, n]) {
+  epochs = units
+  return x
+}
+
+train CNN {
+  data = mnist
+  batch = 128
+  epochs = 20
+  patience = none
+  checkpoint = 1
+}
+"""
+
+
+def test_default_folders_are_named_by_model_and_time(tmp_path: Path) -> None:
+    folders = [RunFolder.create("CNN", TEXT, root=tmp_path / "runs") for _ in range(3)]
+    assert len({folder.path for folder in folders}) == 3
+    for folder in folders:
+        assert re.fullmatch(r"CNN-\d{8}-\d{6}(-\d)?", folder.path.name)
+        assert folder.program.read_text() == TEXT
+
+
+def test_only_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    RunFolder.create("CNN", TEXT, tmp_path / "empty")
+    RunFolder.create("CNN", TEXT, tmp_path / "a" / "new" / "one")
+    with pytest.raises(RuntimeUserError, match="is not empty"):
+        RunFolder.create("CNN", TEXT, tmp_path / "empty")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RuntimeUserError, match="cannot make the run folder"):
+            RunFolder.create("CNN", TEXT, path)
+
+
+def test_a_mistyped_folder_is_refused(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "Tiny-1", epochs=1)
+    with pytest.raises(RuntimeUserError, match="there is no run folder") as caught:
+        RunFolder.open(tmp_path / "Tiny-2")
+    assert f'did you mean "{tmp_path / "Tiny-1"}"?' in str(caught.value)
+    with pytest.raises(RuntimeUserError, match="is not a run folder"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(RuntimeUserError, match="there is no run folder"):
+        RunFolder.open(tmp_path / "Tiny-1" / "program.nn")
+    (tmp_path / "Tiny-1" / "last.safetensors").unlink()
+    with pytest.raises(RuntimeUserError, match="is not a run with a checkpoint"):
+        RunFolder.open(tmp_path / "Tiny-1")
+    assert sorted(os.listdir(tmp_path)) == ["Tiny-1"], "nothing was created"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("epochs = 20", "epochs = 40", True),
+        ("data = mnist", 'data = "other/place.npz"', True),
+        ("  patience = none\n", "", True),
+        ("checkpoint = 1", "checkpoint = 5", True),
+        ("batch = 128", "batch = 256", False),
+        ("epochs = 20", "epochs = 20; batch = 2", False),
+        ("epochs = units", "epochs = 2 * units", False),  # a variable of a layer, not the setting
+        ("return x", "return 2 * x", False),
+    ],
+)
+def test_what_makes_another_program(old: str, new: str, same: bool) -> None:
+    assert old in TEXT
+    assert (program_hash(TEXT.replace(old, new)) == program_hash(TEXT)) == same
+
+
+def test_another_program_cannot_resume_a_run(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "run", epochs=1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(RuntimeUserError, match="written by another program"):
+        run_tiny(tmp_path / "run", resume=True, epochs=1, seed=8)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_resumed_run_keeps_its_new_settings(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "run", epochs=1)
+    program, _, _ = run_tiny(tmp_path / "run", resume=True, epochs=2)
+    assert RunFolder.open(tmp_path / "run").text == program_text(program)
+
+
+def test_the_log_goes_back_to_the_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=2)
+    last, best, lines = folder.last.read_bytes(), folder.best.read_bytes(), folder.log.read_text()
+    run_tiny(folder.path, resume=True, epochs=4)
+    folder.last.write_bytes(last)  # as if killed before the checkpoint of epoch 3, while logging epoch 5
+    folder.best.write_bytes(best)
+    (folder.path / ".last.safetensors.123.tmp").touch()
+    with open(folder.log, "a") as log:
+        log.write('{"epoch": 5, "tr')
+    program, _, _ = run_tiny(folder.path, resume=True, epochs=3)
+    records = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    assert folder.log.read_text().startswith(lines)
+    assert [record.get("epoch", "start") for record in records] == ["start", 1, 2, "start", "start", 3]
+    assert not list(folder.path.glob(".*"))
+    assert contents(program) == contents(run_tiny(tmp_path / "whole", epochs=3)[0])
+
+
+def test_the_log(tmp_path: Path) -> None:
+    _, summary, _ = run_tiny(tmp_path / "run", epochs=2)
+    header, first, second = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert header["program"] == program_hash(program_text(tiny_program(epochs=2)))
+    assert (header["model"], header["seed"], header["start_after_epoch"]) == ("Tiny", 7, 0)
+    assert set(header["versions"]) == {"python", "numpy", "machine"}
+    assert set(first) == {"epoch", "train", "test", "seconds"} and first["seconds"] < second["seconds"]
+    assert (second["train"], second["test"]) == (summary.train, summary.test)
