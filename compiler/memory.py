@@ -40,8 +40,9 @@ class Plan:
     blocks: dict[Value, Block]
     owner: dict[Value, Value]
     views: set[Node]
-    size: int = 0
-    naive: int = 0
+    base: int = 0  # where the variables end
+    size: int = 0  # of the arena, variables included
+    naive: int = 0  # bytes of all blocks one after the other, variables apart
     slots: dict[Value, Value] = field(default_factory=dict)  # body value -> the stacked result it is a step of
 
     def block(self, value: Value) -> Block:
@@ -70,7 +71,7 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int]) -
     free = [block for block in plan.blocks.values() if block.value not in variables.values()]
     for name, value in variables.items():
         plan.blocks[value].offset = placed[name]
-    plan.size = assign_offsets(free, base)
+    plan.base, plan.size = base, assign_offsets(free, base)
     plan.naive = sum(block.bytes for block in free)
     return plan
 

@@ -62,7 +62,10 @@ class Position:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file so that, whatever happens, it holds all of the old or all of the new bytes. Errors are the user's."""
+    """Replaces a file so that, whatever happens, it holds all of the old or all of the new bytes.
+
+    Raises RuntimeUserError when the disk fails.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
@@ -186,7 +189,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _compare(path: Path, header: dict[str, Any], views: Mapping[str, np.ndarray]) -> None:
-    """Names the first tensor of the program that is not in the file as the program has it, or the first one too many."""
+    """Names the first tensor of the program that the file has not, or has otherwise; then the first one too many."""
     expected = {name: _shown(TYPES[view.dtype.name][1], list(view.shape)) for name, view in views.items()}
     found = {name: _shown(e.get("dtype"), e.get("shape")) for name, e in header.items() if name != "__metadata__"}
     for name in (*expected, *found):
@@ -205,7 +208,7 @@ def _shown(code: object, shape: object) -> str:
 
 
 def _digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of all that a checkpoint says; the names of dtypes and shapes are checked elsewhere."""
+    """SHA-256 of metadata, names and values; dtypes and shapes are compared with the program's."""
     import hashlib
 
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""From data to steps: arrays fitted to the inputs of a compiled graph, the order of an epoch, and the loop over batches."""
+"""From data to steps: arrays fitted to the inputs of a graph, the order of an epoch, and the loop over batches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fitted(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part:
 
 
 def _converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
-    """The array in a dtype of the same kind. Whole numbers never become floats: their scale is compiled into the step."""
+    """The array in a dtype of the same kind. Integers never become floats: their scale is compiled into the step."""
     if array.dtype == dtype:
         return array
     kinds = {"u": "integer", "i": "integer", "f": "float"}
@@ -73,7 +73,7 @@ def _check_classes(array: np.ndarray, classes: int | None, label: str) -> None:
 
 
 def epoch_order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
-    """The examples in the order of an epoch: a function of its arguments alone, so that it is the same after a resume."""
+    """The examples in the order of an epoch: a function of the arguments alone, so a resumed run has the same."""
     return generator(seed, epoch, SHUFFLE_STREAM).permutation(examples) if shuffle else np.arange(examples)
 
 

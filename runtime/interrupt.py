@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """While entered, the first SIGINT or SIGTERM goes to the list it gives; a second one raises Interrupted on the spot."""
+    """While entered, the first SIGINT or SIGTERM goes to the list it gives; a second one raises Interrupted at once."""
 
     def __init__(self) -> None:
         self._received: list[int] = []

@@ -1,4 +1,4 @@
-"""What training shows while it runs: a progress bar on a terminal, one line per epoch everywhere, a summary at the end."""
+"""What training shows while it runs: a progress bar on a terminal, a line per epoch, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class Reporter:
 
 
 def epoch_line(result: EpochResult) -> str:
-    """loss: 0.0541 / 0.0370<tab>accuracy: 0.7651 / 0.8499<tab>step 1  1.09 sec, with train / test and the epoch's number."""
+    """One epoch, train / test, in the published form, with tabs before `accuracy` and `step`:
+
+    loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
+    """
     values = [f"{name}: {value:.4f} / {result.test[name]:.4f}" for name, value in result.train.items()]
     return "\t".join([*values, f"step {result.epoch}  {result.seconds:.2f} sec"])
 

@@ -53,13 +53,13 @@ def train(
     training = fitted(program, "train_step", dataset.train.arrays, "training")
     test = fitted(program, "evaluate", dataset.test.arrays, "test")
     keeper = _Keeper(program, run_folder)
-    if start is None:
-        start = Position()
-        program.initialize(program.manifest.settings.seed)
-        run_folder.begin(program.manifest)
-        keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
-    session = _Session(program, training, test, start, reporter)
     with Signals() as received:
+        if start is None:
+            start = Position()
+            program.initialize(program.manifest.settings.seed)
+            run_folder.begin(program.manifest)
+            keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
+        session = _Session(program, training, test, start, reporter)
         try:
             while not session.finished:
                 result = session.epoch(received)
@@ -203,7 +203,7 @@ class _Keeper:
     def __init__(self, program: Program, folder: RunFolder):
         self.program, self.folder = program, folder
         self.pending: dict[Path, bytes] = {}
-        self.epoch = 0  # the last one that is written or pending
+        self.epoch = 0  # the last one encoded, written or not
 
     def keep(self, position: Position) -> None:
         data = encode(self.program, position, self.folder.program_hash)

@@ -67,7 +67,7 @@ class GraphWriter:
             self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset)}")
         self.write_nodes(graph, number(graph), "v", depth=0)
         self.write_outputs(graph)
-        inputs = {value.name: self.of[value] for value in graph.inputs}
+        inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target")}
         results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
         return [
             f"def bind_{graph.name}(arena, B):",

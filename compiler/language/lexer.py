@@ -15,6 +15,7 @@ from compiler.language.syntax import FUNCTION_KINDS, VARIABLE_KINDS
 
 DEEPEST_NESTING = 100  # open brackets
 LONGEST_TOKEN = 4096  # characters
+LONGEST_DECLARATION = 100_000  # tokens
 LONGEST_INTEGER = 18  # digits: every value fits 64 bits
 
 TOKENS = re.compile(
@@ -107,11 +108,15 @@ def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expre
         else:
             previous = group or "BAD"
             problem = PROBLEM_OF[previous](word)
-        column = begin - line_start + 1
-        span = Span(file, line, column, line, column + len(word))
+        if len(tokens) >= LONGEST_DECLARATION:
+            problem = Problem("declaration too long", f"at most {LONGEST_DECLARATION} tokens")
         if problem:
             previous = "ERROR"
+        column = begin - line_start + 1
+        span = Span(file, line, column, line, column + len(word))
         tokens.append(Token(previous, word, span, begin, problem))
+        if len(tokens) > LONGEST_DECLARATION:
+            break
     return tokens
 
 

@@ -4,7 +4,7 @@ elementwise, with NumPy broadcasting, operands of one dtype
     add sub mul max min (x, y)   div pow (x, y)   neg abs sign floor (x)      arithmetic
     exp log sqrt tanh erf sin cos (x)                                         functions of floats
     lt le eq (x, y) -> bool   and or (x, y)   not (x)   select(condition, a, b)
-    cast(x, dtype)   stop_gradient(x)
+    cast(x, dtype)   stop_gradient(x)   copy(x)
 reductions       sum(x, axes, keepdims)   reduce_max(x, axes, keepdims)   argmax(x, axis) -> i32
 shapes           reshape(x, shape)   transpose(x, permutation)   broadcast(x, shape)   concat(*xs, axis)
                  slice(x, start, stop, step)   pad(x, low, high, interior, value)   flip(x, axes)

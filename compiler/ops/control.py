@@ -72,7 +72,7 @@ def stack_of(type: TensorType, length: int, batch: int) -> np.ndarray:
 
 
 def body(inputs: str, outputs: Callable[..., Sequence[Value]]) -> Callable[[], Graph]:
-    """For samples: what makes a body of inputs like "h: f32[]; x: f32[]" and a function (builder, *inputs) -> outputs."""
+    """For samples: makes a body from inputs like "h: f32[]; x: f32[]" and a function (builder, *inputs) -> outputs."""
 
     def make() -> Graph:
         from compiler.ir.builder import Builder

@@ -1,9 +1,9 @@
 """The data set `digits`: 14,000 images of handwritten-looking digits, drawn at start-up: training needs no download.
 
-Every image is drawn by a made-up writer, who has a style and proportions of their own for each digit; no writer of the test
-images drew a training image. Once per writer and digit the distance from each point of the plane to the strokes is
-tabulated. An image looks this table up through its own slant, turn, size, shift and wobble, and puts ink where the
-distance is less than half the pen's width.
+Every image is drawn by a made-up writer, who has a style and proportions of their own for each digit; no writer of
+the test images drew a training image. Once per writer and digit the distance from each point of the plane to the
+strokes is tabulated. An image looks this table up through its own slant, turn, size, shift and wobble, and puts ink
+where the distance is less than half the pen's width.
 
 Only uniform random bits, + - * / and square roots are used, all exactly rounded: the bytes are the same on every
 machine.
