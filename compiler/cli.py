@@ -55,8 +55,13 @@ def run(arguments: Sequence[str], started: float) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser("nnc", description="A compiler for neural networks.", epilog=EXAMPLES,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        "nnc",
+        description="A compiler for neural networks.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="version", version=f"nnc {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
@@ -74,7 +79,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--quiet", action="store_true", help="print the final summary alone")
     train.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
 
-    evaluate = command("eval", eval_command, "loss and metrics on the test data, of a run or of a model's first weights")
+    evaluate = command(
+        "eval", eval_command, "loss and metrics on the test data, of a run or of a model's first weights"
+    )
     evaluate.add_argument("target", metavar="RUN|FILE")
     add_program_flags(evaluate)
     evaluate.add_argument("--best", action="store_true", help="the checkpoint with the lowest test loss, not the last")
@@ -82,11 +89,15 @@ def parser() -> argparse.ArgumentParser:
     predict = command("predict", predict_command, "the outputs of a trained model for an array of inputs")
     predict.add_argument("run", metavar="RUN", type=Path)
     predict.add_argument("--input", metavar="X.npy", required=True, help=".npy, or .npz with an array per input")
-    predict.add_argument("--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output")
+    predict.add_argument(
+        "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
+    )
     predict.add_argument("--best", action="store_true", help="the checkpoint with the lowest test loss, not the last")
 
-    for name, function, help in (("summary", summary_command, "layers, output shapes and parameters"),
-                                 ("check", check_command, "report every mistake in a file")):
+    for name, function, help in (
+        ("summary", summary_command, "layers, output shapes and parameters"),
+        ("check", check_command, "report every mistake in a file"),
+    ):
         added = command(name, function, help)
         added.add_argument("file")
         added.add_argument("--model", metavar="NAME")
@@ -104,7 +115,9 @@ def add_program_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", metavar="DIR", help="where the files of a named data set are")
     command.add_argument("--batch", type=str, help="examples per step")
     command.add_argument("--seed", type=str, help="of initial weights, order of the data and dropout")
-    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="replace a key of the train block")
+    command.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a key of the train block"
+    )
 
 
 # From flags to a program -----------------------------------------------------------------------------------------------
@@ -118,7 +131,7 @@ def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
     for text in flags.set:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UserError.plain("--set takes KEY=VALUE", expected='--set train.batch=256', found=text)
+            raise UserError.plain("--set takes KEY=VALUE", expected="--set train.batch=256", found=text)
         found.append((key.strip(), value))
     for key in ("batch", "epochs", "seed"):
         value = getattr(flags, key, None)
@@ -164,8 +177,11 @@ def need_training(compiled: Compilation) -> None:
     from compiler.diagnostics import UserError
 
     if compiled.model.train is None:
-        raise UserError.plain(f"{compiled.tree.file}: {compiled.model.name} has no train block",
-                              expected=f"train {compiled.model.name} {{ loss = …; optimizer = … }}", found="none")
+        raise UserError.plain(
+            f"{compiled.tree.file}: {compiled.model.name} has no train block",
+            expected=f"train {compiled.model.name} {{ loss = …; optimizer = … }}",
+            found="none",
+        )
 
 
 # Commands --------------------------------------------------------------------------------------------------------------
@@ -180,9 +196,9 @@ def train_command(flags: argparse.Namespace) -> None:
     from runtime.trainer import train
 
     if not flags.file and not flags.resume:
-        raise UserError.plain("what should be trained?", expected="nnc train FILE, or nnc train --resume DIR")
+        raise UserError.plain("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
     timings = Timings()
-    timings.seconds["import"] = time.perf_counter() - flags.started + seconds_before_main()
+    timings.seconds["import"] = process_age(flags)
     folder = RunFolder.open(flags.resume) if flags.resume else None
     with timings.phase("parse"):
         tree, data = load_program(flags.file or folder.program, flags, overrides(flags))  # type: ignore[union-attr]
@@ -212,13 +228,13 @@ def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
     print(f"{'total':>13}  {total * 1e3:8.1f} ms, {(total - timings.seconds['data']) * 1e3:.1f} ms without the data")
 
 
-def seconds_before_main() -> float:
-    """What the interpreter needed to start, where the system tells (to 10 ms)."""
+def process_age(flags: argparse.Namespace) -> float:
+    """Seconds since the process started, where the system tells (to 10 ms), else since our first line ran."""
     try:
-        started = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started - time.perf_counter() + main_started())
+        born = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - born
     except (OSError, AttributeError, ValueError, IndexError):
-        return 0.0
+        return time.perf_counter() - flags.started
 
 
 def eval_command(flags: argparse.Namespace) -> None:
@@ -249,19 +265,17 @@ def load_weights(program: Program, run: Path, flags: argparse.Namespace) -> None
 
 def predict_command(flags: argparse.Namespace) -> None:
     from compiler.driver import compile_tree, data_of, load_tree
-    from runtime.arrays_io import read_inputs, write_outputs
-    from runtime.datasets import stored_as
+    from runtime.predictions import read_examples, write_outputs
     from runtime.program import Program
     from runtime.run_folder import RunFolder
     from runtime.trainer import predict
 
-    folder = RunFolder.open(flags.run)
-    tree = load_tree(folder.program)
-    arrays = read_inputs(flags.input)
-    compiled = compile_tree(tree, storage=stored_as(arrays, data_of(tree, None)))
+    tree = load_tree(RunFolder.open(flags.run).program)
+    compiled = compile_tree(tree)
     program = Program(compiled.executable, compiled.manifest)
     load_weights(program, flags.run, flags)
-    write_outputs(flags.output, predict(program, arrays))
+    examples = read_examples(flags.input, compiled.manifest.inputs, data_of(tree, None))
+    write_outputs(flags.output, predict(program, examples))
 
 
 def summary_command(flags: argparse.Namespace) -> None:
@@ -281,11 +295,12 @@ def check_command(flags: argparse.Namespace) -> None:
 
 def emit_command(flags: argparse.Namespace) -> None:
     from compiler.driver import show_stage
+    from compiler.language.formatter import dump_tree
+    from runtime.datasets import BUILT_IN, describe
 
     tree, data = load_program(flags.file, flags, overrides(flags))
     if flags.stage == "tree":
-        from compiler.language.formatter import dump_tree
-
         print(dump_tree(tree).rstrip("\n"))
         return
-    print(show_stage(tree, flags.stage, data, flags.model).rstrip("\n"))
+    known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
+    print(show_stage(tree, flags.stage, describe(data, flags.data_dir) if known else {}, flags.model).rstrip("\n"))

@@ -1,6 +1,6 @@
 """All stages in order: text to tree to graphs to train step to optimized graphs to a memory plan to source.
 
-    text ──parse──▶ tree ──elaborate──▶ graphs ──differentiate──▶ train step ──passes──▶ ──plan──▶ ──generate──▶ source
+text ──parse──▶ tree ──elaborate──▶ graphs ──differentiate──▶ train step ──passes──▶ ──plan──▶ ──generate──▶ source
 """
 
 from __future__ import annotations
@@ -9,24 +9,29 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from compiler.codegen.numpy import generate
 from compiler.diagnostics import Diagnostics
-from compiler.elaborate.model import ElaboratedModel, Storage, elaborate
+from compiler.elaborate.model import ElaboratedModel, Storage, check_all, elaborate
 from compiler.elaborate.namespaces import library, with_imports
 from compiler.ir.graph import Graph, Module, Value
+from compiler.ir.printer import print_module
 from compiler.ir.types import Batch, TensorType
 from compiler.ir.verifier import verify_module
+from compiler.language.formatter import format_program
 from compiler.language.parser import parse, parse_expression, read_source
-from compiler.language.syntax import Entry, Name, Program, Train
+from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.memory import VARIABLES, Plan, aligned, plan_graph
+from compiler.plan_report import format_plans
 from compiler.passes.pipeline import run_pipeline
 from compiler.train_step import differentiate
 from runtime.program import Executable, Manifest, Settings, TensorSpec
 
-RECURSION_LIMIT = 20_000  # elaboration follows calls and expressions of the model; their depth is capped well below this
+RECURSION_LIMIT = (
+    20_000  # elaboration follows calls and expressions of the model; their depth is capped well below this
+)
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
 
@@ -91,8 +96,14 @@ def with_entry(train: Train, entry: Entry) -> Train:
     return replace(train, entries=(*kept, entry))
 
 
-def compile_tree(tree: Program, *, model: str | None = None, storage: Mapping[str, Storage] | None = None,
-                 diagnostics: Diagnostics | None = None, timings: Timings | None = None) -> Compilation:
+def compile_tree(
+    tree: Program,
+    *,
+    model: str | None = None,
+    storage: Mapping[str, Storage] | None = None,
+    diagnostics: Diagnostics | None = None,
+    timings: Timings | None = None,
+) -> Compilation:
     """Compiles a parsed program; raises UserError with all its mistakes."""
     sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
     diagnostics, timings = diagnostics or Diagnostics(), timings or Timings()
@@ -123,6 +134,51 @@ def compile_tree(tree: Program, *, model: str | None = None, storage: Mapping[st
 def compile_file(path: str | Path, **options: object) -> Compilation:
     """`compile_tree` of a file."""
     return compile_tree(load_tree(path), **options)  # type: ignore[arg-type]
+
+
+def elaborate_models(tree: Program, model: str | None = None) -> list[ElaboratedModel]:
+    """All models of a program (or one), elaborated; raises UserError with all mistakes."""
+    diagnostics = Diagnostics()
+    found = [elaborate(tree, diagnostics, model)] if model else check_all(tree, diagnostics)
+    diagnostics.raise_if_any()
+    return [each for each in found if each]
+
+
+def data_of(tree: Program, model: str | None) -> str:
+    """The data set that the train block names: known before anything is elaborated."""
+    trains = [train for train in tree.trains if model in (None, train.model.id)]
+    for entry in trains[0].entries if trains else ():
+        if entry.key.id == "data" and isinstance(entry.value, Name | String):
+            return entry.value.id if isinstance(entry.value, Name) else entry.value.value
+    return Settings().data
+
+
+def resolved_text(compiled: Compilation) -> str:
+    """The program as source with imports inlined and every setting written out: what a run's folder keeps."""
+    model, settings = compiled.model.name, asdict(compiled.manifest.settings)
+    given = {e.key.id for train in compiled.tree.trains if train.model.id == model for e in train.entries}
+    text = {key: show_setting(value) for key, value in settings.items() if key not in given}
+    return format_program(override(compiled.tree, tuple(text.items()), model))
+
+
+def show_setting(value: object) -> str:
+    return "none" if value is None else str(value).lower()
+
+
+def show_stage(tree: Program, stage: str, storage: Mapping[str, Storage], model: str | None = None) -> str:
+    """The text of a stage: graph, gradient, optimized, plan or source."""
+    if stage == "graph":
+        diagnostics = Diagnostics()
+        elaborated = elaborate(tree, diagnostics, model, storage)
+        diagnostics.raise_if_any()
+        assert elaborated is not None
+        return print_module(elaborated.module)
+    compiled = compile_tree(tree, model=model, storage=storage)
+    if stage == "plan":
+        return format_plans(compiled.plans)
+    if stage == "source":
+        return compiled.executable.source
+    return print_module(compiled.module if stage == "gradient" else compiled.optimized)
 
 
 def plan_module(module: Module, manifest: Manifest) -> tuple[list[tuple[str, TensorType, int]], list[Plan]]:
@@ -190,5 +246,3 @@ def iota_size(value: Value) -> int | None:
     while value.node and value.node.op.name in ("reshape", "broadcast", "cast"):
         value = value.node.operands[0]
     return value.node.attributes["size"] if value.node and value.node.op.name == "iota" else None
-
-

@@ -20,13 +20,19 @@ def format_plan(plan: Plan) -> str:
     blocks = sorted(plan.blocks.values(), key=lambda block: (block.offset, block.first))
     lines = [f"plan {plan.graph.name}: offset, bytes, first to last node, tensor"]
     for block in blocks:
-        sharing = [names[value] for value, owner in plan.owner.items() if owner is block.value and value is not block.value]
+        sharing = [
+            names[value] for value, owner in plan.owner.items() if owner is block.value and value is not block.value
+        ]
         shared = f"  also {', '.join(sharing)}" if sharing else ""
         life = "variable" if block.value.kind in VARIABLES else f"{block.first}–{block.last}"
-        lines.append(f"  {block.offset:>12,}  {block.bytes:>12,}  {life:>11}  {names[block.value]}: {block.value.type}{shared}")
+        lines.append(
+            f"  {block.offset:>12,}  {block.bytes:>12,}  {life:>11}  {names[block.value]}: {block.value.type}{shared}"
+        )
     peak = plan.lower_bound
     lines.append(f"  variables {plan.base:,} bytes")
-    lines.append(f"  tensors   {plan.naive:,} bytes one after the other, {plan.size - plan.base:,} planned, {peak:,} lower bound")
+    lines.append(
+        f"  tensors   {plan.naive:,} bytes one after the other, {plan.size - plan.base:,} planned, {peak:,} lower bound"
+    )
     return "\n".join(lines)
 
 

@@ -38,4 +38,3 @@ def differentiate(model: ElaboratedModel, diagnostics: Diagnostics) -> Module:
     graph.outputs |= model.trainer.updates
     graph.outputs["step"] = builder.add("add", [step, 1], {})
     return model.module
-

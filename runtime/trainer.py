@@ -84,6 +84,16 @@ def train(
 
 
 @np.errstate(all="ignore")
+def first_step(program: Program, dataset: Dataset) -> float:
+    """Initializes the program and trains on one batch; returns the loss."""
+    program.initialize(program.manifest.settings.seed)
+    training = fitted(program, "train_step", dataset.train.arrays, "training")
+    count = min(program.batch, len(dataset.train))
+    _, outputs = next(batches(program, "train_step", training, np.arange(count), count))
+    return outputs["loss"].item()
+
+
+@np.errstate(all="ignore")
 def evaluate(program: Program, split: Split) -> dict[str, float]:
     """Loss and metrics over a split, as means over its examples."""
     arrays = fitted(program, "evaluate", split.arrays, "test")

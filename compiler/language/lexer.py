@@ -72,11 +72,11 @@ def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expre
     """The tokens of text[start:stop], where `start` lies on the given line. Takes time linear in the text."""
     tokens: list[Token] = []
     brackets: list[str] = ["{"] if in_expression else []
-    previous = "END"
+    token_type = "END"
     newline: int | None = None  # offset of a line end that may end a statement
     line_start = text.rfind("\n", 0, start) + 1
     for match in TOKENS.finditer(text, start, stop):
-        group, begin, word = match.lastgroup, match.start(), match[0]
+        group, begin, word = match.lastgroup or "BAD", match.start(), match[0]
         if group == "NEWLINE":
             newline = begin if newline is None else newline
             line += word.count("\n")
@@ -85,39 +85,37 @@ def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expre
         if group == "COMMENT":
             continue
         if newline is not None:
-            if previous not in CONTINUES_AFTER and word not in CONTINUES_BEFORE and brackets[-1:] in ([], ["{"]):
+            if token_type not in CONTINUES_AFTER and word not in CONTINUES_BEFORE and brackets[-1:] in ([], ["{"]):
                 last = tokens[-1].span
                 span = Span(file, last.line, last.end_column, last.line, last.end_column + 1)
                 tokens.append(Token("END", "\n", span, newline))
             newline = None
-        problem = None
-        if group == "NAME":
-            previous = KEYWORDS.get(word, "NAME")
-            if not brackets and word in DECLARATION_KEYWORDS:
-                previous = DECLARATION_KEYWORDS[word]
-            if len(word) > LONGEST_TOKEN:
-                problem = _too_long(word)
-        elif group == "SYMBOL":
-            previous = PUNCTUATION.get(word, "OPERATOR")
-            if word in ("(", "[", "{"):
-                brackets.append(word)
-                if len(brackets) > DEEPEST_NESTING:
-                    problem = Problem("brackets nest too deep", f"at most {DEEPEST_NESTING} levels")
-            elif word in (")", "]", "}"):
-                _close(brackets, word)
-        else:
-            previous = group or "BAD"
-            problem = PROBLEM_OF[previous](word)
+        token_type, problem = _classify(group, word, brackets)
         if len(tokens) >= LONGEST_DECLARATION:
             problem = Problem("declaration too long", f"at most {LONGEST_DECLARATION} tokens")
-        if problem:
-            previous = "ERROR"
         column = begin - line_start + 1
         span = Span(file, line, column, line, column + len(word))
-        tokens.append(Token(previous, word, span, begin, problem))
+        tokens.append(Token("ERROR" if problem else token_type, word, span, begin, problem))
         if len(tokens) > LONGEST_DECLARATION:
             break
     return tokens
+
+
+def _classify(group: str, word: str, brackets: list[str]) -> tuple[str, Problem | None]:
+    """The type of a token and what is wrong with it. Keeps the stack of open brackets."""
+    if group == "NAME":
+        if not brackets and word in DECLARATION_KEYWORDS:
+            return DECLARATION_KEYWORDS[word], None
+        return KEYWORDS.get(word, "NAME"), _too_long(word) if len(word) > LONGEST_TOKEN else None
+    if group != "SYMBOL":
+        return group, PROBLEM_OF[group](word)
+    if word in ("(", "[", "{"):
+        brackets.append(word)
+        if len(brackets) > DEEPEST_NESTING:
+            return "ERROR", Problem("brackets nest too deep", f"at most {DEEPEST_NESTING} levels")
+    elif word in (")", "]", "}"):
+        _close(brackets, word)
+    return PUNCTUATION.get(word, "OPERATOR"), None
 
 
 def _close(brackets: list[str], closer: str) -> None:

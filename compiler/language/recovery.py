@@ -104,7 +104,7 @@ def _statement_end(tokens: list[Token], first: int, index: int) -> int:
     """Where the statement ends that begins at `first` and has an error at `index`.
 
     Line ends inside brackets are not tokens. If the statement leaves a bracket open, the lines behind the error, or
-    from the error on if it begins a line, are taken for statements of their own.
+    from the error on if it begins a line, are taken for statements of their own, unless they go on with `|>`.
     """
     if index == len(tokens):
         return index
@@ -122,6 +122,8 @@ def _statement_end(tokens: list[Token], first: int, index: int) -> int:
     line = tokens[index].span.line
     while after < len(tokens) and tokens[after].type not in STATEMENT_BOUNDARIES:
         if depth and tokens[after].span.line > line:
-            break
+            if tokens[after].text != "|>":
+                break
+            line = tokens[after].span.line
         after += 1
     return after

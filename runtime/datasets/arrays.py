@@ -65,8 +65,7 @@ def load(path: str) -> Dataset:
     """Read all arrays into memory. Raises RuntimeUserError that names file, array, and what is wrong with it."""
     with _members(path) as members:
         headers = _headers(members, path)
-        check_memory(sum(header.bytes_in_memory for header in headers.values()), quoted(path))
-        arrays = {name: _read(members[name], header) for name, header in headers.items()}
+        arrays = _read_all(members, headers, path)
     train = {name: arrays[name] for name in _training(headers)}
     if len(train) < len(arrays):
         test = {name: arrays[name + TEST_SUFFIX] for name in train}
@@ -77,6 +76,23 @@ def load(path: str) -> Dataset:
         train = {name: array[:kept] for name, array in train.items()}
     name = os.path.basename(os.path.normpath(path))
     return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
+
+
+def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
+    """The arrays of a file for prediction, by name; that of a `.npy` file is called `single`."""
+    if path.lower().endswith(SUFFIX):
+        members = {single: _file_member(single, path)}
+        headers = {single: _header(members[single])}
+        return _read_all(members, headers, path)
+    with _members(path) as members:
+        headers = {name: _header(member) for name, member in members.items()}
+        _check_rows(headers, path, least=1)
+        return _read_all(members, headers, path)
+
+
+def _read_all(members: Mapping[str, Member], headers: Mapping[str, npy.Header], path: str) -> dict[str, np.ndarray]:
+    check_memory(sum(header.bytes_in_memory for header in headers.values()), quoted(path))
+    return {name: _read(members[name], header) for name, header in headers.items()}
 
 
 def _members(path: str) -> AbstractContextManager[dict[str, Member]]:
@@ -97,14 +113,14 @@ def _folder_members(path: str) -> Iterator[dict[str, Member]]:
         names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
     except OSError as error:
         raise RuntimeUserError(f"{quoted(path)} cannot be listed", found=reason(error)) from error
-    members = {}
-    for name in names:
-        file_path = os.path.join(path, name)
-        with reading(file_path) as file:
-            size = os.fstat(file.fileno()).st_size
-        key = name.removesuffix(SUFFIX)
-        members[key] = Member(_where(key, file_path), size, lambda file_path=file_path: reading(file_path))
-    yield members
+    keys = [name.removesuffix(SUFFIX) for name in names]
+    yield {key: _file_member(key, os.path.join(path, name)) for key, name in zip(keys, names, strict=True)}
+
+
+def _file_member(key: str, path: str) -> Member:
+    with reading(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    return Member(_where(key, path), size, lambda: reading(path))
 
 
 @contextmanager
@@ -150,10 +166,7 @@ def _headers(members: Mapping[str, Member], path: str) -> dict[str, npy.Header]:
         raise RuntimeUserError(
             f"{quoted(path)} is no data set", expected=f"1 … {MOST_ARRAYS} arrays", found=f"{len(members):,}"
         )
-    headers = {}
-    for name, member in members.items():
-        with member.open() as stream:
-            headers[name] = npy.read_header(stream, member.size, member.where)
+    headers = {name: _header(member) for name, member in members.items()}
     training = _training(headers)
     testing = {name: headers[name] for name in headers if name not in training}
     _check_rows(training, path, least=1 if testing else 2)
@@ -161,6 +174,11 @@ def _headers(members: Mapping[str, Member], path: str) -> dict[str, npy.Header]:
     if testing:
         _check_pairs(training, testing, path)
     return headers
+
+
+def _header(member: Member) -> npy.Header:
+    with member.open() as stream:
+        return npy.read_header(stream, member.size, member.where)
 
 
 def _training(headers: Mapping[str, npy.Header]) -> dict[str, npy.Header]:
