@@ -41,7 +41,7 @@ def gradients(builder: Builder, seeds: Mapping[Value, Value], wrt: Sequence[Valu
             for operand, gradient in zip(node.operands, operand_gradients(builder, node, results), strict=True):
                 if gradient is not None and operand in active and not isinstance(operand, Literal):
                     known = adjoint.get(operand)
-                    adjoint[operand] = gradient if known is None else builder.add("add", [known, gradient], {})
+                    adjoint[operand] = gradient if known is None else builder.add(known, gradient)
     return [adjoint.get(value) for value in wrt]
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from compiler.codegen.numpy import generate
+from compiler.codegen.numpy_ops import scratch_of
 from compiler.diagnostics import Diagnostics
 from compiler.elaborate.model import ElaboratedModel, Storage, check_all, elaborate
 from compiler.elaborate.namespaces import library, with_imports
@@ -189,7 +190,7 @@ def plan_module(module: Module, manifest: Manifest) -> tuple[list[tuple[str, Ten
         variables.append((name, type, offset))
         offset += aligned(type.bytes_at(1))
     placed = {name: at for name, _, at in variables}
-    plans = [plan_graph(graph, manifest.settings.batch, offset, placed) for graph in module.values()]
+    plans = [plan_graph(graph, manifest.settings.batch, offset, placed, scratch_of) for graph in module.values()]
     return variables, plans
 
 

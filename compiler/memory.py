@@ -7,10 +7,11 @@ a scan runs inside its node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.types import TensorType
 from compiler.ops.op import ELEMENTWISE, VIEW
 
 ALIGNMENT = 64
@@ -40,6 +41,7 @@ class Plan:
     blocks: dict[Value, Block]
     owner: dict[Value, Value]
     views: set[Node]
+    scratch: dict[Node, Value] = field(default_factory=dict)
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
     naive: int = 0  # bytes of all blocks one after the other, variables apart
@@ -60,9 +62,12 @@ class Plan:
         return peak
 
 
-def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int]) -> Plan:
+Scratch = Callable[[Node], TensorType | None]  # what a node's code needs for itself while it runs
+
+
+def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], scratch: Scratch) -> Plan:
     """Plans a graph at a batch size; variables are where `placed` says, everything else starts at `base`."""
-    planner = Planner(graph, batch)
+    planner = Planner(graph, batch, scratch)
     variables = {value.name: value for value in graph.of_kind(*VARIABLES)}
     planner.visit(graph, {value: variables[name] for name, value in graph.outputs.items() if name in variables})
     plan = planner.plan
@@ -99,8 +104,9 @@ def aligned(size: int) -> int:
 class Planner:
     """Walks a graph in running order; collects blocks with their lifetimes, and who shares whose."""
 
-    def __init__(self, graph: Graph, batch: int):
+    def __init__(self, graph: Graph, batch: int, scratch: Scratch):
         self.batch = batch
+        self.scratch = scratch
         self.time = 0
         self.plan = Plan(graph, {}, {}, set())
         self.contiguous: set[Value] = set()
@@ -133,6 +139,9 @@ class Planner:
             if "body" in node.attributes:
                 self.visit_scan(node)
                 continue
+            if (type := self.scratch(node)) is not None:
+                self.plan.scratch[node] = Value(type, kind="scratch")
+                self.own(self.plan.scratch[node])
             (result,) = node.results
             if result in self.plan.slots:
                 self.plan.block(result).last = self.time

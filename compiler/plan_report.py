@@ -43,4 +43,7 @@ def collect_names(plan: Plan, names: dict[Value, str]) -> None:
         graph, prefix = pending.pop()
         numbers = number(graph)
         names.update((value, prefix + name) for value, name in numbers.items())
+        names.update(
+            (plan.scratch[n], f"scratch of {prefix}{numbers[n.result]}") for n in graph.nodes if n in plan.scratch
+        )
         pending += [(n.body, f"{prefix}{numbers[n.results[0]]}.") for n in graph.nodes if "body" in n.attributes]

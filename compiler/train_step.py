@@ -36,5 +36,5 @@ def differentiate(model: ElaboratedModel, diagnostics: Diagnostics) -> Module:
             if not isinstance(updated, Poison):
                 graph.outputs[parameter.name] = updated
     graph.outputs |= model.trainer.updates
-    graph.outputs["step"] = builder.add("add", [step, 1], {})
+    graph.outputs["step"] = builder.add(step, 1)
     return model.module

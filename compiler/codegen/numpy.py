@@ -111,11 +111,19 @@ class GraphWriter:
                 same = frozenset(
                     i for i, operand in places if self.plan.owner.get(operand) is self.plan.owner[node.result]
                 )
-                statement = Statement(node, arguments, self.of[node.result], same)
+                statement = Statement(node, arguments, self.of[node.result], same, self.scratch(node))
                 first, *rest = EMITTERS[node.op.name](statement)
                 self.write(f"{first}  {note}", depth)
                 for line in rest:
                     self.write(line, depth)
+
+    def scratch(self, node: Node) -> str:
+        """The name of a node's scratch space, if it has any."""
+        if node not in self.plan.scratch:
+            return ""
+        value = self.plan.scratch[node]
+        self.declare(value, f"{self.of[node.result]}_scratch")
+        return self.of[value]
 
     def write(self, line: str, depth: int) -> None:
         self.body.append(INDENT * depth + line)

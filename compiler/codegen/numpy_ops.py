@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, Batch, Dim
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim, Shape, TensorType
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A node to write: the names of its operands, the name of its result, and whether an operand is overwritten by it."""
+    """A node to write: the names of its operands, result and scratch space, and which operands the result overwrites."""
 
     node: Node
     arguments: Sequence[str]
     out: str
     overwritten: frozenset[int] = frozenset()
+    scratch: str = ""
 
     def __getitem__(self, attribute: str) -> Any:
         return self.node.attributes[attribute]
@@ -56,6 +57,7 @@ def kernel(name: str, *attributes: str) -> Emitter:
 
     def emit(s: Statement) -> list[str]:
         settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
+        settings += [f"scratch={s.scratch}"] if s.scratch else []
         return [f"kernels.{name}({', '.join([*s.arguments, f'out={s.out}', *settings])})"]
 
     return emit
@@ -81,8 +83,18 @@ def copy(out: str, source: str) -> str:
     return f"np.copyto({out}, {source})"
 
 
+def total(s: Statement) -> list[str]:
+    """A sum; over all axes but the last it goes by a product."""
+    x = s.node.operands[0].type
+    if x.dtype == "f32" and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)):
+        return [f"kernels.sum_rows({s.arguments[0]}, out={s.out})"]
+    return reduction("sum")(s)
+
+
 def select(s: Statement) -> list[str]:
     condition, yes, no = s.arguments
+    if s.scratch:
+        return [f"kernels.select_or_zero({condition}, {yes}, out={s.out}, scratch={s.scratch})"]
     if 1 in s.overwritten:
         return [f"np.copyto({s.out}, {no}, where=np.logical_not({condition}))"]
     first = [] if 2 in s.overwritten else [copy(s.out, no)]
@@ -134,7 +146,7 @@ EMITTERS: dict[str, Emitter] = {
     **dict.fromkeys(("copy", "cast", "stop_gradient", "reshape", "broadcast"), assign),
     "select": select,
     "erf": kernel("erf"),
-    "sum": reduction("sum"),
+    "sum": total,
     "reduce_max": reduction("max"),
     "argmax": argmax,
     "concat": concat,
@@ -153,6 +165,35 @@ EMITTERS: dict[str, Emitter] = {
     "random": kernel("random", "distribution", "stream"),
     "orthogonalize": kernel("orthogonalize"),
 }
+
+
+def select_scratch(node: Node) -> Shape | None:
+    """A mask, where floats are kept or set to zero."""
+    condition, yes, no = node.operands
+    zero = isinstance(no, Literal) and repr(no.value) == "0.0"
+    plain = not isinstance(condition, Literal) and yes.type == node.result.type == TensorType("f32", yes.type.shape)
+    return condition.type.shape if zero and plain else None
+
+
+def pooling_scratch(node: Node) -> Shape:
+    """The pixels of each tap, the largest, and two masks."""
+    rows, columns = node.attributes["window"]
+    return (rows * columns + 3, *node.operands[1].type.shape)
+
+
+# What the code of an op needs besides its result: the shape of an f32 array in the arena, taken for that node alone.
+SCRATCH: dict[str, Callable[[Node], Shape | None]] = {
+    "select": select_scratch,
+    "max_pool2d_grad": pooling_scratch,
+    "conv2d": lambda node: node.result.type.shape,
+    "conv2d_input_grad": lambda node: node.operands[0].type.shape,
+    "conv2d_filter_grad": lambda node: node.operands[1].type.shape,
+}
+
+
+def scratch_of(node: Node) -> TensorType | None:
+    shape = SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
+    return None if shape is None else TensorType("f32", shape)
 
 
 def slices(s: Statement) -> str:

@@ -68,7 +68,7 @@ class Context:
             raise TypeRuleError("the model is too large", f"at most {LARGEST_GRAPH} operations")
         local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
         with self.builder.at(origin):
-            result = self.builder.add(name, local, attributes)
+            result = self.builder.emit(name, local, attributes)
         self.own.update(self.graph.nodes[-1].results)
         return result
 

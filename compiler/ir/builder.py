@@ -1,4 +1,4 @@
-"""The only way to add nodes: infers every result's type from the op's own rule and records where the node comes from."""
+"""The only way to add nodes: infers result types from the op's own rule and records where the node comes from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from compiler.ir.graph import Graph, Literal, Node, Origin, Scalar, Value
-from compiler.ir.types import FLOATS, Dim, TensorType, TypeRuleError, extent
+from compiler.ir.types import FLOATS, Dim, TensorType, TypeRuleError, extent, fits
 from compiler.ops import OPS
 
 
@@ -26,7 +26,7 @@ class Builder:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in OPS:
             raise AttributeError(name)
-        return lambda *operands, **attributes: self.add(name, operands, attributes)
+        return lambda *operands, **attributes: self.emit(name, operands, attributes)
 
     @contextmanager
     def at(self, origin: Origin | None) -> Iterator[None]:
@@ -42,7 +42,7 @@ class Builder:
         self.graph.inputs.append(value)
         return value
 
-    def add(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any]) -> Any:
+    def emit(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any]) -> Any:
         """Adds a node; raises TypeRuleError when the op's rule refuses the operands."""
         op = OPS[name]
         values = as_values(operands)
@@ -70,13 +70,12 @@ class Builder:
 
 def literal(value: Scalar, dtype: str) -> Literal:
     """A scalar operand, converted to `dtype` exactly or refused."""
-    if dtype in FLOATS:
-        return Literal(TensorType(dtype), value=float(value))
     if dtype == "bool":
         return Literal(TensorType(dtype), value=bool(value))
-    if value != int(value):
-        raise TypeRuleError(f"{value} is not a value of type {dtype}", "a whole number", str(value))
-    return Literal(TensorType(dtype), value=int(value))
+    if not fits(value, dtype):
+        found = str(value) if isinstance(value, float) or abs(value) < 2**64 else "a much larger number"
+        raise TypeRuleError("the number does not fit the dtype", f"a value of {dtype}", found)
+    return Literal(TensorType(dtype), value=float(value) if dtype in FLOATS else int(value))
 
 
 def as_values(operands: Sequence[Value | Scalar]) -> list[Value]:

@@ -122,7 +122,7 @@ class Reader:
         operands, attributes = self.arguments(scope)
         builder.origin = self.origins.get(self.tokens[self.position - 1][2])
         try:
-            builder.add(op, operands, attributes)
+            builder.emit(op, operands, attributes)
         except TypeRuleError as error:
             self.fail(f"{op}: {error}")
         results = builder.graph.nodes[-1].results

@@ -12,6 +12,7 @@ INTEGERS = ("i32", "i64", "u8")
 BYTES = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "u8": 1, "bool": 1}
 DTYPES = tuple(BYTES)
 NUMPY_NAMES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_"}
+LARGEST_FLOATS = {"f32": 3.4028234663852886e38, "f64": 1.7976931348623157e308}
 LARGEST_DIMENSION = 2**31 - 1
 LARGEST_TENSOR = 2**62
 
@@ -57,6 +58,16 @@ class Extent:
     def __str__(self) -> str:
         names = ["B"] * self.power
         return "*".join(names if self.factor == 1 and names else [str(self.factor), *names])
+
+
+def fits(value: float, dtype: str) -> bool:
+    """Whether a number is a value of a dtype: whole and in range for integers, and no float overflows to infinity."""
+    if dtype in FLOATS:
+        return not LARGEST_FLOATS[dtype] < abs(value) < float("inf")
+    least, most = -(2 ** (8 * BYTES[dtype] - 1)), 2 ** (8 * BYTES[dtype] - 1) - 1
+    if dtype == "u8":
+        least, most = 0, 2**8 - 1
+    return least <= value <= most and value == int(value)
 
 
 def extent(shape: Iterable[Dim]) -> Extent:

@@ -20,10 +20,10 @@ LONGEST_INTEGER = 18  # digits: every value fits 64 bits
 
 TOKENS = re.compile(
     r"""
-      (?P<NEWLINE> (?:\#[^\n]*)?\n (?:[ \t]*(?:\#[^\n]*)?\n)* )
+      (?P<NEWLINE> (?:\#[^\n]*)?\n+ )
     | (?P<COMMENT> \#[^\n]* )
     | (?P<NAME>    [A-Za-z_][A-Za-z0-9_]* )
-    | (?P<NUMBER>  [0-9] (?: [A-Za-z0-9_.] | (?<=[eE])[+-](?=[0-9]) )* )
+    | (?P<NUMBER>  [0-9][A-Za-z0-9_.]* (?: (?<=[eE])[+-][0-9][A-Za-z0-9_.]* )? )
     | (?P<STRING>  "[^"\\\n]*(?:\\.[^"\\\n]*)*" )
     | (?P<SYMBOL>  \|> | \*\* | // | [=!<>]= | \.\.\. | [-+*/%@<>=()\[\]{},:;] )
     | (?P<BAD>     "[^\n]* | [^\x00-\x7f]+ | [^ \t] )

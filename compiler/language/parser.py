@@ -29,13 +29,14 @@ from compiler.language.tree_builder import TreeError, cover
 
 LARGEST_FILE = 1_000_000  # bytes
 MOST_ERRORS = 20  # reported for a file
+MOST_DECLARATIONS = 10_000
 DEEPEST_TREE = 250  # levels of a declaration: later stages may recurse over trees
 LONGEST_REPAIR = 20_000  # tokens; a longer declaration is given up at its first error
 
-# The lines that begin a declaration. They are found before tokens are known, whatever is wrong above them: nowhere
-# else does a line begin with such a word and a name. `import` is followed by a string.
+# The lines that begin a declaration, without indentation. They are found before tokens are known, whatever is wrong
+# above them: nowhere else does a line begin with such a word and a name, or with `import` and a string.
 HEAD = re.compile(
-    rf'^[ \t]*(?:(?:{"|".join(DECLARATION_KEYWORDS)})[ \t]+(?!(?:{"|".join(KEYWORDS)})\b)[A-Za-z_]|import[ \t]*")',
+    rf'^(?:(?:{"|".join(DECLARATION_KEYWORDS)})[ \t]+(?!(?:{"|".join(KEYWORDS)})\b)[A-Za-z_]|import[ \t]*")',
     re.MULTILINE,
 )
 # Nothing may reorder or hide what a reader sees: control characters but tab and newline, and bidirectional controls.
@@ -49,7 +50,11 @@ def parse(text: str, file: str, diagnostics: Diagnostics) -> Program:
     cuts = sorted({0, len(text), *(head.start() for head in HEAD.finditer(text))})
     line = 1
     declarations: list[Node] = []
-    for start, stop in pairwise(cuts):
+    for number, (start, stop) in enumerate(pairwise(cuts)):
+        if number > MOST_DECLARATIONS:
+            message = f"more than {MOST_DECLARATIONS} declarations in a file"
+            diagnostics.error(Span(file, line, 1, line, 2), message)
+            break
         declarations += parser.declarations(start, stop, line)
         line += text.count("\n", start, stop)
 
@@ -145,6 +150,8 @@ def _run(rule: str, tokens: list[Token], end: Token) -> tuple[Any, Unexpected | 
             tree = feed(token, token is end)
         return tree, None
     except UnexpectedToken:
+        state = interactive.parser_state  # its values are not needed any more, and older versions of Lark copy them
+        state.value_stack = [None] * len(state.value_stack)
         return None, Unexpected(index, token, frozenset(interactive.accepts()))
     except TreeError as error:
         index = next(index for index, token in enumerate(tokens) if token is error.token)
@@ -201,16 +208,19 @@ class _Parser:
         return Token("$END", "the end" if stop == len(self.text) else "the next declaration", span, stop)
 
     def _report(self, error: Unexpected, tokens: list[Token], end: Token) -> None:
-        self.errors += 1
         token = error.token
         problem = token.problem or explain(error, tokens)
         notes = [Note(problem.hint)] if problem.hint else []
         for bracket in unclosed_brackets(tokens[: error.index])[-1:]:
             if token is end or (bracket.type != "LBRACE" and bracket.span.line < token.span.line):
                 notes.append(Note(f"`{bracket.text}` is opened here", bracket.span))
-        self.diagnostics.error(token.span, problem.message, expected=problem.expected, found=problem.found, notes=notes)
+        self._error(token.span, problem.message, expected=problem.expected, found=problem.found, notes=notes)
+
+    def _error(self, span: Span, message: str, **details: Any) -> None:
+        self.diagnostics.error(span, message, **details)
+        self.errors += 1
         if self.errors == MOST_ERRORS:
-            self.diagnostics.error(token.span, f"{MOST_ERRORS} errors: the rest of the file is not checked")
+            self.diagnostics.error(span, f"{MOST_ERRORS} errors: the rest of the file is not checked")
 
     def _too_deep(self, declaration: Node) -> bool:
         """Whether the tree of a declaration has too many levels, which is reported. Does not recurse itself."""
@@ -219,7 +229,7 @@ class _Parser:
             node, level = pending.pop()
             if level > DEEPEST_TREE:
                 expected = f"at most {DEEPEST_TREE} levels; give parts of it names in statements of their own"
-                self.diagnostics.error(node.span, "expression or statement nests too deep", expected=expected)
+                self._error(node.span, "expression or statement nests too deep", expected=expected)
                 return True
             pending.extend((child, level + 1) for child in children(node))
         return False
@@ -242,4 +252,6 @@ def _head_only(tokens: list[Token], end: Token) -> list[Node]:
             return [Function(kind.text, Name(name.text, span=name.span), ((),), (), True, span=cover(kind, name))]
         case [("TRAIN", keyword), ("NAME", name)]:
             return [Train(Name(name.text, span=name.span), (), True, span=cover(keyword, name))]
+        case [("IMPORT", keyword), ("STRING", path)]:
+            return [tree_builder.import_file([keyword, path])]
     return []

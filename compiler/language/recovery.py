@@ -8,6 +8,7 @@ from compiler.diagnostics import did_you_mean
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, PUNCTUATION, Problem, Token
 
 STATEMENT_KEYWORDS = {"RETURN", "IF", "FOR", "VARIABLE"}
+BLOCK_KEYWORDS = {"IF", "ELSE", "FOR"}
 STATEMENT_BOUNDARIES = {"END", "LBRACE", "RBRACE"}
 OPENERS, CLOSERS = {"LPAR", "LSQB", "LBRACE"}, {"RPAR", "RSQB", "RBRACE"}
 
@@ -96,8 +97,10 @@ def erasable(tokens: list[Token], index: int) -> range | None:
     if not unclosed_brackets(tokens[:first]):  # the head of the declaration, or something behind its end
         return range(first, len(tokens)) if first else None
     last = _statement_end(tokens, first, index)
-    opens_block = last < len(tokens) and tokens[last].type == "LBRACE"
-    return None if first == last or opens_block else range(first, last)
+    behind = tokens[last].text if last < len(tokens) else ""
+    if first == last or behind == "{" or any(token.type in BLOCK_KEYWORDS for token in tokens[first:last]):
+        return None
+    return range(first, last + 1 if behind == ";" else last)
 
 
 def _statement_end(tokens: list[Token], first: int, index: int) -> int:

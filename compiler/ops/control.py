@@ -17,7 +17,7 @@ import numpy as np
 from compiler.ir.graph import Literal
 from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
 from compiler.ops.op import BATCH, REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import expect_integers
+from compiler.ops.rules import expect_integer
 from compiler.ops.scan_gradient import scan_gradient
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def infer_scan(
     types: Sequence[TensorType], carries: int, sequences: int, reverse: bool, body: Graph
 ) -> Sequence[TensorType]:
-    expect_integers("the number of carries", (carries,), 1)
-    expect_integers("the number of sequences", (sequences,), 1, least=1)
+    expect_integer("the number of carries", carries)
+    expect_integer("the number of sequences", sequences, least=1)
     expect_count(types, len(body.inputs))
     if len(types) < carries + sequences or len(body.outputs) < carries:
         found = f"{len(types)} operands and {len(body.outputs)} outputs of the body"
@@ -90,7 +90,7 @@ def body(inputs: str, outputs: Callable[..., Sequence[Value]]) -> Callable[[], G
 
 
 def plus(builder: Builder, a: Value, b: Value | int) -> Value:
-    return builder.add("add", [a, b], {})
+    return builder.add(a, b)
 
 
 def recurrent(builder: Builder, h: Value, x: Value, w: Value, u: Value) -> list[Value]:

@@ -15,7 +15,15 @@ import numpy as np
 
 from compiler.ir.types import FLOATS, TensorType, TypeRuleError
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import equation, expect_dtype, expect_integers, expect_rank, expect_same_dtype, expect_static
+from compiler.ops.rules import (
+    equation,
+    expect_dtype,
+    expect_integer,
+    expect_integers,
+    expect_rank,
+    expect_same_dtype,
+    expect_static,
+)
 from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
 
 WINDOW = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
@@ -30,7 +38,7 @@ def infer_conv2d(
     batch, *size, channels = x.shape
     *kernel, depth, filters = expect_static(w.shape, "a dimension of the kernel")
     if channels != depth * groups:
-        expected = f"{depth * groups} channels" + (f", {groups} groups of {depth}" if groups > 1 else "")
+        expected = f"{depth * groups} channels in the image" + (f", {groups} groups of {depth}" if groups > 1 else "")
         raise TypeRuleError("the kernel does not fit the image's channels", expected, f"{x} and kernel {w}")
     expect_groups("output channels", filters, groups)
     return x.with_shape((batch, *output_size(size, tuple(kernel), stride, padding, dilation), filters))
@@ -60,7 +68,7 @@ def infer_filter_grad(types: Sequence[TensorType], kernel: Pair, groups: int, **
 def expect_operands(types: Sequence[TensorType], first: str, second: str, groups: int) -> None:
     expect_count(types, 2)
     expect_same_dtype(types)
-    expect_integers("groups", (groups,), 1, least=1)
+    expect_integer("groups", groups, least=1)
     for type, what in zip(types, (first, second), strict=True):
         expect_dtype(type, FLOATS, what)
         expect_rank(type, 4, what)

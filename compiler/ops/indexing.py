@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
+from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError, show_shape
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import SIGNED, equation, expect_dtype, expect_shape, zero_gradient
 
@@ -31,7 +31,8 @@ def infer_scatter_add(types: Sequence[TensorType], size: Dim) -> TensorType:
     expect_dtype(indices, ("i32",), "the index")
     expect_dtype(updates, SIGNED, "the update")
     if updates.shape[: indices.rank] != indices.shape:
-        raise TypeRuleError("there must be one update for each index", f"shape {indices} and more", str(updates))
+        expected = f"a shape that begins with {show_shape(indices.shape)}"
+        raise TypeRuleError("there must be one update for each index", expected, str(updates))
     if size == 0:
         raise TypeRuleError("there are no rows to add to", "at least 1 row", "0")
     return updates.with_shape(expect_shape((size,)) + updates.shape[indices.rank :])

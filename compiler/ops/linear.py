@@ -24,7 +24,7 @@ def infer_matmul(types: Sequence[TensorType]) -> TensorType:
     if a.rank < 2 or b.rank < 2:
         raise TypeRuleError("a matrix product needs matrices", "at least 2 dimensions each", f"{a} and {b}")
     if a.shape[-1] != b.shape[-2]:
-        rows = f"{a.shape[-1]} rows in the second operand, as the first has columns"
+        rows = f"{a.shape[-1]} rows in the second operand"
         raise TypeRuleError("the inner dimensions of a matrix product differ", rows, f"{a} @ {b}")
     return a.with_shape((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
 

@@ -12,7 +12,15 @@ import numpy as np
 
 from compiler.ir.types import FLOATS, TensorType, TypeRuleError
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import equation, expect_dtype, expect_integers, expect_rank, expect_same_dtype, expect_static
+from compiler.ops.rules import (
+    equation,
+    expect_dtype,
+    expect_integers,
+    expect_rank,
+    expect_same_dtype,
+    expect_static,
+    show_attribute,
+)
 from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
 
 if TYPE_CHECKING:
@@ -29,7 +37,8 @@ def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, pa
     size = expect_static(x.shape[1:3], "the height or width of an image")
     for extent, reach, step, (before, _), count in zip(size, window, stride, padding, output, strict=True):
         if before >= reach or (count - 1) * step - before >= extent:
-            raise TypeRuleError("a pooling window lies in the padding alone", f"padding below {reach}", str(padding))
+            found = show_attribute(padding)
+            raise TypeRuleError("a pooling window lies in the padding alone", f"padding below {reach}", found)
     return x.with_shape((x.shape[0], *output, x.shape[3]))
 
 

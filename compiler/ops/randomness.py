@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.ir.types import FLOATS, Batch, Shape, TensorType, TypeRuleError
 from compiler.ops.op import RANDOM, REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import expect_dtype, expect_integers, expect_rank, expect_shape, zero_gradient
+from compiler.ops.rules import expect_dtype, expect_integer, expect_rank, expect_shape, zero_gradient
 
 DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
@@ -20,7 +20,7 @@ def infer_random(types: Sequence[TensorType], shape: Shape, distribution: str, s
             raise TypeRuleError("a draw needs the seed and the step", "i64[] and i32[]", " and ".join(map(str, types)))
     if distribution not in DISTRIBUTIONS:
         raise TypeRuleError("unknown distribution", ", ".join(DISTRIBUTIONS), str(distribution))
-    expect_integers("stream", (stream,), 1)
+    expect_integer("stream", stream)
     return TensorType("f32", expect_shape(shape))
 
 

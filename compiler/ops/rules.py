@@ -45,6 +45,11 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def expect_integer(name: str, value: Any, least: int = 0) -> None:
+    if not (is_integer(value) and value >= least):
+        raise TypeRuleError(f"{name} is not valid", f"a whole number, at least {least}", show_attribute(value))
+
+
 def expect_integers(name: str, values: Any, count: int, least: int = 0) -> None:
     """An attribute that holds `count` integers, none below `least`."""
     if not (isinstance(values, tuple) and len(values) == count and all(is_integer(v) and v >= least for v in values)):
@@ -63,7 +68,7 @@ def expect_axes(axes: Any, rank: int) -> tuple[int, ...]:
     """An attribute that holds axes, ascending, each once."""
     ascending = isinstance(axes, tuple) and all(map(is_integer, axes)) and list(axes) == sorted(set(axes))
     if not ascending or any(not 0 <= axis < rank for axis in axes):
-        allowed = f"axes 0 to {rank - 1}, each once" if rank else "no axes, the operand is a scalar"
+        allowed = f"axes 0 to {rank - 1}, each once" if rank > 1 else "axis 0" if rank else "no axes: this is a scalar"
         raise TypeRuleError("an axis is out of range", allowed, show_attribute(axes))
     return axes
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.ir.types import (
-    INTEGERS,
     LARGEST_DIMENSION,
-    NUMPY_NAMES,
     Batch,
     Dim,
     Shape,
@@ -18,6 +16,7 @@ from compiler.ir.types import (
     TypeRuleError,
     broadcast_shapes,
     extent,
+    fits,
     show_shape,
 )
 from compiler.ops import rules
@@ -126,14 +125,9 @@ def infer_pad(types: Sequence[TensorType], low: Any, high: Any, interior: Any, v
     interior = interior or (0,) * x.rank
     for name, sizes in (("padding before", low), ("padding after", high), ("padding between", interior)):
         expect_integers(name, sizes, x.rank)
-    if x.dtype in INTEGERS and not (float(value).is_integer() and in_range(int(value), x.dtype)):
+    if not fits(value, x.dtype):
         raise TypeRuleError("the padding value does not fit the dtype", f"a value of {x.dtype}", str(value))
     return x.with_shape(map(padded, x.shape, low, high, interior))
-
-
-def in_range(value: int, dtype: str) -> bool:
-    limits = np.iinfo(NUMPY_NAMES[dtype])
-    return limits.min <= value <= limits.max
 
 
 def padded(dim: Dim, low: int, high: int, interior: int) -> Dim:
@@ -169,8 +163,8 @@ def infer_flip(types: Sequence[TensorType], axes: tuple[int, ...]) -> TensorType
 
 def infer_extent(types: Sequence[TensorType], factor: int, power: int) -> TensorType:
     expect_count(types, 0)
-    expect_integers("factor", (factor,), 1)
-    expect_integers("power", (power,), 1, least=1)
+    rules.expect_integer("factor", factor)
+    rules.expect_integer("power", power, least=1)
     return TensorType("f32")
 
 

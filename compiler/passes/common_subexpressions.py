@@ -23,7 +23,7 @@ def merge_common_subexpressions(graph: Graph) -> Graph:
         key = (node.op.name, tuple(keys), repr(node.attributes))
         known = seen.setdefault(builder.graph, {})
         if key not in known:
-            builder.add(node.op.name, operands, node.attributes)
+            builder.emit(node.op.name, operands, node.attributes)
             known[key] = builder.graph.nodes[-1].results
         return known[key]
 

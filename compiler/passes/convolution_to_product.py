@@ -67,14 +67,16 @@ def filter_gradient(builder: Builder, x: Value, dy: Value, kernel: tuple[int, in
 
 
 def input_gradient(builder: Builder, dy: Value, w: Value, input_size: tuple[int, int], **window: Any) -> Value:
-    """conv2d_input_grad(dy, w) = fold(dY @ Wᵀ)."""
-    *kernel, channels, _ = w.type.shape
-    weights = builder.transpose(flatten(builder, w), permutation=(1, 0))
-    patches = builder.matmul(flatten(builder, dy), weights)
+    """conv2d_input_grad(dy, w) = fold(dY @ Wᵀ), with one product per tap: `fold` then reads long rows."""
+    *kernel, channels, filters = w.type.shape
     if is_pointwise(kernel, window):
-        return builder.reshape(patches, shape=(dy.type.shape[0], *input_size, channels))
-    patches = builder.reshape(patches, shape=(*dy.type.shape[:3], *kernel, channels))
-    return builder.fold(patches, input_size=input_size, **window)
+        weights = builder.transpose(flatten(builder, w), permutation=(1, 0))
+        shape = (dy.type.shape[0], *input_size, channels)
+        return builder.reshape(builder.matmul(flatten(builder, dy), weights), shape=shape)
+    weights = builder.reshape(w, shape=(product_of(kernel), channels, filters))
+    taps = builder.matmul(flatten(builder, dy), builder.transpose(weights, permutation=(0, 2, 1)))
+    taps = builder.reshape(taps, shape=(*kernel, *dy.type.shape[:3], channels))
+    return builder.fold(builder.transpose(taps, permutation=(2, 3, 4, 0, 1, 5)), input_size=input_size, **window)
 
 
 LOWERINGS = {"conv2d": product, "conv2d_filter_grad": filter_gradient, "conv2d_input_grad": input_gradient}

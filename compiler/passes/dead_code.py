@@ -1,15 +1,14 @@
-"""dead-code: a node whose results nobody reads goes."""
+"""dead-code: a node whose results nobody reads goes, and so does a per-step output of a scan that nobody reads."""
 
 from __future__ import annotations
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Graph, Node, Value
 from compiler.passes.rewriting import rebuild
 
 
 def remove_dead_code(graph: Graph) -> Graph:
-    """f(x), unused = ∅. Bodies lose the nodes that none of their outputs needs; outputs of a body all stay."""
-    graph = rebuild(graph, lambda *_: None)  # bodies are changed below: not those of the graph we were given
-    return pruned(graph)
+    """f(x), unused = ∅"""
+    return pruned(rebuild(graph, lambda *_: None))  # a copy: scans and their bodies are changed below
 
 
 def pruned(graph: Graph) -> Graph:
@@ -17,8 +16,17 @@ def pruned(graph: Graph) -> Graph:
     kept = []
     for node in reversed(graph.nodes):
         if any(result in live for result in node.results):
+            if "body" in node.attributes:
+                prune_scan(node, live)
             live.update(node.operands)
             kept.append(node)
-            if "body" in node.attributes:
-                node.attributes["body"] = pruned(node.body)
     return Graph(graph.name, list(graph.inputs), kept[::-1], dict(graph.outputs))
+
+
+def prune_scan(node: Node, live: set[Value]) -> None:
+    """Carries stay; of the per-step outputs, those that are read."""
+    body, carries = node.body, node.attributes["carries"]
+    wanted = [i < carries or result in live for i, result in enumerate(node.results)]
+    body.outputs = {name: value for (name, value), keep in zip(body.outputs.items(), wanted, strict=True) if keep}
+    node.results = [result for result, keep in zip(node.results, wanted, strict=True) if keep]
+    node.attributes["body"] = pruned(body)

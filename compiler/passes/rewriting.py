@@ -31,5 +31,5 @@ def copy_node(builder: Builder, node: Node, operands: list[Value], rule: Rule) -
     attributes = dict(node.attributes)
     if "body" in attributes:
         attributes["body"] = rebuild(node.body, rule)
-    builder.add(node.op.name, operands, attributes)
+    builder.emit(node.op.name, operands, attributes)
     return builder.graph.nodes[-1].results

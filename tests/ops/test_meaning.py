@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compiler.autodiff import gradients
-from compiler.ir.builder import Builder
+from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Value
 from compiler.ir.interpreter import interpret
 from compiler.ir.types import Batch, TypeRuleError, parse_type
@@ -44,7 +44,7 @@ class Calculator:
 def test_ties_of_max_and_min_go_to_the_second_operand():
     for name, first in (("max", [0.0, 0.0, 1.0]), ("min", [1.0, 0.0, 0.0])):
         calculator = Calculator([-1.0, 0.0, 2.0], [0.0, 0.0, 0.0])
-        x, y = calculator.gradients(calculator.builder.add(name, calculator.inputs, {}))
+        x, y = calculator.gradients(calculator.builder.emit(name, calculator.inputs, {}))
         np.testing.assert_array_equal(x, first)
         np.testing.assert_array_equal(y, 1.0 - np.array(first))
 
@@ -194,3 +194,12 @@ def test_attributes_are_checked_for_names_and_presence():
         builder.sum(builder.graph.inputs[0], axis=0)
     with pytest.raises(TypeRuleError, match="sum needs the attribute axes"):
         builder.sum(builder.graph.inputs[0])
+
+
+@pytest.mark.parametrize("value, dtype", [
+    (0.5, "i32"), (2**31, "i32"), (-1, "u8"), (float("inf"), "i64"), (float("nan"), "i32"), (1e39, "f32"),
+    pytest.param(10**5000, "f64", id="huge"),
+])  # fmt: skip
+def test_numbers_that_a_dtype_does_not_hold_are_refused(value: float, dtype: str):
+    with pytest.raises(TypeRuleError, match="does not fit"):
+        literal(value, dtype)

@@ -51,7 +51,7 @@ def build(op: Op, sample: Sample) -> tuple[Builder, Graph]:
     graph = Graph("sample")
     builder = Builder(graph)
     operands = [builder.input(f"x{i}", operand.type, "input") for i, operand in enumerate(sample.operands)]
-    builder.add(op.name, operands, sample.make_attributes())
+    builder.emit(op.name, operands, sample.make_attributes())
     graph.outputs = {f"y{i}": result for i, result in enumerate(graph.nodes[0].results)}
     return builder, graph
 
