@@ -86,7 +86,7 @@ def differentiate(builder: Builder, body: Graph, incoming: Mapping[int, Value]) 
     seeds: dict[Value, Value] = {}
     for i, output in enumerate(body.outputs.values()):
         if i in incoming and not isinstance(output, Literal):
-            seeds[output] = forward.add("add", [seeds[output], incoming[i]], {}) if output in seeds else incoming[i]
+            seeds[output] = forward.add(seeds[output], incoming[i]) if output in seeds else incoming[i]
     floats = [i for i, value in enumerate(body.inputs) if value.type.is_float]
     found = zip(floats, gradients(forward, seeds, [body.inputs[i] for i in floats]), strict=True)
 

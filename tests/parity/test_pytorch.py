@@ -1,0 +1,162 @@
+"""The five recipes against PyTorch: the same weights and batches must give the same outputs, gradients and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiler.driver import Compilation, compile_tree, load_tree, override
+from runtime.datasets import digits
+from runtime.program import Arrays, Program
+from runtime.random import draw
+from tests.parity.pytorch_models import STATES, TWINS, KerasSGD, leaves
+from tests.parity.torch_or_skip import torch
+
+MODELS = Path(__file__).parents[2] / "models"
+BATCH, STEPS = 128, 20
+SEED = 3
+KINDS = ("param", "state")
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+Compile = Callable[[str, str | None], Compilation]
+
+
+@pytest.fixture(scope="module")
+def data() -> Batches:
+    """Twenty batches of drawn digits: images f32[128, 28, 28] in [0, 1] and labels i64[128]."""
+    sheet = digits.draw_sheet(digits.Sheet(key=0x7061_72, writers=8, images=BATCH * STEPS))
+    images = np.split(sheet.arrays["image"].astype(np.float32) / 255, STEPS)
+    labels = np.split(sheet.arrays["label"].astype(np.int64), STEPS)
+    return list(zip(images, labels, strict=True))
+
+
+@pytest.fixture(scope="module", params=TWINS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, Program]:
+    """A recipe, its optimizer replaced if one is given, and its program with the initial weights of a seed."""
+    settings = [("optimizer", optimizer)] if optimizer else []
+    compilation = compile_tree(override(load_tree(MODELS / f"{name}.nn"), settings))
+    program = Program(compilation.executable, compilation.manifest)
+    program.initialize(SEED)
+    return compilation, program
+
+
+def weights(program: Program) -> Arrays:
+    """Copies of params and states by name."""
+    kept = {spec.name for spec in program.manifest.variables if spec.kind in KINDS}
+    return {name: view.copy() for name, view in program.variables().items() if name in kept}
+
+
+def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> Arrays:
+    """Feeds a batch, reshaping the images to the input that the model declares, and runs the graph once."""
+    inputs = program.inputs(graph, len(image))
+    for name, array in {"image": image, "label": label}.items():
+        if name in inputs:
+            inputs[name][...] = array.reshape(inputs[name].shape)
+    return program.run(graph, len(image))
+
+
+def tensors(program: Program, image: np.ndarray, label: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same batch for PyTorch."""
+    shape = program.inputs("predict", len(image))["image"].shape
+    return torch.tensor(image.reshape(shape)), torch.tensor(label)
+
+
+def kept_units(compilation: Compilation, step: int) -> torch.Tensor:
+    """Where dropout lets a unit through at a step, drawn as the random op of the training step draws; else no mask."""
+    draws = [node for node in compilation.module["train_step"].walk() if node.op.name == "random"]
+    if not draws:
+        return torch.empty(0)
+    (node,) = draws
+    shape = (BATCH, *node.attributes["shape"][1:])
+    uniform = draw(SEED, step, node.attributes["stream"], shape, node.attributes["distribution"])
+    return torch.tensor(uniform >= 0.5)
+
+
+def test_outputs_in_evaluation_mode(name: str, data: Batches):
+    """With statistics of batch normalization that are not those it starts with."""
+    _, program = compiled(name)
+    generator = np.random.default_rng(0)
+    for key, view in program.variables().items():
+        if key.endswith(STATES):
+            view[...] = generator.uniform(0.5, 2, view.shape)
+    twin, p = TWINS[name], leaves(weights(program))
+    image, label = data[0]
+    with torch.no_grad():
+        expected = twin.network(p, tensors(program, image, label)[0], False, torch.empty(0))
+        loss = twin.loss(expected, torch.tensor(label)).item()
+    outputs = run(program, "predict", image, label)["output"]
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, expected.numpy(), rtol=1e-3, atol=1e-6)
+    results = run(program, "evaluate", image, label)
+    assert results["loss"] == pytest.approx(loss, rel=1e-5)
+    assert results["accuracy"] == (expected.numpy().argmax(1) == label).mean(dtype=np.float32)
+
+
+def test_gradients_of_the_first_step(name: str, data: Batches):
+    """The gradient is what one step of plain SGD at rate 1 takes away from a parameter."""
+    compilation, program = compiled(name, optimizer="SGD(lr=1)")
+    before = weights(program)
+    p = leaves(before)
+    image, label = data[0]
+    keep = kept_units(compilation, step=0)
+    loss, gradients = TWINS[name].gradients(p, *tensors(program, image, label), keep)
+    assert run(program, "train_step", image, label)["loss"] == pytest.approx(loss, rel=1e-5)
+    after = weights(program)
+    assert gradients.keys() == {spec.name for spec in program.manifest.variables if spec.kind == "param"}
+    for key, gradient in gradients.items():
+        found = before[key] - after[key]
+        np.testing.assert_allclose(found, gradient.numpy(), rtol=1e-3, atol=1e-4, err_msg=key)
+        # Small gradients would pass whatever they are: compare them on their own scale too.
+        if not precedes_batch_norm(name, key):
+            assert np.abs(found - gradient.numpy()).max() < 1e-3 * gradient.abs().max(), key
+
+
+def precedes_batch_norm(name: str, key: str) -> bool:
+    """A bias that batch normalization takes away again: its gradient is zero but for rounding."""
+    return name == "cnn" and key.endswith(("conv2d_1.b", "dense_1.b"))
+
+
+def test_losses_of_twenty_steps(name: str, data: Batches):
+    """With the optimizer of the recipe; dropout lets the same units through on both sides."""
+    compilation, program = compiled(name)
+    twin, p = TWINS[name], leaves(weights(program))
+    optimizer = KerasSGD(**twin.optimizer)
+    losses, expected = [], []
+    for step, (image, label) in enumerate(data):
+        losses.append(run(program, "train_step", image, label)["loss"].item())
+        loss, gradients = twin.gradients(p, *tensors(program, image, label), kept_units(compilation, step))
+        optimizer.update(p, gradients)
+        expected.append(loss)
+    np.testing.assert_allclose(losses, expected, rtol=twin.tolerance)
+    assert program.variables()["step"] == STEPS
+    for key, array in weights(program).items():
+        if not key.endswith(STATES):
+            moved, off = p[key].detach().numpy(), array - p[key].detach().numpy()
+            print(name, key, np.abs(off).max(), np.abs(moved).max())
+
+
+def test_running_statistics(data: Batches):
+    """After n steps a variance is 0.99^n plus a weighted sum of those of the batches, which PyTorch alone corrects
+    for its bias, by N / (N - 1) for N values a channel."""
+    steps = 3
+    compilation, program = compiled("cnn", optimizer="SGD(lr=0)")
+    p = leaves(weights(program))
+    with torch.no_grad():
+        for image, label in data[:steps]:
+            run(program, "train_step", image, label)
+            TWINS["cnn"].network(p, tensors(program, image, label)[0], True, torch.empty(0))
+    counts = {"conv_block_1.batch_norm_1": 24 * 24, "conv_block_2.batch_norm_1": 8 * 8, "batch_norm_1": 1}
+    for layer, positions in counts.items():
+        values = BATCH * positions
+        mean, variance = (program.variables()[f"{layer}.{part}"] for part in STATES)
+        np.testing.assert_allclose(mean, p[f"{layer}.running_mean"].numpy(), rtol=1e-4, atol=1e-6)
+        start = 0.99**steps
+        corrected = start + (p[f"{layer}.running_var"].numpy() - start) * (values - 1) / values
+        np.testing.assert_allclose(variance, corrected, rtol=1e-5)
