@@ -41,7 +41,7 @@ def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None)
     for i in summed:
         total = Value(found[i].type, f"d_{body.inputs[i].name}")
         carried.append((total, zeros(builder, total.type)))
-        results.append(inner.add("add", [total, found[i]], {}))
+        results.append(inner.add(total, found[i]))
     per_step = [i for i in found if carries <= i < constants]
     backward.outputs = {f"y{i}": value for i, value in enumerate([*results, *(found[i] for i in per_step)])}
     drop_unused(backward)
