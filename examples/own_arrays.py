@@ -17,22 +17,30 @@ TRAIN, TEST = 12_000, 2_000
 DIRECTIONS = 4
 
 
-def waves(rows: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Points f32[rows, 2] in [-1, 1)^2, a direction u8[rows], the height f32[rows] of that direction's wave there."""
+def waves(rows: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points f32[rows, 2] in [-1, 1)^2, a direction u8[rows] each, the height f32[rows] of its wave at the point."""
     point = random.uniform(-1, 1, (rows, 2)).astype(np.float32)
     direction = random.integers(DIRECTIONS, size=rows, dtype=np.uint8)
-    angle = direction * np.pi / DIRECTIONS
+    angle = direction * (np.pi / DIRECTIONS)
     along = point[:, 0] * np.cos(angle) + point[:, 1] * np.sin(angle)
     height = np.sin(5 * along) + random.normal(0, 0.05, rows)
-    return {"point": point, "direction": direction, "height": height.astype(np.float32)}
+    return point, direction, height.astype(np.float32)
 
 
 def main(path: str) -> None:
     random = np.random.default_rng(0)
-    arrays = waves(TRAIN, random)
-    arrays |= {f"{name}_test": array for name, array in waves(TEST, random).items()}
-    np.savez(path, **arrays)
-    print(f"{path}: " + ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays.items()))
+    point, direction, height = waves(TRAIN, random)
+    point_test, direction_test, height_test = waves(TEST, random)
+    np.savez(
+        path,
+        point=point,
+        direction=direction,
+        height=height,
+        point_test=point_test,
+        direction_test=direction_test,
+        height_test=height_test,
+    )
+    print(f"{path}: {TRAIN:,} examples to train with, {TEST:,} to test with")
 
 
 if __name__ == "__main__":

@@ -66,12 +66,12 @@ def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray, scratc
 def sum_rows(x: np.ndarray, out: np.ndarray) -> None:
     """The sum over all axes but the last, as a product with ones: ten times as fast as `np.sum` for narrow rows."""
     rows = x.reshape(-1, x.shape[-1])
-    np.matmul(ones(len(rows)), rows, out=out.reshape(-1))
+    np.matmul(ones(len(rows), x.dtype), rows, out=out.reshape(-1))
 
 
 @cache
-def ones(count: int) -> np.ndarray:
-    return np.ones(count, np.float32)
+def ones(count: int, dtype: np.dtype) -> np.ndarray:
+    return np.ones(count, dtype)
 
 
 def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: str, stream: int) -> None:
@@ -184,7 +184,8 @@ def max_pool2d_grad(
 ) -> None:
     """Each window's gradient goes to the first of its largest pixels; `scratch` holds kh * kw + 3 arrays like `dy`."""
     *pixels, largest, free, here = scratch
-    free, here, bits = (array.view(np.int32) for array in (free, here, np.ascontiguousarray(dy)))
+    bits = f"i{dy.itemsize}"
+    free, here, gradient = (array.view(bits) for array in (free, here, np.ascontiguousarray(dy)))
     # The pixels of each tap side by side: the comparisons below then run over long rows.
     for copy, (_, _, seen) in zip(
         pixels, tap_views(padded(x, padding, -np.inf), window, stride, (1, 1), dy.shape[1:3]), strict=True
@@ -199,8 +200,8 @@ def max_pool2d_grad(
         np.negative(here, out=here)
         here &= free
         free ^= here
-        here &= bits  # the gradient where this pixel is the first maximum, else 0.0
-        target += here.view(np.float32)
+        here &= gradient  # its bits where this pixel is the first maximum, else 0.0
+        target += here.view(dy.dtype)
     crop(whole, out, padding)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_literal, show_shape
+from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_value, show_shape
 from compiler.codegen.source import Names, comment, heading
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number, print_node
@@ -92,7 +92,7 @@ class GraphWriter:
                 self.body.append(copy(target, self.show(value)))
 
     def show(self, value: Value) -> str:
-        return show_literal(value) if isinstance(value, Literal) else self.of[value]
+        return show_value(value.value) if isinstance(value, Literal) else self.of[value]
 
     def write_nodes(self, graph: Graph, numbers: dict[Value, str], prefix: str, depth: int) -> None:
         for node in graph.nodes:
@@ -159,34 +159,39 @@ class GraphWriter:
     def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> None:
         """A loop over the steps: sequences and per-step outputs as views of this step, carries in place."""
         body, carries = node.body, node.attributes["carries"]
+        constants = carries + node.attributes["sequences"]
         self.scans += 1
         scan = f"scan_{self.scans}"
-        for inner, outer, argument in zip(body.inputs, node.operands, arguments, strict=True):
-            if inner.kind == "constant" or isinstance(outer, Literal):
-                self.of[inner] = argument
-                self.moving |= {inner} if outer in self.moving else set()
-        for inner, result, argument in zip(body.inputs, node.results[:carries], arguments, strict=False):
-            self.of[inner] = self.of[result]
+        for carry, result, argument in zip(body.inputs[:carries], node.results, arguments, strict=False):
+            self.of[carry] = self.of[result]
             self.write(copy(self.of[result], argument), depth)
-        moving = dict(
-            zip(body.inputs[carries:], arguments[carries : carries + node.attributes["sequences"]], strict=False)
-        )
-        moving |= {value: self.of[stack] for value, stack in self.plan.slots.items() if stack in node.results}
+        for inner, outer, argument in list(zip(body.inputs, node.operands, arguments, strict=True))[constants:]:
+            self.of[inner] = argument
+            self.moving |= {inner} if outer in self.moving else set()
+        stepped = dict(zip(body.inputs[carries:constants], arguments[carries:constants], strict=True))
+        stepped |= {value: self.of[stack] for value, stack in self.plan.slots.items() if stack in node.results}
+        self.write_steps(node, scan, stepped, depth)
         numbers = number(body)
-        for value in moving:
+        for value in stepped:
             self.of[value] = self.names.fresh(f"{scan}_{numbers[value]}")
             self.moving.add(value)
-        steps = f"{scan}_steps = kernels.steps({', '.join(moving.values())}, reverse={node.attributes['reverse']})"
-        if any(operand in self.moving for operand in node.operands):
-            self.write(steps, depth)
-        else:
-            self.bound.append(steps)
-        self.write(f"for {', '.join(self.of[value] for value in moving)}, in {scan}_steps:", depth)
+        self.write(f"for {', '.join(self.of[value] for value in stepped)}, in {scan}_steps:", depth)
         self.write_nodes(body, numbers, f"{scan}_", depth + 1)
-        for inner, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
-            if self.plan.owner[value] is not self.plan.owner[inner] or value in self.plan.slots:
-                self.write(copy(self.of[inner], self.of[value]), depth + 1)
+        for carry, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
+            if self.plan.owner[value] is not self.plan.owner[carry]:
+                self.write(copy(self.of[carry], self.of[value]), depth + 1)
+        if not body.nodes and not carries:
+            self.write("pass", depth + 1)
         self.last_heading = ""
+
+    def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
+        """The views of every step: made once, or anew where the stacks themselves move in a loop around."""
+        reverse = node.attributes["reverse"]
+        line = f"{scan}_steps = kernels.steps({', '.join(stepped.values())}, reverse={reverse})"
+        if any(operand in self.moving for operand in node.operands):
+            self.write(line, depth)
+        else:
+            self.bound.append(line)
 
 
 def show_names(names: dict[str, str]) -> str:

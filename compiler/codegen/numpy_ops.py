@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,9 @@ def show_value(value: Any) -> str:
     """An attribute as Python: only numbers, strings and tuples of them reach this point."""
     if isinstance(value, tuple):
         return "(" + ", ".join(map(show_value, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(value), "np.nan")
     return show_dim(value) if isinstance(value, Batch) else repr(value)
-
-
-def show_literal(literal: Literal) -> str:
-    text = repr(literal.value)
-    return f"np.{text}" if text in ("inf", "nan") else "-np.inf" if text == "-inf" else text
 
 
 def ufunc(name: str) -> Emitter:
@@ -69,6 +67,11 @@ def reduction(name: str) -> Emitter:
         return [f"np.{name}({s.arguments[0]}, axis={show_value(s['axes'])}{keep}, out={s.out})"]
 
     return emit
+
+
+def reshape_copy(s: Statement) -> list[str]:
+    """Where a view is not possible: the elements in reading order."""
+    return [copy(f"{s.out}.reshape({show_shape(s.node.operands[0].type.shape)})", s.arguments[0])]
 
 
 def assign(s: Statement) -> list[str]:
@@ -109,7 +112,7 @@ def pad(s: Statement) -> list[str]:
         covered = dim + between * max(dim - 1, 0) if isinstance(dim, int) else None
         plain = covered is None or not (low or high or between)
         spans.append(":" if plain else f"{low}:{low + covered}" + (f":{between + 1}" if between else ""))
-    return [f"{s.out}.fill({s['value']!r})", f"{s.out}[{', '.join(spans)}] = {s.arguments[0]}"]
+    return [f"{s.out}.fill({show_value(s['value'])})", f"{s.out}[{', '.join(spans) or '...'}] = {s.arguments[0]}"]
 
 
 def concat(s: Statement) -> list[str]:
@@ -143,7 +146,8 @@ UFUNCS = {
 
 EMITTERS: dict[str, Emitter] = {
     **{op: ufunc(name) for op, name in UFUNCS.items()},
-    **dict.fromkeys(("copy", "cast", "stop_gradient", "reshape", "broadcast"), assign),
+    **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
+    "reshape": reshape_copy,
     "select": select,
     "erf": kernel("erf"),
     "sum": total,
@@ -181,7 +185,7 @@ def pooling_scratch(node: Node) -> Shape:
     return (rows * columns + 3, *node.operands[1].type.shape)
 
 
-# What the code of an op needs besides its result: the shape of an f32 array in the arena, taken for that node alone.
+# What the code of an op needs besides its result: the shape of an array in the arena, there for that node alone.
 SCRATCH: dict[str, Callable[[Node], Shape | None]] = {
     "select": select_scratch,
     "max_pool2d_grad": pooling_scratch,
@@ -193,7 +197,7 @@ SCRATCH: dict[str, Callable[[Node], Shape | None]] = {
 
 def scratch_of(node: Node) -> TensorType | None:
     shape = SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
-    return None if shape is None else TensorType("f32", shape)
+    return None if shape is None else TensorType(node.result.type.dtype, shape)
 
 
 def slices(s: Statement) -> str:
@@ -205,6 +209,11 @@ def slices(s: Statement) -> str:
     return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
 
 
+def flipped(s: Statement) -> str:
+    rank = s.node.result.type.rank
+    return f"{s.arguments[0]}[{', '.join('::-1' if axis in s['axes'] else ':' for axis in range(rank)) or '...'}]"
+
+
 def reshaped(s: Statement) -> str:
     return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
 
@@ -214,7 +223,7 @@ VIEWS: dict[str, ViewEmitter] = {
     "transpose": lambda s: f"{s.arguments[0]}.transpose({show_value(s['permutation'])})",
     "broadcast": lambda s: f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})",
     "slice": slices,
-    "flip": lambda s: f"np.flip({s.arguments[0]}, {show_value(s['axes'])})",
+    "flip": flipped,
     "stop_gradient": lambda s: s.arguments[0],
 }
 NUMPY_TYPES = {dtype: f"np.{name}" for dtype, name in NUMPY_NAMES.items()}

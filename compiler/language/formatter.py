@@ -50,15 +50,15 @@ ESCAPED = str.maketrans({char: f"\\{letter}" for letter, char in ESCAPES.items()
 
 
 def format_program(program: Program) -> str:
-    """Canonical source: two spaces of indentation, no more parentheses than needed, a blank line between declarations."""
+    """Canonical source: two spaces of indentation, a blank line between declarations, no parentheses to spare."""
     imports = "\n".join(f"import {format_expression(node.path)}" for node in program.imports)
     declarations = [_function(node) for node in program.functions] + [_train(node) for node in program.trains]
     text = "\n\n".join(filter(None, [imports, *declarations]))
     return f"{text}\n" if text else ""
 
 
-def format_expression(node: Expression | Slice | Argument | EllipsisDim) -> str:
-    """An expression, or what stands in the place of one, on one line."""
+def format_expression(node: Expression) -> str:
+    """An expression on one line."""
     match node:
         case Number(value):
             return repr(value)
@@ -70,40 +70,48 @@ def format_expression(node: Expression | Slice | Argument | EllipsisDim) -> str:
             return identifier
         case ListLiteral(items):
             return f"[{_commas(items)}]"
-        case Call(function, arguments):
-            return f"{_operand(function, STRONGEST)}({_commas(arguments)})"
-        case Argument(keyword, value):
-            return f"{keyword}={format_expression(value)}" if keyword else format_expression(value)
-        case Index(target, items):
-            return f"{_operand(target, STRONGEST)}[{_commas(items)}]"
-        case Slice(start, stop, step):
-            bounds = [start, stop, step] if step else [start, stop]
-            return ":".join(format_expression(bound) if bound else "" for bound in bounds)
-        case EllipsisDim():
-            return "..."
         case Unary(operator, operand):
-            space = " " if operator.isalpha() else ""
-            return f"{operator}{space}{_operand(operand, UNARY_PRECEDENCE[operator])}"
-        case Binary(operator, left, right):
-            return _infix(left, operator, right)
-        case Pipe(value, function):
-            return _infix(value, "|>", function)
+            return f"{operator}{' ' * operator.isalpha()}{_operand(operand, UNARY_PRECEDENCE[operator])}"
+        case _:
+            return _chain(node)
 
 
-def format_type(node: TypeExpression) -> str:
-    """`f32[B, n]`, as it stands in a signature."""
-    return f"{node.dtype}[{_commas(node.dims)}]"
+def _chain(node: Expression) -> str:
+    """Calls, pipelines and sums nest in their first operand: that is a loop, as it may be deep."""
+    steps: list[tuple[Expression, int, str]] = []  # first operand, how strongly it must bind, the text behind it
+    while True:
+        match node:
+            case Call(function, arguments):
+                steps.append((function, STRONGEST, f"({_commas(arguments)})"))
+            case Index(target, items):
+                steps.append((target, STRONGEST, f"[{_commas(items)}]"))
+            case Pipe(value, function):
+                steps.append((value, *_infix("|>", function)))
+            case Binary(operator, left, right):
+                steps.append((left, *_infix(operator, right)))
+            case _:
+                break
+        node = steps[-1][0]
+    text = format_expression(node)
+    for operand, strength, behind in reversed(steps):
+        text = (text if _strength(operand) >= strength else f"({text})") + behind
+    return text
 
 
-def _infix(left: Expression, operator: str, right: Expression) -> str:
+def _infix(operator: str, right: Expression) -> tuple[int, str]:
+    """How strongly the left operand of an operator must bind, and the text behind it."""
     strength = BINARY_PRECEDENCE[operator]
     groups_right = operator == RIGHT_ASSOCIATIVE
     groups_left = not groups_right and strength != COMPARISON_PRECEDENCE
     right_strength = strength if groups_right else strength + 1
     if isinstance(right, Unary) and right.operator == "-":
         right_strength = UNARY_PRECEDENCE["-"]  # unambiguous after any operator: 2 ** -x
-    left_text = _operand(left, strength if groups_left else strength + 1)
-    return f"{left_text} {operator} {_operand(right, right_strength)}"
+    return strength if groups_left else strength + 1, f" {operator} {_operand(right, right_strength)}"
+
+
+def format_type(node: TypeExpression) -> str:
+    """`f32[B, n]`, as it stands in a signature."""
+    return f"{node.dtype}[{_commas(node.dims)}]"
 
 
 def _operand(node: Expression, strength: int) -> str:
@@ -126,7 +134,21 @@ def _strength(node: Expression) -> int:
 
 
 def _commas(nodes: Iterable[Expression | Slice | Argument | EllipsisDim]) -> str:
-    return ", ".join(map(format_expression, nodes))
+    return ", ".join(map(_item, nodes))
+
+
+def _item(node: Expression | Slice | Argument | EllipsisDim) -> str:
+    """What can stand between commas."""
+    match node:
+        case Argument(keyword, value):
+            return f"{keyword}={format_expression(value)}" if keyword else format_expression(value)
+        case Slice(start, stop, step):
+            bounds = [start, stop, step] if step else [start, stop]
+            return ":".join(format_expression(bound) if bound else "" for bound in bounds)
+        case EllipsisDim():
+            return "..."
+        case _:
+            return format_expression(node)
 
 
 def _function(node: Function) -> str:

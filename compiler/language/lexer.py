@@ -44,7 +44,7 @@ DECLARATION_KEYWORDS = {"train": "TRAIN", "import": "IMPORT"} | dict.fromkeys(FU
 
 # A line end after or before one of these does not end a statement. END stands for the start of the text, too.
 CONTINUES_AFTER = {"OPERATOR", "MINUS", "NOT", "COMMA", "EQUAL", "LBRACE", "END"}
-CONTINUES_BEFORE = {"|>", "}", "else"}
+CONTINUES_BEFORE = {"|>", "else"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _classify(group: str, word: str, brackets: list[str]) -> tuple[str, Problem 
 
 
 def _close(brackets: list[str], closer: str) -> None:
-    """Takes off the bracket that is closed. Mismatches are the parser's to report; a brace is closed by a brace only."""
+    """Takes off the bracket that is closed. Braces are closed by braces only; other mismatches the parser reports."""
     while closer == "}" and brackets and brackets[-1] != "{":
         brackets.pop()
     if brackets and (closer == "}") == (brackets[-1] == "{"):

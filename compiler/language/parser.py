@@ -11,7 +11,7 @@ import re
 import stat
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ def _checked(text: str, file: str, diagnostics: Diagnostics) -> str:
         )
         text = ""
     diagnostics.sources[file] = text
-    forbidden = list(FORBIDDEN.finditer(text))
-    for match in forbidden[:MOST_ERRORS]:
+    forbidden = list(islice(FORBIDDEN.finditer(text), MOST_ERRORS))
+    for match in forbidden:
         position = match.start()
         line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
         span = Span(file, line, column, line, column + 1)
@@ -143,19 +143,19 @@ def _grammar() -> Lark:
 def _run(rule: str, tokens: list[Token], end: Token) -> tuple[Any, Unexpected | None]:
     """The tree that a rule of the grammar makes of the tokens, and the error that stopped it."""
     interactive = _grammar().parse_interactive(start=rule)
-    feed: Any = interactive.parser_state.feed_token
-    index, token, tree = 0, end, None
+    state: Any = interactive.parser_state
+    stream = [*tokens, end]
+    tree = None
     try:
-        for index, token in enumerate([*tokens, end]):
-            tree = feed(token, token is end)
+        for token in stream:
+            tree = state.feed_token(token, token is end)
         return tree, None
-    except UnexpectedToken:
-        state = interactive.parser_state  # its values are not needed any more, and older versions of Lark copy them
-        state.value_stack = [None] * len(state.value_stack)
-        return None, Unexpected(index, token, frozenset(interactive.accepts()))
-    except TreeError as error:
-        index = next(index for index, token in enumerate(tokens) if token is error.token)
-        return None, Unexpected(index, error.token)
+    except (UnexpectedToken, TreeError) as error:
+        index = next(index for index, token in enumerate(stream) if token is error.token)
+        if isinstance(error, TreeError):
+            return None, Unexpected(index, stream[index])
+        state.value_stack = [None] * len(state.value_stack)  # not needed any more, and older versions of Lark copy them
+        return None, Unexpected(index, stream[index], frozenset(interactive.accepts()))
 
 
 class _Parser:
@@ -231,7 +231,7 @@ class _Parser:
                 expected = f"at most {DEEPEST_TREE} levels; give parts of it names in statements of their own"
                 self._error(node.span, "expression or statement nests too deep", expected=expected)
                 return True
-            pending.extend((child, level + 1) for child in children(node))
+            pending += [(child, level + 1) for child in children(node)][::-1]  # what comes first is reported
         return False
 
 

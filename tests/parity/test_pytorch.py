@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ SEED = 3
 KINDS = ("param", "state")
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
-Compile = Callable[[str, str | None], Compilation]
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +60,12 @@ def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> A
     return program.run(graph, len(image))
 
 
-def tensors(program: Program, image: np.ndarray, label: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def tensors(
+    program: Program, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same batch for PyTorch."""
     shape = program.inputs("predict", len(image))["image"].shape
-    return torch.tensor(image.reshape(shape)), torch.tensor(label)
+    return torch.tensor(image.reshape(shape), dtype=dtype), torch.tensor(label)
 
 
 def kept_units(compilation: Compilation, step: int) -> torch.Tensor:
@@ -105,41 +105,46 @@ def test_gradients_of_the_first_step(name: str, data: Batches):
     before = weights(program)
     p = leaves(before)
     image, label = data[0]
-    keep = kept_units(compilation, step=0)
-    loss, gradients = TWINS[name].gradients(p, *tensors(program, image, label), keep)
+    loss, gradients = TWINS[name].gradients(p, *tensors(program, image, label), kept_units(compilation, step=0))
     assert run(program, "train_step", image, label)["loss"] == pytest.approx(loss, rel=1e-5)
     after = weights(program)
     assert gradients.keys() == {spec.name for spec in program.manifest.variables if spec.kind == "param"}
     for key, gradient in gradients.items():
-        found = before[key] - after[key]
-        np.testing.assert_allclose(found, gradient.numpy(), rtol=1e-3, atol=1e-4, err_msg=key)
-        # Small gradients would pass whatever they are: compare them on their own scale too.
+        found, expected = before[key] - after[key], gradient.numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=key)
         if not precedes_batch_norm(name, key):
-            assert np.abs(found - gradient.numpy()).max() < 1e-3 * gradient.abs().max(), key
+            assert off(found, expected) < 1e-2, key  # small gradients would pass above whatever they are
+
+
+def test_losses_of_twenty_steps(name: str, data: Batches):
+    """nnc in float32 with the optimizer of the recipe against PyTorch in float64, which adds no error of its own;
+    dropout lets the same units through on both sides. The weights must have moved the same way too."""
+    compilation, program = compiled(name)
+    twin = TWINS[name]
+    optimizer = KerasSGD(**twin.optimizer)
+    for start in range(0, STEPS, twin.stretch):
+        before = weights(program)
+        p = leaves(before, torch.float64)
+        for step, (image, label) in enumerate(data[start : start + twin.stretch], start):
+            batch = tensors(program, image, label, torch.float64)
+            loss, gradients = twin.gradients(p, *batch, kept_units(compilation, step))
+            optimizer.update(p, gradients)
+            found = run(program, "train_step", image, label)["loss"]
+            assert found == pytest.approx(loss, rel=twin.tolerance), f"step {step}"
+        for key, array in weights(program).items():
+            if p[key].requires_grad and not precedes_batch_norm(name, key):
+                assert off(array - before[key], p[key].detach().numpy() - before[key]) < 2e-2, key
+    assert program.variables()["step"] == STEPS
+
+
+def off(found: np.ndarray, expected: np.ndarray) -> float:
+    """The distance from what is expected, relative to its length."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def precedes_batch_norm(name: str, key: str) -> bool:
     """A bias that batch normalization takes away again: its gradient is zero but for rounding."""
     return name == "cnn" and key.endswith(("conv2d_1.b", "dense_1.b"))
-
-
-def test_losses_of_twenty_steps(name: str, data: Batches):
-    """With the optimizer of the recipe; dropout lets the same units through on both sides."""
-    compilation, program = compiled(name)
-    twin, p = TWINS[name], leaves(weights(program))
-    optimizer = KerasSGD(**twin.optimizer)
-    losses, expected = [], []
-    for step, (image, label) in enumerate(data):
-        losses.append(run(program, "train_step", image, label)["loss"].item())
-        loss, gradients = twin.gradients(p, *tensors(program, image, label), kept_units(compilation, step))
-        optimizer.update(p, gradients)
-        expected.append(loss)
-    np.testing.assert_allclose(losses, expected, rtol=twin.tolerance)
-    assert program.variables()["step"] == STEPS
-    for key, array in weights(program).items():
-        if not key.endswith(STATES):
-            moved, off = p[key].detach().numpy(), array - p[key].detach().numpy()
-            print(name, key, np.abs(off).max(), np.abs(moved).max())
 
 
 def test_running_statistics(data: Batches):

@@ -1,0 +1,119 @@
+"""The memory plan: checked by a liveness analysis of its own, by poisoned bytes, and against its lower bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler.codegen.numpy_ops import scratch_of
+from compiler.ir.graph import Literal
+from compiler.memory import ALIGNMENT, VARIABLES, Block, Plan, assign_offsets, plan_graph
+from compiler.plan_report import format_plan
+from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, initialized, read_graph, run_program, values_for
+
+PLANS = [(model, name) for model in MODELS for name in TRAINED_GRAPHS]
+
+
+def plan_of(model: str, name: str) -> Plan:
+    return next(plan for plan in compiled_model(model).plans if plan.graph.name == name)
+
+
+@pytest.mark.parametrize(("model", "name"), PLANS)
+def test_no_block_is_written_while_it_holds_what_is_still_read(model: str, name: str):
+    """Runs the graph in order, top level only, and follows which tensor last wrote each byte range."""
+    plan = plan_of(model, name)
+    written: dict[Block, object] = {plan.block(value): value for value in plan.graph.inputs}
+
+    def claim(block: Block, writer: object) -> None:
+        for other in [b for b in written if b is not block and b.offset < block.end and block.offset < b.end]:
+            del written[other]
+        written[block] = writer
+
+    for node in plan.graph.nodes:
+        for operand in node.operands:
+            if not isinstance(operand, Literal):
+                assert plan.block(operand) in written, f"{node.op.name} reads bytes that were given away"
+        if node in plan.scratch:
+            claim(plan.blocks[plan.scratch[node]], node)
+        for result in node.results if node not in plan.views else []:
+            claim(plan.block(result), result)
+    for output in plan.graph.outputs.values():
+        assert plan.block(output) in written
+
+
+@pytest.mark.parametrize(("model", "name"), PLANS)
+def test_blocks_that_live_together_do_not_overlap(model: str, name: str):
+    blocks = list(plan_of(model, name).blocks.values())
+    assert all(block.offset % ALIGNMENT == 0 for block in blocks)
+    for i, one in enumerate(blocks):
+        for other in blocks[:i]:
+            together = one.first <= other.last and other.first <= one.last
+            assert not together or one.end <= other.offset or other.end <= one.offset or not (one.bytes and other.bytes)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_train_step_is_near_the_lower_bound(model: str):
+    plan = plan_of(model, "train_step")
+    planned = plan.size - plan.base
+    assert plan.lower_bound <= planned <= 1.1 * plan.lower_bound
+    assert planned < plan.naive
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_is_read_before_it_is_written(model: str):
+    """All bytes but variables and inputs hold NaN before the step: the same results to the last bit."""
+    compiled = compiled_model(model)
+    results = []
+    for fill in (0x00, 0xFF):
+        program = initialized(compiled, seed=1)
+        program.arena[plan_of(model, "train_step").base :] = fill
+        inputs = values_for(compiled.module["train_step"], BATCH)
+        results.append(run_program(program, "train_step", inputs, BATCH))
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_new_values_of_variables_are_written_in_place_where_nobody_minds():
+    text = """
+    graph train_step(%w: f32[4] param, %v: f32[4] state) {
+      %0: f32[4] = mul(%v, 0.9)
+      %1: f32[4] = sub(%w, %0)
+      return v=%0, w=%1
+    }"""
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0, "v": 64}, scratch_of)
+    names = {value.name: value for value in plan.graph.inputs}
+    assert plan.owner[plan.graph.outputs["v"]] is names["v"]
+    assert plan.owner[plan.graph.outputs["w"]] is names["w"]
+
+
+def test_a_variable_that_is_read_later_is_not_overwritten():
+    text = """
+    graph train_step(%w: f32[4] param) {
+      %0: f32[4] = mul(%w, 0.9)
+      %1: f32[4] = sub(%w, 1.0)
+      return w=%0, y=%1
+    }"""
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, scratch_of)
+    assert plan.owner[plan.graph.outputs["w"]] is plan.graph.outputs["w"]
+
+
+def test_a_variable_is_not_overwritten_through_its_own_transpose():
+    text = """
+    graph train_step(%w: f32[4,4] param) {
+      %0: f32[4,4] = transpose(%w, permutation=[1,0])
+      %1: f32[4,4] = add(%w, %0)
+      return w=%1
+    }"""
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, scratch_of)
+    assert plan.owner[plan.graph.outputs["w"]] is plan.graph.outputs["w"]
+
+
+def test_offsets_reuse_gaps():
+    blocks = [Block(None, 64, 0, 9), Block(None, 128, 0, 1), Block(None, 128, 2, 3)]  # type: ignore[arg-type]
+    assert assign_offsets(blocks, 0) == 192
+    assert {block.offset for block in blocks} == {0, 128}
+
+
+def test_report_names_every_tensor():
+    report = format_plan(plan_of("cnn", "train_step"))
+    assert "%dense_1.w: f32[768,512]" in report and "scratch of %" in report and "lower bound" in report
+    assert all(value.kind in VARIABLES or f"%{value.name}:" in report for value in plan_of("cnn", "train_step").graph.inputs)

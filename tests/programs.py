@@ -1,0 +1,99 @@
+"""What several tests need: the five models, small programs from text, and graphs run as generated code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from compiler.codegen.numpy import generate
+from compiler.codegen.numpy_ops import scratch_of
+from compiler.diagnostics import Diagnostics
+from compiler.driver import Compilation, compile_file, compile_tree
+from compiler.elaborate.namespaces import with_imports
+from compiler.ir.graph import Graph, Module
+from compiler.ir.interpreter import Arrays
+from compiler.ir.reader import read_module
+from compiler.ir.types import NUMPY_NAMES, at_batch
+from compiler.language.parser import parse
+from compiler.memory import Plan, plan_graph
+from compiler.passes.pipeline import run_pipeline
+from runtime.program import Executable, Program, aligned_zeros, load_functions
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
+TRAINED_GRAPHS = ("train_step", "evaluate", "predict")
+BATCH = 3
+
+
+@cache
+def compiled_model(name: str) -> Compilation:
+    """One of the five models, compiled once a test session; nobody may change it."""
+    return compile_file(ROOT / "models" / f"{name}.nn")
+
+
+def compile_text(text: str, file: str = "test.nn") -> Compilation:
+    """A program from text; raises UserError with all its mistakes."""
+    diagnostics = Diagnostics()
+    tree = with_imports(parse(text, file, diagnostics), diagnostics)
+    return compile_tree(tree, diagnostics=diagnostics)
+
+
+def read_graph(text: str) -> Graph:
+    """The only graph of IR text."""
+    (graph,) = read_module(text).values()
+    return graph
+
+
+def values_for(graph: Graph, batch: int, seed: int = 0) -> Arrays:
+    """Inputs for a graph: floats around zero, indices below ten, counters small; variables may be put over them."""
+    generator = np.random.default_rng(seed)
+    result: Arrays = {}
+    for value in graph.inputs:
+        shape = at_batch(value.type.shape, batch)
+        if value.type.is_float:
+            result[value.name] = generator.normal(0.0, 0.5, shape).astype(NUMPY_NAMES[value.type.dtype])
+        else:
+            result[value.name] = generator.integers(0, 10, shape).astype(NUMPY_NAMES[value.type.dtype])
+    return result
+
+
+def initialized(compiled: Compilation, seed: int = 0) -> Program:
+    program = Program(compiled.executable, compiled.manifest)
+    program.initialize(seed)
+    return program
+
+
+def run_program(program: Program, name: str, inputs: Mapping[str, np.ndarray], batch: int) -> Arrays:
+    """Runs a graph of a program once; the outputs and the variables after it, as copies."""
+    for key, view in program.inputs(name, batch).items():
+        view[...] = inputs[key]
+    outputs = program.run(name, batch)
+    return {key: np.array(array) for key, array in {**program.variables(), **outputs}.items()}
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False) -> Arrays:
+    """Plans, generates and runs a single graph without variables as float32 NumPy code, with the target's passes."""
+    optimized = optimize({graph.name: graph})[graph.name]
+    plan = plan_graph(optimized, batch, 0, {}, scratch_of)
+    run, views, outputs = bind(plan, batch, poison)
+    for name, view in views.items():
+        view[...] = inputs[name]
+    with np.errstate(all="ignore"):
+        run()
+    return {name: np.array(array) for name, array in outputs.items()}
+
+
+def optimize(module: Module) -> Module:
+    return run_pipeline(module)
+
+
+def bind(plan: Plan, batch: int, poison: bool):
+    source = generate("a test", [plan], [])
+    functions = load_functions(Executable(source, "<test>", plan.size, batch))
+    arena = aligned_zeros(max(plan.size, 1))
+    if poison:
+        arena[:] = 0xFF  # every float of these bytes is NaN
+    return functions[f"bind_{plan.graph.name}"](arena, batch)
