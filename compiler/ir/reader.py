@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Module, Origin, Value
@@ -70,8 +70,12 @@ class Reader:
     def kind(self) -> str:
         return self.tokens[self.position][0]
 
-    def fail(self, message: str) -> None:
-        raise IRSyntaxError(self.tokens[self.position][2], message)
+    @property
+    def line(self) -> int:
+        return self.tokens[self.position][2]
+
+    def fail(self, message: str, line: int | None = None) -> NoReturn:
+        raise IRSyntaxError(line or self.line, message)
 
     def take(self, kind: str, text: str | None = None) -> str:
         found_kind, found, _ = self.tokens[self.position]
@@ -110,6 +114,7 @@ class Reader:
         return graph
 
     def node(self, builder: Builder, scope: dict[str, Value]) -> None:
+        line = self.line
         declared: list[tuple[str, TensorType]] = []
         while not declared or self.accept(","):
             name = self.take("value")
@@ -124,10 +129,10 @@ class Reader:
         try:
             builder.emit(op, operands, attributes)
         except TypeRuleError as error:
-            self.fail(f"{op}: {error}")
+            self.fail(f"{op}: {error}", line)
         results = builder.graph.nodes[-1].results
         if [value.type for value in results] != [type for _, type in declared]:
-            self.fail(f"{op}: written as {declared[0][1]}, the rule gives {', '.join(str(v.type) for v in results)}")
+            self.fail(f"{op}: written as {declared[0][1]}, the rule gives {', '.join(str(v.type) for v in results)}", line)
         scope.update(zip((name for name, _ in declared), results, strict=True))
 
     def arguments(self, scope: dict[str, Value]) -> tuple[list[Value], dict[str, Any]]:

@@ -24,13 +24,13 @@ from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.language import tree_builder
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, Token, tokenize
 from compiler.language.recovery import Unexpected, erasable, explain, unclosed_brackets
-from compiler.language.syntax import Expression, Function, Import, Name, Node, Program, Train, children
+from compiler.language.syntax import Argument, Expression, Function, Import, Name, Node, Program, Train, children
 from compiler.language.tree_builder import TreeError, cover
 
 LARGEST_FILE = 1_000_000  # bytes
 MOST_ERRORS = 20  # reported for a file
 MOST_DECLARATIONS = 10_000
-DEEPEST_TREE = 250  # levels of a declaration: later stages may recurse over trees
+DEEPEST_TREE = 200  # levels of a declaration: later stages recurse over trees, Python allows some 1,000 calls
 LONGEST_REPAIR = 20_000  # tokens; a longer declaration is given up at its first error
 
 # The lines that begin a declaration, without indentation. They are found before tokens are known, whatever is wrong
@@ -231,7 +231,8 @@ class _Parser:
                 expected = f"at most {DEEPEST_TREE} levels; give parts of it names in statements of their own"
                 self._error(node.span, "expression or statement nests too deep", expected=expected)
                 return True
-            pending += [(child, level + 1) for child in children(node)][::-1]  # what comes first is reported
+            below = level if isinstance(node, Argument) else level + 1
+            pending += [(child, below) for child in children(node)][::-1]  # what comes first is reported
         return False
 
 

@@ -17,10 +17,9 @@ def merge_common_subexpressions(graph: Graph) -> Graph:
     def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:
         if RANDOM in node.op.traits or "body" in node.attributes:
             return None
-        keys: list[Any] = [literal_key(operand) for operand in operands]
-        if COMMUTATIVE in node.op.traits:
-            keys.sort(key=repr if all(isinstance(key, tuple) for key in keys) else id)
-        key = (node.op.name, tuple(keys), repr(node.attributes))
+        keys = [literal_key(operand) for operand in operands]
+        unordered = COMMUTATIVE in node.op.traits  # of two operands: x + x has the set {x}
+        key = (node.op.name, frozenset(keys) if unordered else tuple(keys), repr(node.attributes))
         known = seen.setdefault(builder.graph, {})
         if key not in known:
             builder.emit(node.op.name, operands, node.attributes)

@@ -25,7 +25,7 @@ def leaves(arrays: Mapping[str, np.ndarray], dtype: torch.dtype = torch.float32)
     return {name: tensor.requires_grad_(not name.endswith(STATES)) for name, tensor in copies.items()}
 
 
-# Layers: the parameters, the name of the layer in nnc, and its input; images are [N, C, H, W] inside a network ----------
+# Layers: the parameters, the name of the layer in nnc, and its input; images are [N, C, H, W] -------------------------
 
 
 def dense(p: Tensors, name: str, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def flatten(x: Tensor) -> Tensor:
     return channels_last(x).flatten(1)
 
 
-# Networks --------------------------------------------------------------------------------------------------------------
+# Networks -------------------------------------------------------------------------------------------------------------
 
 
 def softmax(p: Tensors, image: Tensor, training: bool, keep: Tensor) -> Tensor:
@@ -121,13 +121,13 @@ def one_hot_mean_squared_error(output: Tensor, label: Tensor) -> Tensor:
     return F.mse_loss(output, F.one_hot(label, output.shape[1]).to(output.dtype))
 
 
-# Training --------------------------------------------------------------------------------------------------------------
+# Training -------------------------------------------------------------------------------------------------------------
 
 
 class KerasSGD:
     """SGD as Keras defines it: v = momentum v - rate g, then p + v or, with Nesterov's form, p + momentum v - rate g.
 
-    `torch.optim.SGD` keeps the velocity before it is multiplied by the rate, which is another rule once the rate decays.
+    `torch.optim.SGD` multiplies the velocity by the rate of the present step, which is another rule once the rate decays.
     """
 
     def __init__(self, lr: float, momentum: float = 0, nesterov: bool = False, decay: float = 0):

@@ -1,13 +1,11 @@
-"""Small `.nn` programs for the tests of single layers, losses and optimizers against PyTorch."""
+"""A small `.nn` program around a single layer, for comparing its outputs and gradients with PyTorch's."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from compiler.diagnostics import Diagnostics
-from compiler.driver import compile_tree
-from compiler.language.parser import parse
 from runtime.program import Arrays, Program
+from tests.programs import compile_text, initialized
 
 BATCH = 3
 # The loss is the sum of the outputs, each with a weight of its own: the weights are the gradient that flows back.
@@ -31,20 +29,9 @@ train Small {{
 """
 
 
-def compile_text(text: str) -> Program:
-    """A program from source, with its initial weights for the seed 0."""
-    diagnostics = Diagnostics()
-    tree = parse(text, "small.nn", diagnostics)
-    diagnostics.raise_if_any()
-    compilation = compile_tree(tree)
-    program = Program(compilation.executable, compilation.manifest)
-    program.initialize(0)
-    return program
-
-
 def layer_program(layer: str, shape: tuple[int, ...]) -> Program:
     """The program LAYER for one layer or function and the shape of an example."""
-    return compile_text(LAYER.format(layer=layer, dims=", ".join(map(str, shape)), batch=BATCH))
+    return initialized(compile_text(LAYER.format(layer=layer, dims=", ".join(map(str, shape)), batch=BATCH)))
 
 
 def randomize(program: Program, generator: np.random.Generator) -> Arrays:
@@ -55,10 +42,3 @@ def randomize(program: Program, generator: np.random.Generator) -> Arrays:
         if not name.endswith(".shift"):
             variables[name][...] += generator.normal(0, 0.3, variables[name].shape)
     return {name: variables[name].copy() for name in names}
-
-
-def run(program: Program, graph: str, **arrays: np.ndarray) -> Arrays:
-    """Feeds the inputs that the graph has, runs it once, and returns copies of its results."""
-    for name, view in program.inputs(graph, BATCH).items():
-        view[...] = arrays[name]
-    return {name: view.copy() for name, view in program.run(graph, BATCH).items()}

@@ -151,7 +151,7 @@ def test_running_statistics(data: Batches):
     """After n steps a variance is 0.99^n plus a weighted sum of those of the batches, which PyTorch alone corrects
     for its bias, by N / (N - 1) for N values a channel."""
     steps = 3
-    compilation, program = compiled("cnn", optimizer="SGD(lr=0)")
+    _, program = compiled("cnn", optimizer="SGD(lr=0)")
     p = leaves(weights(program))
     with torch.no_grad():
         for image, label in data[:steps]:

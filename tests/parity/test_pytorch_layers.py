@@ -1,6 +1,6 @@
 """Single layers, cells and activations against PyTorch: outputs, and gradients by input and parameters.
 
-Where PyTorch and Keras differ, Keras is right: the expected value then is PyTorch's with other settings, or written out.
+Where PyTorch and Keras differ, Keras is right: PyTorch then gets other settings, or the expected value is written out.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from tests.parity.pytorch_models import (
     leaves,
     lstm,
 )
-from tests.parity.small_programs import BATCH, compile_text, layer_program, randomize, run
+from tests.parity.small_programs import BATCH, layer_program, randomize
 from tests.parity.torch_or_skip import torch
+from tests.programs import compile_text, initialized, run_program
 
 IMAGE = (7, 8, 4)
 SEQUENCE = (5, 3)
@@ -64,7 +65,7 @@ CONVOLUTIONS = (
     convolution("Conv2D(5, 3, dilation=2)", lambda p, x: conv2d(p, "conv2d_1", x, dilation=2)),
     convolution("Conv2D(6, 3, groups=2)", lambda p, x: conv2d(p, "conv2d_1", x, groups=2)),
     convolution("Conv2D(5, 3, padding=\"same\")", lambda p, x: conv2d(p, "conv2d_1", x, padding="same")),
-    convolution("Conv2D(5, 4, padding=\"same\")", lambda p, x: conv2d(p, "conv2d_1", x, padding="same")),
+    convolution("Conv2D(5, 4, padding=\"same\")", lambda p, x: conv2d(p, "conv2d_1", padded(x, 1, 2, 1, 2))),
     convolution(  # 7 -> 4 rows need a pixel on both sides, 8 -> 4 columns one at the end
         "Conv2D(5, 3, stride=2, padding=\"same\")",
         lambda p, x: conv2d(p, "conv2d_1", padded(x, 1, 1, 0, 1), stride=2),
@@ -221,13 +222,15 @@ def test_layer(case: Case):
     x = x.astype(np.float32)
     p = leaves(before)
     expected = case.expected(p, torch.tensor(x) + p["shifted_1.shift"])
-    np.testing.assert_allclose(run(program, "predict", x=x)["output"], expected.detach(), rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(
+        run_program(program, "predict", {"x": x}, BATCH)["output"], expected.detach(), rtol=1e-4, atol=2e-6
+    )
     weight = generator.normal(0, 1, expected.shape).astype(np.float32)
     expected.backward(torch.tensor(weight))
-    run(program, "train_step", x=x, weight=weight)
+    after = run_program(program, "train_step", {"x": x, "weight": weight}, BATCH)
     assert p.keys() == before.keys()
     for name, tensor in p.items():
-        gradient = before[name] - program.variables()[name]
+        gradient = before[name] - after[name]
         np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
@@ -243,19 +246,20 @@ def test_batch_norm_in_training(shape: tuple[int, ...]):
     output = trained_batch_norm(p, moved).movedim(1, -1)
     loss = (output * torch.tensor(weight)).sum()
     loss.backward()
-    found = run(program, "train_step", x=x, weight=weight)["loss"]
-    np.testing.assert_allclose(found, loss.item(), rtol=1e-4)
+    after = run_program(program, "train_step", {"x": x, "weight": weight}, BATCH)
+    np.testing.assert_allclose(after["loss"], loss.item(), rtol=1e-4)
     for name, tensor in p.items():
-        gradient = before[name] - program.variables()[name]
+        gradient = before[name] - after[name]
         np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 def test_embedding_of_repeated_indices():
-    program = compile_text("""
+    compilation = compile_text("""
         fn weighted(output: f32[B, ...], weight: f32[B, ...]) { return sum(output * weight) }
         model Small(x: i32[B, 7]) { return x |> Embedding(5, 4) }
         train Small { loss = weighted; optimizer = SGD(lr=1); batch = 3 }
     """)
+    program = initialized(compilation)
     generator = np.random.default_rng(2)
     before = randomize(program, generator)["embedding_1.table"]
     x = generator.integers(0, 5, (BATCH, 7))
@@ -263,7 +267,7 @@ def test_embedding_of_repeated_indices():
     table = torch.tensor(before, requires_grad=True)
     expected = F.embedding(torch.tensor(x), table)
     expected.backward(torch.tensor(weight))
-    np.testing.assert_array_equal(run(program, "predict", x=x)["output"], expected.detach())
-    run(program, "train_step", x=x, weight=weight)
-    gradient = before - program.variables()["embedding_1.table"]
+    np.testing.assert_array_equal(run_program(program, "predict", {"x": x}, BATCH)["output"], expected.detach())
+    after = run_program(program, "train_step", {"x": x, "weight": weight}, BATCH)
+    gradient = before - after["embedding_1.table"]
     np.testing.assert_allclose(gradient, table.grad, rtol=1e-4, atol=2e-6)

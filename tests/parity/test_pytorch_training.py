@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.parity.pytorch_models import F, KerasSGD, Tensor, Tensors
-from tests.parity.small_programs import BATCH, compile_text, randomize, run
+from tests.parity.small_programs import BATCH, randomize
 from tests.parity.torch_or_skip import torch
+from tests.programs import compile_text, initialized, run_program
 
 LOSS = """
 layer Shifted()(x: f32[B, 4, 6]) {{
@@ -61,34 +62,32 @@ def drawn(kind: str, generator: np.random.Generator) -> np.ndarray:
 def test_loss(loss: str):
     function, outputs, targets = LOSSES[loss]
     generator = np.random.default_rng(len(loss))
-    program = compile_text(LOSS.format(loss=loss))
+    program = initialized(compile_text(LOSS.format(loss=loss)))
     x, target = drawn(outputs, generator), drawn(targets, generator)
     (name,) = program.inputs("train_step", BATCH).keys() - {"x"}
     leaf = torch.tensor(x, requires_grad=True)
     expected = function(leaf, torch.tensor(target))
     expected.backward()
-    found = run(program, "train_step", **{"x": x, name: target})["loss"]
-    np.testing.assert_allclose(found, expected.item(), rtol=1e-5)
-    gradient = -program.variables()["shifted_1.shift"]
-    np.testing.assert_allclose(gradient, leaf.grad.sum(0), rtol=1e-4, atol=1e-6)
+    after = run_program(program, "train_step", {"x": x, name: target}, BATCH)
+    np.testing.assert_allclose(after["loss"], expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(-after["shifted_1.shift"], leaf.grad.sum(0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e2, 1e4])
 def test_cross_entropy_of_small_and_large_logits(scale: float):
     generator = np.random.default_rng(0)
-    program = compile_text(LOSS.format(loss="softmax_cross_entropy"))
+    program = initialized(compile_text(LOSS.format(loss="softmax_cross_entropy")))
     x = (generator.normal(0, 1, (BATCH, 4, 6)) * scale).astype(np.float32)
     label = drawn("classes", generator)
     leaf = torch.tensor(x, requires_grad=True)
     expected = cross_entropy(leaf, torch.tensor(label))
     expected.backward()
-    found = run(program, "train_step", x=x, label=label)["loss"]
-    np.testing.assert_allclose(found, expected.item(), rtol=1e-5)
-    gradient = -program.variables()["shifted_1.shift"]
-    np.testing.assert_allclose(gradient, leaf.grad.sum(0), rtol=1e-4, atol=1e-6)
+    after = run_program(program, "train_step", {"x": x, "label": label}, BATCH)
+    np.testing.assert_allclose(after["loss"], expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(-after["shifted_1.shift"], leaf.grad.sum(0), rtol=1e-4, atol=1e-6)
 
 
-# Optimizers ------------------------------------------------------------------------------------------------------------
+# Optimizers -----------------------------------------------------------------------------------------------------------
 
 REGRESSION = """
 model Small(x: f32[B, 4]) {{ return x |> Dense(3) }}
@@ -150,7 +149,7 @@ OPTIMIZERS = {
 def test_optimizer(optimizer: str):
     """Five steps of a linear regression, each with a batch of its own."""
     generator = np.random.default_rng(0)
-    program = compile_text(REGRESSION.format(optimizer=optimizer))
+    program = initialized(compile_text(REGRESSION.format(optimizer=optimizer)))
     before = randomize(program, generator)
     p = {name: torch.tensor(array, requires_grad=True) for name, array in before.items()}
     update = OPTIMIZERS[optimizer](p)
@@ -162,8 +161,8 @@ def test_optimizer(optimizer: str):
         loss = F.mse_loss(torch.tensor(x) @ p["dense_1.w"] + p["dense_1.b"], torch.tensor(target))
         loss.backward()
         update()
-        found = run(program, "train_step", x=x, target=target)["loss"]
-        np.testing.assert_allclose(found, loss.item(), rtol=1e-4)
+        after = run_program(program, "train_step", {"x": x, "target": target}, BATCH)
+        np.testing.assert_allclose(after["loss"], loss.item(), rtol=1e-4)
     for name, tensor in p.items():
-        moved = program.variables()[name] - before[name]
+        moved = after[name] - before[name]
         np.testing.assert_allclose(moved, tensor.detach().numpy() - before[name], rtol=1e-3, atol=1e-5, err_msg=name)

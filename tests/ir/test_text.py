@@ -1,0 +1,60 @@
+"""IR as text: printing, reading back and printing again gives the same bytes; bad text is refused with its line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from compiler.ir.printer import print_module
+from compiler.ir.reader import IRSyntaxError, read_module
+from compiler.ir.verifier import verify_module
+from tests.programs import MODELS, ROOT, compiled_model
+
+HASH_SCRIPT = """
+import hashlib, sys
+from compiler.driver import compile_file
+from compiler.ir.printer import print_module
+for model in sys.argv[1:]:
+    compiled = compile_file(f"models/{model}.nn")
+    text = print_module(compiled.module) + print_module(compiled.optimized) + compiled.executable.source
+    print(model, hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_print_read_print_is_the_identity(model: str):
+    for module in (compiled_model(model).module, compiled_model(model).optimized):
+        text = print_module(module)
+        again = read_module(text)
+        assert print_module(again) == text
+        verify_module(again, "reading")
+
+
+def test_text_and_source_do_not_depend_on_hash_seeds():
+    def run(seed: str) -> str:
+        command = [sys.executable, "-c", HASH_SCRIPT, *MODELS]
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "PATH": ""}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert run("0") == run("1") == run("4242")
+
+
+BAD = {
+    "graph g(%x: f32[2] input) {\n  %0: f32[2] = frobnicate(%x)\n  return y=%0\n}": (2, "unknown op frobnicate"),
+    "graph g(%x: f32[2] input) {\n  %0: f32[3] = exp(%x)\n  return y=%0\n}": (2, "written as f32[3]"),
+    "graph g(%x: f32[2] input) {\n  %0: f32[2] = exp(%z)\n  return y=%0\n}": (2, "%z is not defined"),
+    "graph g(%x: f32[2] input) {\n  %0: f32[2] = add(%x, true)\n  return y=%0\n}": (2, "dtype"),
+    "graph g(%x: f32[2] input) {\n  return y=%x": (2, "expected"),
+    "graph g(%x: f32[2] input) {\n  ?": (2, "unexpected character"),
+    "graph g() {\n  return\n}\ngraph g() {\n  return\n}": (6, "second graph named g"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD.items())
+def test_bad_text_is_refused(text: str, expected: tuple[int, str]):
+    with pytest.raises(IRSyntaxError) as caught:
+        read_module(text)
+    assert caught.value.line == expected[0]
+    assert expected[1] in caught.value.message

@@ -1,0 +1,170 @@
+"""Every pass as text: it fires, it leaves a near miss alone, and twice is the same as once. Meaning is kept everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from compiler.ir.graph import Graph
+from compiler.ir.interpreter import interpret
+from compiler.ir.printer import print_graph
+from compiler.passes.common_subexpressions import merge_common_subexpressions
+from compiler.passes.convolution_to_product import convolutions_to_products
+from compiler.passes.dead_code import remove_dead_code
+from compiler.passes.materialize import materialize_outputs
+from compiler.passes.pipeline import NUMPY_PIPELINE
+from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
+
+DEAD = """
+graph g(%x: f32[3] input, %u: f32[4,3] input) {
+  %0: f32[3] = exp(%x)
+  %1: f32[3] = neg(%x)
+  %2: f32[3], %3: f32[4,3], %4: f32[4,3] = scan(%x, %u, carries=1, sequences=1, reverse=false, body=graph body(%h: f32[3] carry, %v: f32[3] sequence) {
+    %0: f32[3] = add(%h, %v)
+    %1: f32[3] = exp(%v)
+    %2: f32[3] = mul(%0, %v)
+    return y0=%0, y1=%1, y2=%2
+  })
+  return y=%1, z=%4
+}"""
+ALIVE = """
+graph g(%x: f32[3] input, %u: f32[4,3] input) {
+  %0: f32[3] = neg(%x)
+  %1: f32[3], %2: f32[4,3] = scan(%x, %u, carries=1, sequences=1, reverse=false, body=graph body(%h: f32[3] carry, %v: f32[3] sequence) {
+    %0: f32[3] = add(%h, %v)
+    %1: f32[3] = mul(%0, %v)
+    return y0=%0, y2=%1
+  })
+  return y=%0, z=%2
+}"""
+REPEATED = """
+graph g(%x: f32[3] input, %y: f32[3] input, %seed: i64[] counter) {
+  %0: f32[3] = add(%x, %y)
+  %1: f32[3] = add(%y, %x)
+  %2: f32[3] = sub(%x, %y)
+  %3: f32[3] = mul(%2, 0.5)
+  %4: f32[3] = mul(0.5, %2)
+  return a=%0, b=%1, c=%3, d=%4
+}"""
+MERGED = """
+graph g(%x: f32[3] input, %y: f32[3] input, %seed: i64[] counter) {
+  %0: f32[3] = add(%x, %y)
+  %1: f32[3] = sub(%x, %y)
+  %2: f32[3] = mul(%1, 0.5)
+  return a=%0, b=%0, c=%2, d=%2
+}"""
+DIFFERENT = """
+graph g(%x: f32[3] input, %y: f32[3] input, %seed: i64[] counter) {
+  %0: f32[3] = sub(%x, %y)
+  %1: f32[3] = sub(%y, %x)
+  %2: f32[3] = mul(%x, 0.0)
+  %3: f32[3] = mul(%x, -0.0)
+  %4: f32[3] = random(%seed, 0, shape=[3], distribution="uniform", stream=1)
+  %5: f32[3] = random(%seed, 0, shape=[3], distribution="uniform", stream=1)
+  return a=%0, b=%1, c=%2, d=%3, e=%4, f=%5
+}"""
+CONVOLUTION = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] input) {
+  %0: f32[B,3,3,4] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1)
+  return y=%0
+}"""
+PRODUCT = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] input) {
+  %0: f32[B,3,3,3,3,2] = patches(%x, window=[3,3], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1])
+  %1: f32[9*B,18] = reshape(%0, shape=[9*B,18])
+  %2: f32[18,4] = reshape(%w, shape=[18,4])
+  %3: f32[9*B,4] = matmul(%1, %2)
+  %4: f32[B,3,3,4] = reshape(%3, shape=[B,3,3,4])
+  return y=%4
+}"""
+DEPTHWISE = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,4] input) {
+  %0: f32[B,3,3,4] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=2)
+  return y=%0
+}"""
+UNWRITTEN = """
+graph g(%w: f32[3] param, %v: f32[3] state) {
+  %0: f32[3] = flip(%v, axes=[0])
+  %1: f32[3] = exp(%w)
+  return w=%0, v=%w, loss=%1
+}"""
+WRITTEN = """
+graph g(%w: f32[3] param, %v: f32[3] state) {
+  %0: f32[3] = copy(%w)
+  %1: f32[3] = flip(%v, axes=[0])
+  %2: f32[3] = exp(%w)
+  %3: f32[3] = copy(%1)
+  return w=%3, v=%0, loss=%2
+}"""
+IN_PLACE = """
+graph g(%w: f32[3] param) {
+  %0: f32[3] = exp(%w)
+  return w=%0, loss=%0
+}"""
+
+# pass, text before, text after, and a text that it leaves as it is
+CASES = {
+    "dead-code": (remove_dead_code, DEAD, ALIVE, MERGED),
+    "common-subexpressions": (merge_common_subexpressions, REPEATED, MERGED, DIFFERENT),
+    "convolution-to-product": (convolutions_to_products, CONVOLUTION, PRODUCT, DEPTHWISE),
+    "materialize": (materialize_outputs, UNWRITTEN, WRITTEN, IN_PLACE),
+}
+Pass = Callable[[Graph], Graph]
+
+
+def text_of(graph: Graph) -> str:
+    return print_graph(graph).strip()
+
+
+def test_every_pass_of_the_pipeline_is_here():
+    assert {each.name for each in NUMPY_PIPELINE} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fires(name: str):
+    run, before, after, _ = CASES[name]
+    assert text_of(run(read_graph(before))) == after.strip()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_leaves_a_near_miss_alone(name: str):
+    run, _, _, untouched = CASES[name]
+    assert text_of(run(read_graph(untouched))) == untouched.strip()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_twice_is_once(name: str):
+    run, _, after, _ = CASES[name]
+    assert text_of(run(read_graph(after))) == after.strip()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_keeps_its_argument(name: str):
+    if name == "materialize":
+        return  # changes its argument, by contract
+    run, before, _, _ = CASES[name]
+    graph = read_graph(before)
+    run(graph)
+    assert text_of(graph) == before.strip()
+
+
+@pytest.mark.parametrize("graph", TRAINED_GRAPHS)
+@pytest.mark.parametrize("model", MODELS)
+def test_passes_keep_the_meaning_of_models(model: str, graph: str):
+    """In float64, where reordered sums differ in the last digits only."""
+    compiled = compiled_model(model)
+    inputs = values_for(compiled.module[graph], BATCH)
+    before = interpret(compiled.module[graph], inputs, BATCH)
+    after = interpret(compiled.optimized[graph], inputs, BATCH)
+    for name, value in before.items():
+        scale = max(1.0, float(np.abs(value).max(initial=0.0)))
+        np.testing.assert_allclose(after[name], value, rtol=1e-10, atol=1e-12 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_convolutions_are_gone(model: str):
+    text = print_graph(compiled_model(model).optimized["train_step"])
+    assert not re.search(r"= conv2d\w*\((?!.*groups=24)", text)
