@@ -33,11 +33,11 @@ EXAMPLES = """examples:
 def run(arguments: Sequence[str], started: float) -> int:
     """Runs one command. User errors go to standard error and exit with 2; signals exit with 128 + their number."""
     flags = parser().parse_args(arguments)
-    flags.started = started
-    from compiler.diagnostics import UserError
+    from compiler.diagnostics import Diagnostics, UserError
     from runtime.errors import RuntimeUserError
     from runtime.interrupt import Interrupted
 
+    flags.started, flags.diagnostics = started, Diagnostics()
     try:
         flags.command(flags)
     except (UserError, RuntimeUserError) as error:
@@ -147,7 +147,7 @@ def load_program(path: Path | str, flags: argparse.Namespace, changes: Overrides
     """The tree of a file with the flags applied, and the name of its data set."""
     from compiler.driver import data_of, load_tree
 
-    tree = load_tree(path, changes, flags.model)
+    tree = load_tree(path, changes, flags.model, flags.diagnostics)
     return tree, data_of(tree, flags.model)
 
 
@@ -158,7 +158,7 @@ def compile_for(tree: Tree, data: str, flags: argparse.Namespace, timings: Timin
     from runtime.datasets.checks import check
 
     arrays = describe(data, flags.data_dir)
-    compiled = compile_tree(tree, model=flags.model, storage=arrays, timings=timings)
+    compiled = compile_tree(tree, model=flags.model, storage=arrays, diagnostics=flags.diagnostics, timings=timings)
     check(arrays, (*compiled.manifest.inputs, *compiled.manifest.targets))
     return compiled
 
@@ -282,25 +282,29 @@ def summary_command(flags: argparse.Namespace) -> None:
     from compiler.driver import elaborate_models, load_tree
     from compiler.summary import format_summary
 
-    print("\n\n".join(format_summary(model) for model in elaborate_models(load_tree(flags.file), flags.model)))
+    print(
+        "\n\n".join(
+            format_summary(model)
+            for model in elaborate_models(
+                load_tree(flags.file, diagnostics=flags.diagnostics), flags.model, flags.diagnostics
+            )
+        )
+    )
 
 
 def check_command(flags: argparse.Namespace) -> None:
     from compiler.driver import elaborate_models, load_tree
     from compiler.summary import totals
 
-    for model in elaborate_models(load_tree(flags.file), flags.model):
+    for model in elaborate_models(load_tree(flags.file, diagnostics=flags.diagnostics), flags.model, flags.diagnostics):
         print(f"{flags.file}: {model.name} is sound, {sum(totals(model)):,} parameters")
 
 
 def emit_command(flags: argparse.Namespace) -> None:
     from compiler.driver import show_stage
-    from compiler.language.formatter import dump_tree
     from runtime.datasets import BUILT_IN, describe
 
     tree, data = load_program(flags.file, flags, overrides(flags))
-    if flags.stage == "tree":
-        print(dump_tree(tree).rstrip("\n"))
-        return
     known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
-    print(show_stage(tree, flags.stage, describe(data, flags.data_dir) if known else {}, flags.model).rstrip("\n"))
+    storage = describe(data, flags.data_dir) if known else {}
+    print(show_stage(tree, flags.stage, storage, flags.model, flags.diagnostics).rstrip("\n"))

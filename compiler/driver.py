@@ -17,23 +17,22 @@ from compiler.codegen.numpy_ops import scratch_of
 from compiler.diagnostics import Diagnostics
 from compiler.elaborate.model import ElaboratedModel, Storage, check_all, elaborate
 from compiler.elaborate.namespaces import library, with_imports
-from compiler.ir.graph import Graph, Module, Value
+from compiler.ir.graph import Module
 from compiler.ir.printer import print_module
-from compiler.ir.types import Batch, TensorType
+from compiler.ir.types import TensorType
 from compiler.ir.verifier import verify_module
-from compiler.language.formatter import format_program
+from compiler.language.formatter import dump_tree, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
-from compiler.memory import VARIABLES, Plan, aligned, plan_graph
-from compiler.plan_report import format_plans
+from compiler.manifest import describe, variable_types
+from compiler.memory import Plan, aligned, plan_graph
 from compiler.passes.pipeline import run_pipeline
+from compiler.plan_report import format_plans
 from compiler.train_step import differentiate
-from runtime.program import Executable, Manifest, Settings, TensorSpec
+from runtime.program import Executable, Manifest, Settings
 
-RECURSION_LIMIT = (
-    20_000  # elaboration follows calls and expressions of the model; their depth is capped well below this
-)
-COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
+# Elaboration follows the calls and expressions of the model; their depth is capped well below this.
+RECURSION_LIMIT = 20_000
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
 
 
@@ -65,20 +64,18 @@ class Compilation:
     manifest: Manifest
 
 
-def load_tree(path: str | Path, overrides: Overrides = (), model: str | None = None) -> Program:
-    """Reads and parses a file with its imports; raises UserError with all syntax errors."""
-    diagnostics = Diagnostics()
-    tree = read_tree(path, diagnostics)
-    tree = override(tree, overrides, model)
-    diagnostics.raise_if_any()
-    return tree
-
-
-def read_tree(path: str | Path, diagnostics: Diagnostics) -> Program:
+def load_tree(
+    path: str | Path, overrides: Overrides = (), model: str | None = None, diagnostics: Diagnostics | None = None
+) -> Program:
+    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors."""
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
     text = read_source(path, diagnostics)
-    if text is None:
-        diagnostics.raise_if_any()
-    return with_imports(parse(text or "", str(path), diagnostics), diagnostics)
+    diagnostics.raise_if_any()
+    tree = with_imports(parse(text or "", str(path), diagnostics), diagnostics)
+    if len(diagnostics):
+        check_all(tree, diagnostics)
+    diagnostics.raise_if_any()
+    return override(tree, overrides, model)
 
 
 def override(tree: Program, overrides: Overrides, model: str | None = None) -> Program:
@@ -107,13 +104,12 @@ def compile_tree(
 ) -> Compilation:
     """Compiles a parsed program; raises UserError with all its mistakes."""
     sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
-    diagnostics, timings = diagnostics or Diagnostics(), timings or Timings()
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    timings = timings or Timings()
     with timings.phase("parse"):
         library()
     with timings.phase("elaborate"):
-        elaborated = elaborate(tree, diagnostics, model, storage)
-        diagnostics.raise_if_any()
-        assert elaborated is not None
+        elaborated = elaborate_one(tree, model, storage, diagnostics)
         verify_module(elaborated.module, "elaboration")
     with timings.phase("differentiate"):
         module = differentiate(elaborated, diagnostics)
@@ -132,17 +128,31 @@ def compile_tree(
     return Compilation(tree, elaborated, module, optimized, plans, executable, manifest)
 
 
-def compile_file(path: str | Path, **options: object) -> Compilation:
+def compile_file(path: str | Path) -> Compilation:
     """`compile_tree` of a file."""
-    return compile_tree(load_tree(path), **options)  # type: ignore[arg-type]
-
-
-def elaborate_models(tree: Program, model: str | None = None) -> list[ElaboratedModel]:
-    """All models of a program (or one), elaborated; raises UserError with all mistakes."""
     diagnostics = Diagnostics()
-    found = [elaborate(tree, diagnostics, model)] if model else check_all(tree, diagnostics)
+    return compile_tree(load_tree(path, diagnostics=diagnostics), diagnostics=diagnostics)
+
+
+def elaborate_one(
+    tree: Program, model: str | None, storage: Mapping[str, Storage] | None, diagnostics: Diagnostics
+) -> ElaboratedModel:
+    """One model; if it has mistakes, UserError with those of the whole file."""
+    elaborated = elaborate(tree, diagnostics, model, storage)
+    if len(diagnostics):
+        check_all(tree, diagnostics)
     diagnostics.raise_if_any()
-    return [each for each in found if each]
+    assert elaborated is not None
+    return elaborated
+
+
+def elaborate_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> list[ElaboratedModel]:
+    """All models of a program, or one; raises UserError with all mistakes."""
+    if model is not None:
+        return [elaborate_one(tree, model, None, diagnostics)]
+    found = check_all(tree, diagnostics)
+    diagnostics.raise_if_any()
+    return found
 
 
 def data_of(tree: Program, model: str | None) -> str:
@@ -166,15 +176,20 @@ def show_setting(value: object) -> str:
     return "none" if value is None else str(value).lower()
 
 
-def show_stage(tree: Program, stage: str, storage: Mapping[str, Storage], model: str | None = None) -> str:
-    """The text of a stage: graph, gradient, optimized, plan or source."""
+def show_stage(
+    tree: Program,
+    stage: str,
+    storage: Mapping[str, Storage],
+    model: str | None = None,
+    diagnostics: Diagnostics | None = None,
+) -> str:
+    """The text of a stage: tree, graph, gradient, optimized, plan or source."""
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    if stage == "tree":
+        return dump_tree(tree)
     if stage == "graph":
-        diagnostics = Diagnostics()
-        elaborated = elaborate(tree, diagnostics, model, storage)
-        diagnostics.raise_if_any()
-        assert elaborated is not None
-        return print_module(elaborated.module)
-    compiled = compile_tree(tree, model=model, storage=storage)
+        return print_module(elaborate_one(tree, model, storage, diagnostics).module)
+    compiled = compile_tree(tree, model=model, storage=storage, diagnostics=diagnostics)
     if stage == "plan":
         return format_plans(compiled.plans)
     if stage == "source":
@@ -192,58 +207,3 @@ def plan_module(module: Module, manifest: Manifest) -> tuple[list[tuple[str, Ten
     placed = {name: at for name, _, at in variables}
     plans = [plan_graph(graph, manifest.settings.batch, offset, placed, scratch_of) for graph in module.values()]
     return variables, plans
-
-
-def variable_types(module: Module) -> dict[str, TensorType]:
-    """Params, then states, then slots, then counters: each kind is contiguous."""
-    kinds = {value.name: value.kind for graph in module.values() for value in graph.of_kind(*VARIABLES)}
-    found = {name: value.type for name, value in module["init"].outputs.items()}
-    ordered = sorted(found, key=lambda name: VARIABLES.index(kinds.get(name, "param")))
-    return {name: found[name] for name in ordered} | COUNTERS
-
-
-def describe(model: ElaboratedModel, module: Module) -> Manifest:
-    """What the runtime must know."""
-    graph = module.get("evaluate", module["predict"])
-    values = model.train.values if model.train else {}
-    settings = Settings(**{key: values[key] for key in Settings.__dataclass_fields__ if key in values})
-    kinds = {name: variable.kind for name, variable in model.variables.by_name.items()}
-    return Manifest(
-        model=model.name,
-        inputs=tuple(spec(v.name, v.type, "input") for v in module["predict"].of_kind("input")),
-        targets=tuple(spec(v.name, v.type, "target") for v in graph.of_kind("target")),
-        outputs=tuple(spec(name, type, "output") for name, type in model.outputs.items()),
-        variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items()),
-        metrics=tuple(model.train.metric_names) if model.train else (),
-        classes=index_ranges(graph),
-        settings=settings,
-    )
-
-
-def spec(name: str, type: TensorType, kind: str) -> TensorSpec:
-    return TensorSpec(name, type.dtype, tuple(None if isinstance(d, Batch) else d for d in type.shape), kind)
-
-
-def index_ranges(graph: Graph) -> dict[str, int]:
-    """How many values an integer input or target may take: it is compared with iota(n), or picks rows of a table."""
-    ranges: dict[str, int] = {}
-    source: dict[Value, str] = {value: value.name for value in graph.of_kind("input", "target")}
-    for node in graph.nodes:
-        known = [source.get(operand) for operand in node.operands]
-        if node.op.name in ("reshape", "broadcast", "cast") and known[0] and not node.result.type.is_float:
-            source[node.result] = known[0]
-        elif node.op.name == "gather" and known[1]:
-            ranges[known[1]] = int(node.operands[0].type.shape[0])  # type: ignore[arg-type]
-        elif node.op.name == "eq":
-            sizes = [iota_size(operand) for operand in node.operands]
-            name, size = next(((k, s) for k, s in zip(known, sizes[::-1], strict=True) if k and s), (None, None))
-            if name and size:
-                ranges[name] = size
-    return ranges
-
-
-def iota_size(value: Value) -> int | None:
-    """n if the value is iota(n), reshaped or broadcast."""
-    while value.node and value.node.op.name in ("reshape", "broadcast", "cast"):
-        value = value.node.operands[0]
-    return value.node.attributes["size"] if value.node and value.node.op.name == "iota" else None

@@ -185,7 +185,9 @@ class Planner:
             self.plan.slots[value] = stack
             self.share(value, stack, contiguous=True)
         self.visit(body, dict(zip(values[:carries], body.inputs, strict=False)))
-        self.time += 1  # the end of a step: new carries are put in their place, all that is from outside is still needed
+        self.time += (
+            1  # the end of a step: new carries are put in their place, all that is from outside is still needed
+        )
         self.touch((*body.outputs.values(), *node.operands, *node.results))
 
 

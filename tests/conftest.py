@@ -6,4 +6,6 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write what the stages print now into the golden files")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what the stages print now into the golden files"
+    )

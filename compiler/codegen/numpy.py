@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_value, show_shape
+from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
 from compiler.codegen.source import Names, comment, heading
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number, print_node

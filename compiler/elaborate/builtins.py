@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from compiler.elaborate.context import Site
 from compiler.elaborate.signatures import Given, as_shape
-from compiler.elaborate.values import POISON, Builtin, Call, Closure, describe, is_function, is_number, is_tensor
+from compiler.elaborate.values import Builtin, Call, Closure, describe, is_function, is_number, is_tensor
 from compiler.ir.builder import literal
 from compiler.ir.graph import Value
-from compiler.ir.types import DTYPES, Batch, Dim, Extent, TensorType, TypeRuleError, extent, show_shape
+from compiler.ir.types import DTYPES, Batch, Dim, Extent, TensorType, TypeRuleError, extent
 
 if TYPE_CHECKING:
     from compiler.elaborate.evaluator import Evaluator, Frame

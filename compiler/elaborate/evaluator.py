@@ -18,8 +18,20 @@ from compiler.elaborate.builtins import call_builtin, index_tensor
 from compiler.elaborate.context import Context, Site, Variable, Variables
 from compiler.elaborate.namespaces import Namespace
 from compiler.elaborate.signatures import Given, Problem, as_shape, bind, unify
-from compiler.elaborate.values import POISON, Builtin, Call, Closure, Poison, describe, describe_type
-from compiler.elaborate.values import is_function, is_number, is_tensor, poisoned, snake_case
+from compiler.elaborate.values import (
+    POISON,
+    Builtin,
+    Call,
+    Closure,
+    Poison,
+    describe,
+    describe_type,
+    is_function,
+    is_number,
+    is_tensor,
+    poisoned,
+    snake_case,
+)
 from compiler.ir.builder import literal
 from compiler.ir.graph import Origin, Value
 from compiler.ir.types import TensorType, TypeRuleError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.diagnostics import Span, did_you_mean
-from compiler.ir.types import Batch, Dim, TensorType, show_shape
+from compiler.ir.types import Batch, Dim, TensorType
 from compiler.language.syntax import EllipsisDim, Expression, Name, Parameter, TypeExpression
 
 

@@ -132,7 +132,9 @@ class Reader:
             self.fail(f"{op}: {error}", line)
         results = builder.graph.nodes[-1].results
         if [value.type for value in results] != [type for _, type in declared]:
-            self.fail(f"{op}: written as {declared[0][1]}, the rule gives {', '.join(str(v.type) for v in results)}", line)
+            self.fail(
+                f"{op}: written as {declared[0][1]}, the rule gives {', '.join(str(v.type) for v in results)}", line
+            )
         scope.update(zip((name for name, _ in declared), results, strict=True))
 
     def arguments(self, scope: dict[str, Value]) -> tuple[list[Value], dict[str, Any]]:

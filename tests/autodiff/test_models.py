@@ -18,7 +18,7 @@ EPSILON = 1e-6  # along a direction of length 1: small enough to meet no kink of
 OTHERS = {
     "gru with layer norm": "return x |> RNN(GRU(4), return_sequences=true) |> LayerNorm |> RNN(SimpleRNN(3)) |> Dense(3)",
     "embedding": "return gather_rows(x) |> Dense(3)",
-    "separable": "return reshape(x, [B, 4, 5, 1]) |> SeparableConv2D(3, 2, padding=\"same\") |> AvgPool2D(2) |> Flatten |> Dense(3)",
+    "separable": 'return reshape(x, [B, 4, 5, 1]) |> SeparableConv2D(3, 2, padding="same") |> AvgPool2D(2) |> Flatten |> Dense(3)',
     "grouped": "return reshape(x, [B, 2, 5, 2]) |> Conv2D(4, 2, groups=2, dilation=[1, 2]) |> gelu |> GlobalAvgPool2D |> Dense(3)",
 }
 PROGRAM = """
@@ -35,7 +35,10 @@ train M {{ loss = softmax_cross_entropy; optimizer = SGD(lr=1) }}
 
 def check(compiled) -> None:
     step = compiled.module["train_step"]
-    variables = {k: np.array(v, np.float64 if v.dtype.kind == "f" else v.dtype) for k, v in initialized(compiled).variables().items()}
+    variables = {
+        k: np.array(v, np.float64 if v.dtype.kind == "f" else v.dtype)
+        for k, v in initialized(compiled).variables().items()
+    }
     inputs = values_for(step, BATCH) | variables
     inputs |= {v.name: inputs[v.name] % 3 for v in step.of_kind("target")}
     after = interpret(step, inputs, BATCH)

@@ -44,7 +44,9 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--models", default=",".join(PUBLISHED), type=lambda text: text.split(","))
     parser.add_argument("--seeds", default="0,1,2", type=lambda text: [int(seed) for seed in text.split(",")])
     parser.add_argument("--epochs", default={}, type=parse_epochs, help="MODEL:SEED=N,…")
-    parser.add_argument("--data-dir", help="a folder with the four MNIST files (default: as `nnc train` looks for them)")
+    parser.add_argument(
+        "--data-dir", help="a folder with the four MNIST files (default: as `nnc train` looks for them)"
+    )
     parser.add_argument("--out", default=Path("runs/accuracy"), type=Path)
     parser.add_argument("--table", action="store_true", help="print the table of the runs that are there")
     return parser.parse_args()
@@ -87,7 +89,12 @@ def table(models: list[str], seeds: list[int], out: Path) -> str:
         runs = [epoch for seed in seeds if (epoch := last_epoch(out / f"{model}-{seed}", epochs))]
         if runs:
             accuracy = mean(run["test"]["accuracy"] for run in runs)
-            cells = [model, epochs, len(runs), *(f"{mean(run[part]['loss'] for run in runs):.4f}" for part in ("train", "test"))]
+            cells = [
+                model,
+                epochs,
+                len(runs),
+                *(f"{mean(run[part]['loss'] for run in runs):.4f}" for part in ("train", "test")),
+            ]
             cells += [f"**{accuracy:.4f}**", " ".join(f"{run['test']['accuracy']:.4f}" for run in runs), needed]
             cells += ["yes" if accuracy >= needed else "no", " / ".join(f"{p[1]:.4f}" for p in published if p)]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -102,7 +109,10 @@ def last_epoch(folder: Path, epochs: int) -> dict | None:
 
 def first_epochs(models: list[str], seeds: list[int], out: Path) -> list[str]:
     """Test accuracy of the first five epochs, a row per run: the start of each curve."""
-    lines = ["| run | epoch 1 train loss / test loss | test accuracy, epochs 1 to 5 | last epoch |", "|---|---|---|---|"]
+    lines = [
+        "| run | epoch 1 train loss / test loss | test accuracy, epochs 1 to 5 | last epoch |",
+        "|---|---|---|---|",
+    ]
     for model in models:
         for seed in seeds:
             if done := history(out / f"{model}-{seed}"):

@@ -53,7 +53,17 @@ def phases(model: str, data: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         # One epoch over a batch-sized data set would do, but built-in data are what users start with: stop after the
         # phases are printed, before the first epoch is over.
-        arguments = ["train", f"models/{model}.nn", "--data", data, "--timings", "--epochs", "1", "--out", f"{folder}/run"]
+        arguments = [
+            "train",
+            f"models/{model}.nn",
+            "--data",
+            data,
+            "--timings",
+            "--epochs",
+            "1",
+            "--out",
+            f"{folder}/run",
+        ]
         process = nnc_started(*arguments)
         lines = []
         assert process.stdout
@@ -83,8 +93,9 @@ def nnc(*arguments: str) -> None:
 
 
 def nnc_started(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,16 @@ from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ops import OPS
 from compiler.ops.op import VIEW, Op, Sample
-from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, initialized, run_graph, run_program, values_for
+from tests.programs import (
+    BATCH,
+    MODELS,
+    TRAINED_GRAPHS,
+    compiled_model,
+    initialized,
+    run_graph,
+    run_program,
+    values_for,
+)
 
 SAMPLES = [pytest.param(op, s, id=f"{op.name}-{i}") for op in OPS.values() for i, s in enumerate(op.samples)]
 

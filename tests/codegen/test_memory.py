@@ -9,7 +9,16 @@ from compiler.codegen.numpy_ops import scratch_of
 from compiler.ir.graph import Literal
 from compiler.memory import ALIGNMENT, VARIABLES, Block, Plan, assign_offsets, plan_graph
 from compiler.plan_report import format_plan
-from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, initialized, read_graph, run_program, values_for
+from tests.programs import (
+    BATCH,
+    MODELS,
+    TRAINED_GRAPHS,
+    compiled_model,
+    initialized,
+    read_graph,
+    run_program,
+    values_for,
+)
 
 PLANS = [(model, name) for model in MODELS for name in TRAINED_GRAPHS]
 
@@ -116,4 +125,6 @@ def test_offsets_reuse_gaps():
 def test_report_names_every_tensor():
     report = format_plan(plan_of("cnn", "train_step"))
     assert "%dense_1.w: f32[768,512]" in report and "scratch of %" in report and "lower bound" in report
-    assert all(value.kind in VARIABLES or f"%{value.name}:" in report for value in plan_of("cnn", "train_step").graph.inputs)
+    assert all(
+        value.kind in VARIABLES or f"%{value.name}:" in report for value in plan_of("cnn", "train_step").graph.inputs
+    )

@@ -21,7 +21,9 @@ model M({input}: f32[B, 4]) {{ return {input} |> {layer}(3) }}
 """
 
 
-@pytest.mark.parametrize("name", ["np", "kernels", "arena", "view", "run", "B_", "None_", "print", "lambda", "class_", "v0"])
+@pytest.mark.parametrize(
+    "name", ["np", "kernels", "arena", "view", "run", "B_", "None_", "print", "lambda", "class_", "v0"]
+)
 def test_names_of_the_model_shadow_nothing(name: str):
     source = compile_text(HOSTILE.format(layer=f"L{name}", param=name, input=f"{name}_in")).executable.source
     stored = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -30,7 +32,13 @@ def test_names_of_the_model_shadow_nothing(name: str):
 
 def test_names_that_become_equal_stay_apart():
     names = Names()
-    assert [names.fresh(n) for n in ("a.b_c", "a_b.c", "lambda", "2x", "é")] == ["a_b_c", "a_b_c_", "lambda_", "v2x", "v_"]
+    assert [names.fresh(n) for n in ("a.b_c", "a_b.c", "lambda", "2x", "é")] == [
+        "a_b_c",
+        "a_b_c_",
+        "lambda_",
+        "v2x",
+        "v_",
+    ]
 
 
 def test_comments_are_one_printable_line():

@@ -1,6 +1,6 @@
 """What tiny programs become at each stage, kept as files beside this one.
 
-    python -m pytest tests/golden --update-golden      after a change that is meant to change them; read the diff
+python -m pytest tests/golden --update-golden      after a change that is meant to change them; read the diff
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from compiler.driver import load_tree, show_stage
-from compiler.language.formatter import dump_tree
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = sorted(path.stem for path in HERE.glob("*.nn"))
@@ -22,7 +21,7 @@ STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
 def test_stage(program: str, stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(HERE)
     tree = load_tree(f"{program}.nn")
-    text = dump_tree(tree) if stage == "tree" else show_stage(tree, stage, {})
+    text = show_stage(tree, stage, {})
     golden = HERE / "expected" / f"{program}.{stage}.txt"
     if request.config.getoption("--update-golden"):
         golden.parent.mkdir(exist_ok=True)

@@ -52,7 +52,16 @@ def bad_attribute(graph: Graph) -> None:
     graph.nodes[2].attributes["axes"] = (7,)
 
 
-BREAKS = [swap_nodes, wrong_type, foreign_operand, missing_node, operands_that_do_not_fit, twice, same_names, bad_attribute]
+BREAKS = [
+    swap_nodes,
+    wrong_type,
+    foreign_operand,
+    missing_node,
+    operands_that_do_not_fit,
+    twice,
+    same_names,
+    bad_attribute,
+]
 
 
 def test_a_sound_graph_passes():

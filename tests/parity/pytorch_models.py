@@ -127,7 +127,7 @@ def one_hot_mean_squared_error(output: Tensor, label: Tensor) -> Tensor:
 class KerasSGD:
     """SGD as Keras defines it: v = momentum v - rate g, then p + v or, with Nesterov's form, p + momentum v - rate g.
 
-    `torch.optim.SGD` multiplies the velocity by the rate of the present step, which is another rule once the rate decays.
+    `torch.optim.SGD` multiplies the whole velocity by the rate of the step: another rule as soon as the rate decays.
     """
 
     def __init__(self, lr: float, momentum: float = 0, nesterov: bool = False, decay: float = 0):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,8 +11,8 @@ from runtime.program import Arrays, Program
 from runtime.random import draw
 from tests.parity.pytorch_models import STATES, TWINS, KerasSGD, leaves
 from tests.parity.torch_or_skip import torch
+from tests.programs import ROOT, initialized
 
-MODELS = Path(__file__).parents[2] / "models"
 BATCH, STEPS = 128, 20
 SEED = 3
 KINDS = ("param", "state")
@@ -39,10 +37,8 @@ def name(request: pytest.FixtureRequest) -> str:
 def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, Program]:
     """A recipe, its optimizer replaced if one is given, and its program with the initial weights of a seed."""
     settings = [("optimizer", optimizer)] if optimizer else []
-    compilation = compile_tree(override(load_tree(MODELS / f"{name}.nn"), settings))
-    program = Program(compilation.executable, compilation.manifest)
-    program.initialize(SEED)
-    return compilation, program
+    compilation = compile_tree(override(load_tree(ROOT / "models" / f"{name}.nn"), settings))
+    return compilation, initialized(compilation, SEED)
 
 
 def weights(program: Program) -> Arrays:

@@ -1,4 +1,4 @@
-"""PyTorch for the tests of this folder: without it they are skipped, or fail where NNC_REQUIRE_TORCH is set, as in CI."""
+"""PyTorch for the tests of this folder: without it they are skipped, or fail if NNC_REQUIRE_TORCH is set, as in CI."""
 
 from __future__ import annotations
 

@@ -1,0 +1,214 @@
+"""Milliseconds of a training step, nnc beside the frameworks that are installed; README.md beside this file explains.
+
+python tests/bench/steps.py [--models softmax,mlp] [--peers torch,jax] [--rounds 5] [--threads 2] [--json FILE]
+python tests/bench/steps.py --profile [--models cnn] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
+THREAD_SETTINGS = (
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "PJRT_NPROC", "NPROC"),
+)
+REMOVED_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a user's OpenBLAS looks at the processor itself
+PROFILE_ROWS = 15
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way of making a training step: the peer, the words after MODEL and THREADS, and the models it is for."""
+
+    title: str
+    peer: str
+    words: tuple[str, ...] = ()
+    models: Sequence[str] = MODELS
+
+
+COLUMNS = (
+    Column("nnc", "nnc"),
+    Column("torch", "torch"),
+    Column("torch channels_last", "torch", ("channels_last",), ("cnn", "separable_cnn")),
+    Column("JAX jit", "jax"),
+    Column("Keras", "keras"),
+)
+PEERS = {
+    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+    "jax": "pip install jax",
+    "keras": "pip install keras tensorflow-cpu",
+}
+RATIO = "nnc / best torch"
+
+
+@dataclass
+class Results:
+    """Milliseconds by model and column, one figure a round."""
+
+    rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def add(self, model: str, column: str, answer: Mapping[str, Any]) -> None:
+        self.rounds.setdefault(model, {}).setdefault(column, []).append(answer["milliseconds"])
+        self.versions |= answer["versions"]
+
+    def medians(self, model: str) -> dict[str, float]:
+        return {column: statistics.median(figures) for column, figures in self.rounds[model].items()}
+
+
+def main() -> None:
+    options = parse_options()
+    if options.profile:
+        for model in options.models:
+            print(profile_table(model, ask("nnc", model, options.threads, "profile")))
+        return
+    peers = ["nnc", *installed(options.peers)]
+    columns = [column for column in COLUMNS if column.peer in peers]
+    results = Results()
+    for turn in range(options.rounds):
+        for model in options.models:
+            for column in columns:
+                if model in column.models:
+                    progress(f"round {turn + 1} of {options.rounds}: {model}, {column.title}")
+                    results.add(model, column.title, ask(column.peer, model, options.threads, *column.words))
+    progress("")
+    machine = {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "python": platform.python_version(),
+    }
+    print("\n".join(comparison(results, [column.title for column in columns], machine, options.rounds)))
+    if options.json:
+        medians = {model: results.medians(model) for model in results.rounds}
+        saved = {**machine, "versions": results.versions, "milliseconds": medians, "rounds": results.rounds}
+        options.json.write_text(json.dumps(saved, indent=2) + "\n")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Milliseconds of a training step, nnc beside other frameworks.")
+    parser.add_argument("--models", type=names_among(MODELS), default=list(MODELS), metavar="NAMES")
+    parser.add_argument("--peers", type=names_among(PEERS), default=list(PEERS), metavar="NAMES", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--profile", action="store_true", help="show where the time of nnc's step goes instead")
+    return parser.parse_args()
+
+
+def names_among(known: Sequence[str] | Mapping[str, str]):
+    """Reads names with commas between them; an empty text is none."""
+
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def installed(peers: Sequence[str]) -> Iterator[str]:
+    """The peers that this Python can import; how to install the others is printed."""
+    for peer in peers:
+        if find_spec(peer):
+            yield peer
+        else:
+            print(f"{peer} is not installed and left out: {PEERS[peer]}", file=sys.stderr)
+
+
+def ask(peer: str, model: str, threads: int, *words: str) -> dict[str, Any]:
+    """The answer of a peer in a process of its own, in which no setting or memory of another peer is left."""
+    environment = {key: value for key, value in os.environ.items() if key not in REMOVED_SETTINGS}
+    environment |= dict.fromkeys(THREAD_SETTINGS, str(threads)) | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"tests.bench.peers.{peer}_steps", model, str(threads), *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[2:])} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cpu_name() -> str:
+    """As Linux knows it, else what Python can tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def progress(text: str) -> None:
+    """A line that the next one overwrites, for a person only."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<72}\r", end="", file=sys.stderr, flush=True)
+
+
+def comparison(results: Results, titles: Sequence[str], machine: Mapping[str, Any], rounds: int) -> list[str]:
+    """The table in Markdown and what it was measured with."""
+    with_ratio = any(title.startswith("torch") for title in titles)
+    rows = []
+    for model in results.rounds:
+        medians = results.medians(model)
+        cells = [f"{medians[title]:.3g}" if title in medians else "-" for title in titles]
+        torch = [figure for title, figure in medians.items() if title.startswith("torch")]
+        rows.append([model, *cells, *([f"{medians['nnc'] / min(torch):.2f}"] if with_ratio else [])])
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return [
+        *table(["model", *titles, *([RATIO] if with_ratio else [])], rows),
+        "",
+        f"Milliseconds per training step, batch 128; median of {rounds} round{'s' if rounds > 1 else ''}. "
+        f"{machine['cpu']}, {machine['threads']} of {machine['cores']} threads. "
+        f"Python {machine['python']}, {versions}.",
+    ]
+
+
+def profile_table(model: str, answer: Mapping[str, Any]) -> str:
+    """The dearest lines and ops of a model."""
+    total = sum(row["microseconds"] for row in answer["rows"])
+    rows = [
+        [row["line"], row["op"], shorten(row["layers"]), str(row["statements"]), f"{row['microseconds']:.0f}"]
+        + [f"{100 * row['microseconds'] / total:.1f} %"]
+        for row in answer["rows"]
+    ]
+    others = sum(row["microseconds"] for row in answer["rows"][PROFILE_ROWS:])
+    shown = rows[:PROFILE_ROWS]
+    if rows[PROFILE_ROWS:]:
+        shown.append(
+            [f"{len(rows) - PROFILE_ROWS} others", "", "", "", f"{others:.0f}", f"{100 * others / total:.1f} %"]
+        )
+    usual, watched = answer["milliseconds"], answer["watched"]
+    head = f"{model}: {usual:.3g} ms a step, {watched:.3g} ms with a clock around every statement"
+    titles = ["model line", "op", "layers", "statements", "microseconds", "share"]
+    return "\n".join([head, "", *table(titles, shown), ""])
+
+
+def shorten(layers: Sequence[str]) -> str:
+    return ", ".join(layers[:2]) + (", …" if len(layers) > 2 else "")
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown with columns of even width, the first to the left."""
+    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
+    lines = [titles, ["-" * width for width in widths], *rows]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+
+
+if __name__ == "__main__":
+    main()
