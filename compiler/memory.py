@@ -1,8 +1,8 @@
 """Where every tensor of a graph lives: lifetimes to offsets in one arena. A pure function of the graph and the batch.
 
-A tensor is either a block of its own or shares the bytes of another: views, per-step outputs of a scan inside their stack,
-and new values written over the variable or carry that they replace. Time counts nodes in the order they run; the body of
-a scan runs inside its node.
+A tensor is either a block of its own or shares the bytes of another: views, per-step outputs of a scan inside their
+stack, and new values written over the variable or carry that they replace. Time counts nodes in the order they run; the
+body of a scan runs inside its node.
 """
 
 from __future__ import annotations

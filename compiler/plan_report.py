@@ -1,4 +1,4 @@
-"""The memory plan as text: every block with its lifetime and bytes, and what the plan costs against the least possible."""
+"""The memory plan as text: every block with its lifetime and bytes, and the total against the least possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the training step: to the forward graph with its loss, adds the gradients, the optimizer's update and the counter."""
+"""The training step: the forward graph with its loss, and then gradients, the optimizer's update and the counter."""
 
 from __future__ import annotations
 

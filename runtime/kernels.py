@@ -1,4 +1,7 @@
-"""What generated NumPy code calls where one ufunc is not enough. Images are [N, H, W, C]; `out` is written, never read."""
+"""What generated NumPy code calls where one ufunc is not enough.
+
+Images are [N, H, W, C]; `out` is written and never read; `scratch` is space of the caller's for the time of the call.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,6 @@ def tap_views(
 
 def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
     """im2col: out[N, OH, OW, kh, kw, C]."""
-    _, rows, columns, height, width, _ = out.shape
     source = padded(x, padding)
     n, h, w, c = source.strides
     strides = (n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)

@@ -13,7 +13,7 @@ from compiler.ir.types import NUMPY_NAMES, Batch, Dim, Shape, TensorType
 
 @dataclass(frozen=True)
 class Statement:
-    """A node to write: the names of its operands, result and scratch space, and which operands the result overwrites."""
+    """A node to write: the names of operands, result and scratch space, and which operands the result overwrites."""
 
     node: Node
     arguments: Sequence[str]
@@ -138,9 +138,9 @@ def gather(s: Statement) -> list[str]:
 
 STEPS = ("stride", "padding", "dilation")
 UFUNCS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "max": "maximum", "min": "minimum",
-    "neg": "negative", "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp", "log": "log", "sqrt": "sqrt",
-    "tanh": "tanh", "sin": "sin", "cos": "cos", "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not",
+    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "max": "maximum",
+    "min": "minimum", "neg": "negative", "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp",
+    "log": "log", "sqrt": "sqrt", "tanh": "tanh", "sin": "sin", "cos": "cos", "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not",
     "and": "logical_and", "or": "logical_or", "matmul": "matmul",
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The graph IR in one file: values, nodes and graphs in static single assignment form.
 
     Graph   = name, inputs: Value*, nodes: Node*, outputs: {name: Value}
-    Node    = op, operands: Value*, attributes, results: Value*, origin      an attribute may be a Graph (the body of `scan`)
+    Node    = op, operands: Value*, attributes, results: Value*, origin     (the attribute `body` of a scan is a Graph)
     Value   = type, name and kind if it is a graph input
     Literal = a Value that is a scalar known at compile time; printed in place, never a node
     Module  = {name: Graph}

@@ -1,4 +1,4 @@
-"""convolution-to-product: a convolution as a matrix product over patches, where the target has no convolution of its own.
+"""convolution-to-product: a convolution as a matrix product over patches, for targets without convolutions.
 
 With X = patches(x) as a matrix of one row per output pixel, W the filters as a matrix:
     conv2d(x, w)              = X @ W
@@ -53,7 +53,7 @@ def is_depthwise(node: Node) -> bool:
 
 def product(builder: Builder, x: Value, w: Value, **window: Any) -> Value:
     """conv2d(x, w) = X @ W."""
-    *kernel, channels, filters = w.type.shape
+    *kernel, _, filters = w.type.shape
     rows, columns = output_size(x.type.shape[1:3], tuple(kernel), **window)
     y = builder.matmul(patch_rows(builder, x, kernel, window), flatten(builder, w))
     return builder.reshape(y, shape=(x.type.shape[0], rows, columns, filters))

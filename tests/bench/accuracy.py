@@ -28,6 +28,11 @@ PUBLISHED = {
     "bilstm": (30, (0.0415, 0.9907), (0.0441, 0.9905), (0.0382, 0.9905), 0.9897),
 }
 
+TITLES = (
+    "model", "epochs", "runs", "train loss", "test loss", "test accuracy", "by seed", "needed", "reached",
+    "published test accuracy",
+)  # fmt: skip
+
 
 def main() -> int:
     flags = parse_flags()
@@ -82,8 +87,7 @@ def history(folder: Path) -> list[dict]:
 
 
 def table(models: list[str], seeds: list[int], out: Path) -> str:
-    head = "| model | epochs | runs | train loss | test loss | test accuracy | by seed | needed | reached | published test accuracy |"
-    lines = [head, "|" + "---|" * 10]
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES)]
     for model in models:
         epochs, *published, needed = PUBLISHED[model]
         runs = [epoch for seed in seeds if (epoch := last_epoch(out / f"{model}-{seed}", epochs))]

@@ -2,8 +2,8 @@
 
     python tests/bench/startup.py [--data digits] [--repeats 3]
 
-Prints a table of medians; a figure over its limit (first step 1 s, help 0.2 s) is marked, but never fails: speed is read
-by people, on machines they know.
+Prints a table of medians; a figure over its limit (first step 1 s, help 0.2 s) is marked, but never fails: speed is
+read by people, on machines they know.
 """
 
 from __future__ import annotations

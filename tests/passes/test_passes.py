@@ -1,4 +1,4 @@
-"""Every pass as text: it fires, it leaves a near miss alone, and twice is the same as once. Meaning is kept everywhere."""
+"""Every pass as text: it fires, leaves a near miss alone, and twice is the same as once. Meaning is kept everywhere."""
 
 from __future__ import annotations
 

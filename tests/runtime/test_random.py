@@ -53,7 +53,7 @@ def test_draws_have_shape_and_dtype(distribution: str, shape: tuple[int, ...]):
 
 def test_draws_follow_their_distributions():
     uniform, normal, truncated = (draw(0, 0, 0, (200_000,), name).astype("float64") for name in DISTRIBUTIONS)
-    assert 0.0 <= uniform.min() and uniform.max() < 1.0
+    assert uniform.min() >= 0.0 and uniform.max() < 1.0
     assert abs(uniform.mean() - 0.5) < 0.005 and abs(uniform.var() - 1.0 / 12.0) < 0.001
     assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1.0) < 0.01 and np.abs(normal).max() > 3.0
     # The standard deviation of a normal truncated at 2 sigma is 0.8796.
