@@ -15,8 +15,10 @@ from pathlib import Path
 from compiler.codegen.numpy import generate
 from compiler.codegen.numpy_ops import scratch_of
 from compiler.diagnostics import Diagnostics
-from compiler.elaborate.model import ElaboratedModel, Storage, check_all, elaborate
+from compiler.elaborate.inputs import Storage
+from compiler.elaborate.model import ElaboratedModel
 from compiler.elaborate.namespaces import library, with_imports
+from compiler.elaborate.program import check_all, elaborate
 from compiler.ir.graph import Module
 from compiler.ir.printer import print_module
 from compiler.ir.types import TensorType

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
+from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
 from compiler.ops.op import ELEMENTWISE, VIEW
 
 ALIGNMENT = 64
@@ -41,6 +42,7 @@ class Plan:
     blocks: dict[Value, Block]
     owner: dict[Value, Value]
     views: set[Node]
+    orders: dict[Value, Order]  # of the axes of each block, outermost first
     scratch: dict[Node, Value] = field(default_factory=dict)
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
@@ -62,10 +64,18 @@ class Plan:
         return peak
 
 
-Scratch = Callable[[Node], TensorType | None]  # what a node's code needs for itself while it runs
+@dataclass(frozen=True)
+class Scratch:
+    """Space that a node's code needs for itself while it runs: one tensor like another, or a stack of so many."""
+
+    like: Value
+    count: int
 
 
-def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], scratch: Scratch) -> Plan:
+ScratchOf = Callable[[Node], Scratch | None]
+
+
+def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], scratch: ScratchOf) -> Plan:
     """Plans a graph at a batch size; variables are where `placed` says, everything else starts at `base`."""
     planner = Planner(graph, batch, scratch)
     variables = {value.name: value for value in graph.of_kind(*VARIABLES)}
@@ -104,26 +114,26 @@ def aligned(size: int) -> int:
 class Planner:
     """Walks a graph in running order; collects blocks with their lifetimes, and who shares whose."""
 
-    def __init__(self, graph: Graph, batch: int, scratch: Scratch):
+    def __init__(self, graph: Graph, batch: int, scratch: ScratchOf):
         self.batch = batch
         self.scratch = scratch
         self.time = 0
-        self.plan = Plan(graph, {}, {}, set())
-        self.contiguous: set[Value] = set()
+        self.plan = Plan(graph, {}, {}, set(), {})
+        self.strides: dict[Value, Strides] = {}
         for value in graph.inputs:
-            self.own(value)
+            self.own(value, tuple(range(value.type.rank)))
 
-    def own(self, value: Value) -> None:
+    def own(self, value: Value, order: Order) -> None:
         """A block of its own from now on."""
         self.plan.owner[value] = value
         self.plan.blocks[value] = Block(value, value.type.bytes_at(self.batch), self.time, self.time)
-        self.contiguous.add(value)
+        self.plan.orders[value] = order
+        self.strides[value] = strides_in_order(value.type.shape, order)
 
-    def share(self, value: Value, other: Value, contiguous: bool) -> None:
+    def share(self, value: Value, other: Value, strides: Strides) -> None:
         """Lives in the bytes of a tensor that is there already."""
         self.plan.owner[value] = self.plan.owner[other]
-        if contiguous:
-            self.contiguous.add(value)
+        self.strides[value] = strides
 
     def touch(self, values: Iterable[Value]) -> None:
         for value in values:
@@ -139,28 +149,33 @@ class Planner:
             if "body" in node.attributes:
                 self.visit_scan(node)
                 continue
-            if (type := self.scratch(node)) is not None:
-                self.plan.scratch[node] = Value(type, kind="scratch")
-                self.own(self.plan.scratch[node])
             (result,) = node.results
+            order = preferred_order(node, 0, self.strides)
             if result in self.plan.slots:
                 self.plan.block(result).last = self.time
-            elif self.is_view(node):
+            elif (view := self.view_of(node)) is not None:
                 self.plan.views.add(node)
-                self.share(result, node.operands[0], node.op.name == "reshape" and node.operands[0] in self.contiguous)
+                self.share(result, node.operands[0], view)
             elif result in replaced and self.may_overwrite(node, replaced[result], reads, position):
-                self.share(result, replaced[result], contiguous=True)
+                self.share(result, replaced[result], self.strides[replaced[result]])
             else:
-                self.own(result)
+                self.own(result, order)
+            if (scratch := self.scratch(node)) is not None:
+                self.own_scratch(node, scratch)
 
-    def is_view(self, node: Node) -> bool:
-        """Whether NumPy can give the result as a view of the first operand."""
+    def own_scratch(self, node: Node, scratch: Scratch) -> None:
+        shape = scratch.like.type.shape
+        order = order_of(self.strides[scratch.like]) or batch_last(shape)
+        if scratch.count:
+            shape, order = (scratch.count, *shape), (0, *(axis + 1 for axis in order))
+        self.plan.scratch[node] = Value(TensorType(node.result.type.dtype, shape), kind="scratch")
+        self.own(self.plan.scratch[node], order)
+
+    def view_of(self, node: Node) -> Strides | None:
+        """The strides of the result if NumPy can give it as a view of the first operand."""
         if VIEW not in node.op.traits or isinstance(node.operands[0], Literal):
-            return False
-        source = node.operands[0]
-        if node.op.name != "reshape" or source in self.contiguous:
-            return True
-        return [d for d in source.type.shape if d != 1] == [d for d in node.result.type.shape if d != 1]
+            return None
+        return view_strides(node, self.strides[node.operands[0]])
 
     def may_overwrite(self, node: Node, old: Value, reads: Mapping[Value, int], position: int) -> bool:
         """Nobody reads the old value later; this node may, if it works element by element on the very same tensor."""
@@ -174,20 +189,19 @@ class Planner:
     def visit_scan(self, node: Node) -> None:
         """Carries live in the blocks of the final results; per-step outputs are written straight into the stacks."""
         body, carries = node.body, node.attributes["carries"]
-        for result in node.results:
-            self.own(result)
+        constants = carries + node.attributes["sequences"]
+        for index, result in enumerate(node.results):
+            self.own(result, preferred_order(node, index, self.strides))
         for index, (inner, outer) in enumerate(zip(body.inputs, node.operands, strict=True)):
             home = node.results[index] if index < carries else outer
             if not isinstance(home, Literal):
-                self.share(inner, home, home in self.contiguous)
+                self.share(inner, home, self.strides[home][1 if carries <= index < constants else 0 :])
         values = list(body.outputs.values())
         for value, stack in zip(values[carries:], node.results[carries:], strict=True):
             self.plan.slots[value] = stack
-            self.share(value, stack, contiguous=True)
+            self.share(value, stack, self.strides[stack][1:])
         self.visit(body, dict(zip(values[:carries], body.inputs, strict=False)))
-        self.time += (
-            1  # the end of a step: new carries are put in their place, all that is from outside is still needed
-        )
+        self.time += 1  # the end of a step: new carries find their place, what is from outside is still needed
         self.touch((*body.outputs.values(), *node.operands, *node.results))
 
 

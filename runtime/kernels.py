@@ -67,9 +67,23 @@ def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray, scratc
 
 
 def sum_rows(x: np.ndarray, out: np.ndarray) -> None:
-    """The sum over all axes but the last, as a product with ones: ten times as fast as `np.sum` for narrow rows."""
-    rows = x.reshape(-1, x.shape[-1])
-    np.matmul(ones(len(rows), x.dtype), rows, out=out.reshape(-1))
+    """The sum over all axes but the last, as a product with ones: up to ten times as fast as `np.sum`."""
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    lying = x.transpose(order)  # as it lies in memory
+    if order[0] == x.ndim - 1:
+        rows = lying.reshape(len(lying), -1)
+        np.matmul(rows, ones(rows.shape[1], x.dtype), out=out)
+    elif order[-1] == x.ndim - 1:
+        rows = lying.reshape(-1, x.shape[-1])
+        np.matmul(ones(len(rows), x.dtype), rows, out=out)
+    else:
+        np.sum(x, axis=tuple(range(x.ndim - 1)), out=out)
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Products of stacks of matrices; a matrix with no axis in one piece is copied, since BLAS cannot read it."""
+    a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
+    np.matmul(a, b, out=out)
 
 
 @cache
@@ -121,6 +135,8 @@ def tap_views(
 def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
     """im2col: out[N, OH, OW, kh, kw, C]."""
     source = padded(x, padding)
+    if source.strides[0] > source.strides[1]:  # batch first, as data come: turned once instead of at every tap
+        source = np.ascontiguousarray(source.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
     n, h, w, c = source.strides
     strides = (n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)
     np.copyto(out, np.lib.stride_tricks.as_strided(source, out.shape, strides, writeable=False))
@@ -187,7 +203,7 @@ def max_pool2d_grad(
     """Each window's gradient goes to the first of its largest pixels; `scratch` holds kh * kw + 3 arrays like `dy`."""
     *pixels, largest, free, here = scratch
     bits = f"i{dy.itemsize}"
-    free, here, gradient = (array.view(bits) for array in (free, here, np.ascontiguousarray(dy)))
+    free, here, gradient = (array.view(bits) for array in (free, here, dy))
     # The pixels of each tap side by side: the comparisons below then run over long rows.
     for copy, (_, _, seen) in zip(
         pixels, tap_views(padded(x, padding, -np.inf), window, stride, (1, 1), dy.shape[1:3]), strict=True

@@ -17,6 +17,7 @@ from compiler.codegen.source import Names, comment, heading
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
+from compiler.layout import Order
 from compiler.memory import VARIABLES, Plan
 
 INDENT = "    "
@@ -38,12 +39,18 @@ def generate(title: str, plans: Sequence[Plan], variables: Sequence[tuple[str, T
 
 
 def variables_function(variables: Sequence[tuple[str, TensorType, int]]) -> list[str]:
-    views = [f"{INDENT * 2}{name!r}: {view_of(type, offset)}," for name, type, offset in variables]
+    views = [f"{INDENT * 2}{name!r}: {view_of(type, offset, ())}," for name, type, offset in variables]
     return ["def bind_variables(arena, B):", f"{INDENT}return None, {{", *views, f"{INDENT}}}, {{}}"]
 
 
-def view_of(type: TensorType, offset: int) -> str:
-    return f"view(arena, {offset}, {NUMPY_TYPES[type.dtype]}, {show_shape(type.shape)})"
+def view_of(type: TensorType, offset: int, order: Order) -> str:
+    """The array at an offset whose axes lie in an order, seen with its axes as in the model (no order: as they are)."""
+    axes = tuple(range(type.rank))
+    shape = show_shape([type.shape[axis] for axis in order or axes])
+    array = f"view(arena, {offset}, {NUMPY_TYPES[type.dtype]}, {shape})"
+    if not order or order == axes:
+        return array
+    return f"{array}.T" if order == axes[::-1] else f"{array}.transpose({tuple(order.index(axis) for axis in axes)})"
 
 
 class GraphWriter:
@@ -64,7 +71,7 @@ class GraphWriter:
         graph = self.plan.graph
         for value in graph.inputs:
             self.of[value] = self.names.fresh(value.name)
-            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset)}")
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset, ())}")
         self.write_nodes(graph, number(graph), "v", depth=0)
         self.write_outputs(graph)
         inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target")}
@@ -88,7 +95,7 @@ class GraphWriter:
             if old is None or self.plan.owner.get(value) is not old:
                 target = self.of[old] if old else self.names.fresh(name)
                 if old is None:
-                    self.bound.append(f"{target} = {view_of(value.type, self.variables[name])}")
+                    self.bound.append(f"{target} = {view_of(value.type, self.variables[name], ())}")
                 self.body.append(copy(target, self.show(value)))
 
     def show(self, value: Value) -> str:
@@ -145,7 +152,9 @@ class GraphWriter:
             self.of[value] = self.of[owner]
         else:
             self.of[value] = self.names.fresh(wanted)
-            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.blocks[owner].offset)}")
+            self.bound.append(
+                f"{self.of[value]} = {view_of(value.type, self.plan.blocks[owner].offset, self.plan.orders[owner])}"
+            )
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""

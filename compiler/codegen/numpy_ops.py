@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, Batch, Dim, Shape, TensorType
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType
+from compiler.memory import Scratch
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def copy(out: str, source: str) -> str:
 def total(s: Statement) -> list[str]:
     """A sum; over all axes but the last it goes by a product."""
     x = s.node.operands[0].type
-    if x.dtype == "f32" and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)):
+    if x.dtype == "f32" and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
         return [f"kernels.sum_rows({s.arguments[0]}, out={s.out})"]
     return reduction("sum")(s)
 
@@ -128,6 +129,12 @@ def extent(s: Statement) -> list[str]:
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
+def matmul(s: Statement) -> list[str]:
+    """A matrix product goes to BLAS in any layout; a batch of them needs its matrices in one piece."""
+    module = "np" if s.node.result.type.rank == 2 else "kernels"
+    return [f"{module}.matmul({', '.join(s.arguments)}, out={s.out})"]
+
+
 def argmax(s: Statement) -> list[str]:
     return [copy(s.out, f"np.argmax({s.arguments[0]}, axis={s['axis']})")]
 
@@ -140,8 +147,8 @@ STEPS = ("stride", "padding", "dilation")
 UFUNCS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "max": "maximum",
     "min": "minimum", "neg": "negative", "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp",
-    "log": "log", "sqrt": "sqrt", "tanh": "tanh", "sin": "sin", "cos": "cos", "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not",
-    "and": "logical_and", "or": "logical_or", "matmul": "matmul",
+    "log": "log", "sqrt": "sqrt", "tanh": "tanh", "sin": "sin", "cos": "cos",
+    "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not", "and": "logical_and", "or": "logical_or",
 }  # fmt: skip
 
 EMITTERS: dict[str, Emitter] = {
@@ -149,6 +156,7 @@ EMITTERS: dict[str, Emitter] = {
     **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
     "reshape": reshape_copy,
     "select": select,
+    "matmul": matmul,
     "erf": kernel("erf"),
     "sum": total,
     "reduce_max": reduction("max"),
@@ -171,33 +179,32 @@ EMITTERS: dict[str, Emitter] = {
 }
 
 
-def select_scratch(node: Node) -> Shape | None:
+def select_scratch(node: Node) -> Scratch | None:
     """A mask, where floats are kept or set to zero."""
     condition, yes, no = node.operands
     zero = isinstance(no, Literal) and repr(no.value) == "0.0"
     plain = not isinstance(condition, Literal) and yes.type == node.result.type == TensorType("f32", yes.type.shape)
-    return condition.type.shape if zero and plain else None
+    return Scratch(node.result, 0) if zero and plain and condition.type.shape == yes.type.shape else None
 
 
-def pooling_scratch(node: Node) -> Shape:
+def pooling_scratch(node: Node) -> Scratch:
     """The pixels of each tap, the largest, and two masks."""
     rows, columns = node.attributes["window"]
-    return (rows * columns + 3, *node.operands[1].type.shape)
+    return Scratch(node.operands[1], rows * columns + 3)
 
 
-# What the code of an op needs besides its result: the shape of an array in the arena, there for that node alone.
-SCRATCH: dict[str, Callable[[Node], Shape | None]] = {
+# What the code of an op needs besides its result: space in the arena, there for that node alone.
+SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
     "select": select_scratch,
     "max_pool2d_grad": pooling_scratch,
-    "conv2d": lambda node: node.result.type.shape,
-    "conv2d_input_grad": lambda node: node.operands[0].type.shape,
-    "conv2d_filter_grad": lambda node: node.operands[1].type.shape,
+    "conv2d": lambda node: Scratch(node.result, 0),
+    "conv2d_input_grad": lambda node: Scratch(node.operands[0], 0),
+    "conv2d_filter_grad": lambda node: Scratch(node.operands[1], 0),
 }
 
 
-def scratch_of(node: Node) -> TensorType | None:
-    shape = SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
-    return None if shape is None else TensorType(node.result.type.dtype, shape)
+def scratch_of(node: Node) -> Scratch | None:
+    return SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
 
 
 def slices(s: Statement) -> str:

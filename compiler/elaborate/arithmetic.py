@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from compiler.elaborate.context import Site
-from compiler.elaborate.values import describe, is_number, is_tensor
+from compiler.elaborate.values import Closure, describe, is_number, is_tensor
 from compiler.ir.builder import literal
 from compiler.ir.graph import Literal, Value
 from compiler.ir.types import Batch, TypeRuleError
 
 LARGEST_INTEGER = 10**18
+LARGEST_FLOAT = 1e308
+LARGEST_EXPONENT = 1_000
+LONGEST_LIST = 100_000
+LONGEST_STRING = 10_000
 TENSOR_OPS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "@": "matmul"}
 COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True)}
 PYTHON: dict[str, Callable[[Any, Any], Any]] = {
@@ -23,35 +27,41 @@ PYTHON: dict[str, Callable[[Any, Any], Any]] = {
 
 def unary(site: Site, operation: str, operand: Any) -> Any:
     if operation == "not":
-        if is_tensor(operand):
-            return site.emit("not", operand)
-        return not truth(operand)
+        return site.emit("not", operand) if is_tensor(operand) else not truth(operand)
+    if isinstance(operand, Batch):
+        operand = site.scalar(operand)
     if is_tensor(operand):
         return site.emit("neg", operand)
     if is_number(operand):
         return -operand
-    raise TypeRuleError("- needs a number or a tensor", found=describe(operand))
+    raise TypeRuleError("- does not take this", "a number or a tensor", describe(operand))
 
 
 def binary(site: Site, operation: str, left: Any, right: Any) -> Any:
     """`left operation right`; raises TypeRuleError with expected and found."""
     if operation in ("and", "or"):
-        if is_tensor(left) or is_tensor(right):
-            return site.emit(operation, left, right)
-        return truth(right)
+        return logic(site, operation, left, right)
     if is_tensor(left) or is_tensor(right):
         return tensors(site, operation, left, right)
-    if operation in ("==", "!="):
-        return (left == right and isinstance(left, bool) == isinstance(right, bool)) == (operation == "==")
-    if isinstance(left, Batch) or isinstance(right, Batch):
+    batches = isinstance(left, Batch) + isinstance(right, Batch)
+    if batches and not (batches == 2 and operation in ("==", "!=")):
         return with_batch(site, operation, left, right)
+    if operation in ("==", "!="):
+        return equal(left, right) == (operation == "==")
     if is_number(left) and is_number(right) and operation in PYTHON:
         return numbers(operation, left, right)
     if operation == "+" and type(left) is type(right) and isinstance(left, str | list):
-        return left + right
-    raise TypeRuleError(
-        f"{operation} does not take these", "numbers or tensors", f"{describe(left)} and {describe(right)}"
-    )
+        return joined(left, right)
+    takes = "tensors" if operation == "@" else "numbers or tensors"
+    raise TypeRuleError(f"{operation} does not take these", takes, f"{describe(left)} and {describe(right)}")
+
+
+def logic(site: Site, operation: str, left: Any, right: Any) -> Any:
+    """`and` and `or`; at compile time the left side has not decided already."""
+    if is_tensor(left) or is_tensor(right):
+        return site.emit(operation, *(side if is_tensor(side) else truth(side) for side in (left, right)))
+    truth(left)
+    return truth(right)
 
 
 def truth(value: Any) -> bool:
@@ -62,19 +72,58 @@ def truth(value: Any) -> bool:
 
 def numbers(operation: str, left: int | float, right: int | float) -> int | float | bool:
     """Compile-time arithmetic, kept within what a dimension or a float can hold."""
-    if operation == "**" and (abs(left) > LARGEST_INTEGER or abs(right) > 1_000):
-        raise TypeRuleError("the power is too large", f"a base up to {LARGEST_INTEGER}, an exponent up to 1000")
+    text = f"{left} {operation} {right}"
+    if operation == "**" and (abs(left) > LARGEST_INTEGER or abs(right) > LARGEST_EXPONENT):
+        expected = f"a base up to {LARGEST_INTEGER}, an exponent up to {LARGEST_EXPONENT}"
+        raise TypeRuleError("the power is too large", expected, text)
     try:
-        result = PYTHON[operation](left, right)
+        return in_range(PYTHON[operation](left, right), text)
     except ZeroDivisionError:
-        raise TypeRuleError("division by zero") from None
+        raise TypeRuleError("division by zero", "a divisor other than 0", text) from None
     except OverflowError:
-        raise TypeRuleError("the number is too large") from None
-    if isinstance(result, complex) or (not isinstance(result, bool) and not abs(result) <= 1e308):
-        raise TypeRuleError("the result is not a number", found=f"{left} {operation} {right}")
-    if isinstance(result, int) and abs(result) > LARGEST_INTEGER:
-        raise TypeRuleError("the number is too large", f"at most {LARGEST_INTEGER}", f"{left} {operation} {right}")
+        raise TypeRuleError("the number is too large", found=text) from None
+
+
+def in_range(result: Any, text: str) -> Any:
+    """A compile-time number that is not too large, and is a number at all."""
+    if isinstance(result, complex) or result != result:
+        raise TypeRuleError("the result is not a number", found=text)
+    if abs(result) > (LARGEST_FLOAT if isinstance(result, float) else LARGEST_INTEGER):
+        limit = LARGEST_FLOAT if isinstance(result, float) else LARGEST_INTEGER
+        raise TypeRuleError("the number is too large", f"at most {limit}", text)
     return result
+
+
+def joined(left: Any, right: Any) -> Any:
+    """Two strings or two lists in one."""
+    longest, what = (LONGEST_STRING, "characters") if isinstance(left, str) else (LONGEST_LIST, "items")
+    if len(left) + len(right) > longest:
+        raise TypeRuleError("the result is too long", f"at most {longest} {what}", str(len(left) + len(right)))
+    return left + right
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two compile-time values are the same: lists by their items, functions by declaration and hyperparameters.
+
+    It walks instead of recursing, and gives up on lists that share so many parts that there is no end to it.
+    """
+    pending, steps = [(left, right)], 0
+    while pending:
+        a, b = pending.pop()
+        steps += 1
+        if steps > LONGEST_LIST:
+            raise TypeRuleError("the lists are too long to compare", f"at most {LONGEST_LIST} items")
+        if isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            pending += zip(a, b, strict=True) if a is not b else ()
+        elif isinstance(a, Closure) and isinstance(b, Closure):
+            if a.declaration is not b.declaration or (a.hyperparameters is None) != (b.hyperparameters is None):
+                return False
+            pending += [(value, (b.hyperparameters or {})[name]) for name, value in (a.hyperparameters or {}).items()]
+        elif a != b or isinstance(a, bool) != isinstance(b, bool):
+            return False
+    return True
 
 
 def with_batch(site: Site, operation: str, left: Any, right: Any) -> Any:
@@ -83,39 +132,45 @@ def with_batch(site: Site, operation: str, left: Any, right: Any) -> Any:
         left, right = right, left
     if isinstance(left, Batch) and isinstance(right, int) and not isinstance(right, bool) and right > 0:
         if operation == "*":
-            return Batch(left.factor * right)
+            return Batch(numbers("*", left.factor, right))  # type: ignore[arg-type]
         if operation == "//" and left.factor % right == 0:
             return Batch(left.factor // right)
-    sides = [site.scalar(side) if isinstance(side, Batch) else side for side in (left, right)]
-    if not all(is_tensor(side) or is_number(side) for side in sides):
-        raise TypeRuleError(f"{operation} does not take these", "numbers", f"{describe(left)} and {describe(right)}")
-    return tensors(site, operation, *sides)
+    return tensors(site, operation, left, right)
 
 
 def tensors(site: Site, operation: str, left: Any, right: Any) -> Value:
     """An operator with at least one tensor; numbers take the tensor's dtype, integers become f32 where they must."""
     sides = [site.scalar(side) if isinstance(side, Batch) else side for side in (left, right)]
-    for side in sides:
-        if not is_tensor(side) and not is_number(side) and not isinstance(side, bool):
-            raise TypeRuleError(f"{operation} does not take this", "a tensor or a number", describe(side))
     dtype = next(side.type.dtype for side in sides if is_tensor(side))
-    whole = dtype not in ("f32", "f64")
-    if whole and dtype != "bool" and (operation in ("/", "**") or any(isinstance(side, float) for side in sides)):
-        sides, dtype = [as_float(site, side) for side in sides], "f32"
-    x, y = (side if is_tensor(side) else literal(side, dtype) for side in sides)
+    for side in sides:
+        if not (is_tensor(side) or is_number(side) or (isinstance(side, bool) and dtype == "bool")):
+            raise TypeRuleError(f"{operation} does not take this", "a tensor or a number", describe(side))
+    whole = dtype not in ("f32", "f64", "bool")
+    if whole and (operation in ("/", "**") or any(isinstance(side, float) for side in sides)):
+        sides, dtype = [as_float(site, side, "f32") for side in sides], "f32"
+    x, y = (side if is_tensor(side) else literal(side, dtype) for side in sides)  # type: ignore[arg-type]
     if operation in COMPARISONS:
         name, swapped = COMPARISONS[operation]
         return site.emit(name, y, x) if swapped else site.emit(name, x, y)
     if operation in ("==", "!="):
-        equal = site.emit("eq", x, y)
-        return equal if operation == "==" else site.emit("not", equal)
+        same = site.emit("eq", x, y)
+        return same if operation == "==" else site.emit("not", same)
     if operation in ("//", "%"):
-        quotient = site.emit("floor", site.emit("div", x, y))
+        quotient = floor_quotient(site, x, y)
         return quotient if operation == "//" else site.emit("sub", x, site.emit("mul", quotient, y))
     return site.emit(TENSOR_OPS[operation], x, y)
 
 
-def as_float(site: Site, value: Any) -> Any:
-    if is_tensor(value) and not isinstance(value, Literal):
-        return value if value.type.is_float else site.emit("cast", value, dtype="f32")
-    return value
+def floor_quotient(site: Site, x: Value, y: Value) -> Value:
+    """x // y. Whole numbers of up to 32 bits go through f64, in which their quotients round down exactly."""
+    dtype = x.type.dtype
+    if dtype not in ("i32", "u8") or y.type.dtype != dtype:
+        return site.emit("floor", site.emit("div", x, y))
+    return site.cast(site.emit("floor", site.emit("div", as_float(site, x, "f64"), as_float(site, y, "f64"))), dtype)
+
+
+def as_float(site: Site, value: Any, dtype: str) -> Any:
+    """A whole-number tensor as floats; numbers and float tensors as they are."""
+    if isinstance(value, Literal):
+        return literal(value.value, dtype)
+    return site.cast(value, dtype) if is_tensor(value) and not value.type.is_float else value

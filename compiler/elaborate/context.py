@@ -1,17 +1,26 @@
-"""The graphs under construction: where nodes go, which variables the model has, and what a scan body captures."""
+"""The graphs under construction: where nodes go, which variables the model has, and what a scan captures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compiler.diagnostics import Span
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Literal, Origin, Scalar, Value
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
 
-LARGEST_GRAPH = 500_000
+if TYPE_CHECKING:
+    from compiler.elaborate.evaluator import Evaluator
+    from compiler.elaborate.frames import Frame
+
+LARGEST_GRAPH = 200_000
+COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
+
+
+class TooLarge(TypeRuleError):
+    """The graph grows beyond all bounds; going on would only take time."""
 
 
 @dataclass
@@ -58,14 +67,18 @@ class Context:
 
     def counter(self, name: str) -> Value:
         """The graph input `seed: i64[]` or `step: i32[]`, made when first asked for."""
+        return self.variable(name, COUNTERS[name], "counter")
+
+    def variable(self, name: str, type: TensorType, kind: str) -> Value:
+        """The graph input of a variable, made when first asked for."""
         root = self.root
-        known = [value for value in root.graph.inputs if value.name == name]
-        return known[0] if known else root.input(name, TensorType({"seed": "i64", "step": "i32"}[name]), "counter")
+        known = next((value for value in root.graph.of_kind(kind) if value.name == name), None)
+        return known or root.input(name, type, kind)
 
     def emit(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any], origin: Origin) -> Any:
         """Adds a node; tensors of a graph around this one become inputs of the scan. Raises TypeRuleError."""
         if len(self.graph.nodes) >= LARGEST_GRAPH:
-            raise TypeRuleError("the model is too large", f"at most {LARGEST_GRAPH} operations")
+            raise TooLarge("the model is too large", f"at most {LARGEST_GRAPH} operations")
         local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
         with self.builder.at(origin):
             result = self.builder.emit(name, local, attributes)
@@ -73,11 +86,13 @@ class Context:
         return result
 
     def localize(self, value: Value) -> Value:
+        """The value as this graph knows it; raises TypeRuleError for one that does not exist where this graph runs."""
         if isinstance(value, Literal) or value in self.own:
             return value
         if value not in self.captured:
             if self.parent is None:
-                raise TypeRuleError("a tensor of another graph is used here", "numbers and shapes only")
+                message = "this tensor does not exist yet when this is computed"
+                raise TypeRuleError(message, "numbers, shapes, and tensors made of them", f"a tensor {value.type}")
             outer = self.parent.localize(value)
             self.captured[value] = self.input(f"captured_{len(self.captured)}", outer.type, "constant")
         return self.captured[value]
@@ -93,12 +108,15 @@ class Context:
 class Site:
     """One expression being elaborated: what operators and builtins emit nodes through."""
 
-    evaluator: Any
+    evaluator: Evaluator
     span: Span
-    frame: Any
+    frame: Frame
 
     def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
         return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        return value if value.type.dtype == dtype else self.emit("cast", value, dtype=dtype)
 
     @property
     def context(self) -> Context:

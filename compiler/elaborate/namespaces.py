@@ -1,12 +1,13 @@
-"""Which declaration a name means: the user's files first, then the standard library, then what the compiler implements."""
+"""Which declaration a name means: the user's files, then the standard library, then what the compiler implements."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from compiler.diagnostics import Diagnostics, UserError
+from compiler.diagnostics import Diagnostics, Note, Span, UserError
 from compiler.elaborate.values import Builtin, Closure
 from compiler.language.parser import parse, read_source
 from compiler.language.syntax import Function, Program
@@ -23,6 +24,7 @@ class Namespace:
     builtins: dict[str, Builtin] = field(default_factory=dict)
     parent: Namespace | None = None
     is_library: bool = False
+    unknown: set[Span] = field(default_factory=set)  # names that were reported as unknown
 
     def find(self, name: str) -> Closure | Builtin | None:
         if name in self.declarations:
@@ -39,6 +41,7 @@ class Namespace:
 @cache
 def library() -> Namespace:
     """The standard library, parsed once a process."""
+    from compiler.elaborate import number_builtins, tensor_builtins  # noqa: F401 they register themselves
     from compiler.elaborate.builtins import BUILTINS
 
     diagnostics = Diagnostics()
@@ -56,9 +59,9 @@ def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
     for function in program.functions:
         name = function.name.id
         if name in namespace.declarations:
-            first = namespace.declarations[name].name.span
-            message = f"{name} is declared twice (first at {first.file}:{first.line})"
-            diagnostics.error(function.name.span, message, expected="one declaration of each name")
+            notes = [Note(f"{name} is declared here, too", namespace.declarations[name].name.span)]
+            message, expected = f"{name} is declared twice", "one declaration of each name"
+            diagnostics.error(function.name.span, message, expected=expected, found=name, notes=notes)
         else:
             namespace.declarations[name] = function
     return namespace
@@ -71,19 +74,23 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
 
     def visit(current: Program, chain: tuple[Path, ...]) -> None:
         for item in current.imports:
-            target = (Path(current.file).parent / item.path.value).resolve()
+            path = Path(current.file).parent / item.path.value
+            target = Path(os.path.realpath(path))
+            found = f'"{item.path.value}"'
             if Path(item.path.value).is_absolute():
-                diagnostics.error(item.path.span, "an import is relative to its file", found=item.path.value)
+                expected = "a path from the folder of this file"
+                diagnostics.error(item.path.span, "an import is relative to its file", expected=expected, found=found)
             elif target in chain or len(chain) > LONGEST_IMPORT_CHAIN:
-                diagnostics.error(item.path.span, "the imports go round in a circle", found=item.path.value)
+                message, expected = "the imports go round in a circle", "files that do not import each other"
+                diagnostics.error(item.path.span, message, expected=expected, found=found)
             elif target not in seen:
                 seen.add(target)
-                imported = read_import(Path(current.file).parent / item.path.value, item.path.span, diagnostics)
+                imported = read_import(path, item.path.span, diagnostics)
                 if imported is not None:
                     visit(imported, (*chain, target))
                     functions.extend(imported.functions)
 
-    visit(program, (Path(program.file).resolve(),))
+    visit(program, (Path(os.path.realpath(program.file)),))
     return Program(
         file=program.file,
         imports=(),
@@ -93,10 +100,16 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
     )
 
 
-def read_import(path: Path, span, diagnostics: Diagnostics) -> Program | None:
+def read_import(path: Path, span: Span, diagnostics: Diagnostics) -> Program | None:
+    """The tree of an imported file; where it cannot be read, the import is at fault."""
+    problems = Diagnostics()
+    text = read_source(path, problems)
+    if text is not None:
+        return parse(text, str(path), diagnostics)
     try:
-        text = read_source(path, diagnostics)
+        problems.raise_if_any()
     except UserError as error:
-        diagnostics.error(span, error.diagnostics[0].message, found=str(path))
-        return None
-    return None if text is None else parse(text, str(path), diagnostics)
+        for problem in error.diagnostics:
+            found = problem.found or (f"byte at {problem.span}" if problem.span else None)
+            diagnostics.error(span, problem.message, expected=problem.expected or "a file", found=found)
+    return None

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from compiler.elaborate import calls
 from compiler.elaborate.context import Context, Site
-from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.signatures import Given
-from compiler.elaborate.values import POISON, Closure, Poison, describe_type, is_tensor
+from compiler.elaborate.values import POISON, Closure, Poison, describe_type, is_number, is_tensor, poisoned
+from compiler.elaborate.variables import filled
 from compiler.ir.graph import Graph, Value
-from compiler.ir.types import TensorType, TypeRuleError
+from compiler.ir.types import TypeRuleError
+
+INPUT_ORDER = ("carry", "sequence", "constant")
 
 
 def scan_cell(site: Site, cell: Closure, x: Value, reverse: bool) -> Value | list[Value] | Poison:
     """Runs a cell over axis 1 of `x: [B, T, …]`; returns `[B, T, …]` per returned tensor, in order of processing."""
     if x.type.rank < 2 or not isinstance(x.type.shape[1], int):
         raise TypeRuleError("the sequence has no time axis", "f32[B, T, …]", str(x.type))
-    evaluator: Evaluator = site.evaluator
+    evaluator = site.evaluator
     steps_first = swap_time(site, x)
     body = Context(Graph("body"), evaluator.context)
-    element = body.input("x", TensorType(x.type.dtype, steps_first.type.shape[1:]), "sequence")
+    element = body.input("x", x.type.with_shape(steps_first.type.shape[1:]), "sequence")
     with evaluator.within(body):
-        frame = evaluator.enter(cell, [Given(element, site.span)], site.span, site.frame)
+        frame = calls.enter(evaluator, cell, [Given(element, site.span)], site.span, site.frame)
         if isinstance(frame, Poison):
             return POISON
         result = evaluator.run(cell.declaration.body, frame)
-        outputs = result if isinstance(result, list) else [result]
-        carries = {name: frame.variables[name] for name in frame.carries}
-        for name, value in carries.items():
-            start = frame.carries[name]
-            if isinstance(value, Poison):
-                return POISON
-            if not is_tensor(value) or value.type != start.type:
-                raise TypeRuleError(f"the carry {name} changes its type", str(start.type), describe_type(value))
-        if any(isinstance(output, Poison) for output in outputs):
+        carries = [next_carry(site, name, frame) for name in frame.carries]
+        outputs = step_outputs(site, cell, result, frame)
+        if poisoned(*carries, *outputs):
             return POISON
-        if not all(map(is_tensor, outputs)):
-            raise TypeRuleError("a cell returns tensors", "a tensor", describe_type(result))
-        for i, value in enumerate([*carries.values(), *outputs]):
-            body.graph.outputs[f"y{i}"] = body.localize(value)
-    order = ("carry", "sequence", "constant")
-    body.graph.inputs.sort(key=lambda value: order.index(value.kind))
+        body.graph.outputs |= {f"y{i}": body.localize(value) for i, value in enumerate([*carries, *outputs])}
+    body.graph.inputs.sort(key=lambda value: INPUT_ORDER.index(value.kind))
     results = site.emit(
         "scan",
-        *frame.carries.values(),
+        *(carry.start for carry in frame.carries.values()),
         steps_first,
         *body.captured,
         carries=len(carries),
@@ -52,8 +49,32 @@ def scan_cell(site: Site, cell: Closure, x: Value, reverse: bool) -> Value | lis
     results = results if isinstance(results, list) else [results]
     stacked = [swap_time(site, y) for y in results[len(carries) :]]
     stacked = [site.emit("flip", y, axes=(1,)) for y in stacked] if reverse else stacked
-    evaluator.leave(frame, stacked[0], [], site.span, site.frame)
-    return stacked[0] if len(stacked) == 1 else stacked
+    value = stacked[0] if len(stacked) == 1 else stacked
+    calls.leave(evaluator, frame, value, x, site.span, site.frame)
+    return value
+
+
+def next_carry(site: Site, name: str, frame: Frame) -> Any:
+    """What the next step will read: the value that the cell assigned last."""
+    value, carry, evaluator = frame.variables[name], frame.carries[name], site.evaluator
+    if is_number(value):
+        value = filled(evaluator, value, carry.start.type, carry.span, frame)
+    if poisoned(value) or (is_tensor(value) and value.type == carry.start.type):
+        return value
+    message = f"the carry {name} keeps its type from step to step"
+    return evaluator.fail(carry.span, frame, message, str(carry.start.type), describe_type(value), [value])
+
+
+def step_outputs(site: Site, cell: Closure, result: Any, frame: Frame) -> Sequence[Any]:
+    """The tensors that a step returns."""
+    outputs = result if isinstance(result, list) else [result]
+    if poisoned(result) or (outputs and all(map(is_tensor, outputs))):
+        return outputs
+    if result is CONTINUE and cell.declaration.damaged:
+        return [POISON]
+    message = f"{cell.name} returns nothing" if result is CONTINUE else f"{cell.name} does not return tensors"
+    found = "its end" if result is CONTINUE else describe_type(result)
+    return [site.evaluator.fail(cell.declaration.name.span, frame, message, "a return of tensors", found)]
 
 
 def swap_time(site: Site, x: Value) -> Value:

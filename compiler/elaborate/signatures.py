@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compiler.diagnostics import Span, did_you_mean
+from compiler.elaborate.values import poisoned
 from compiler.ir.types import Batch, Dim, TensorType
 from compiler.language.syntax import EllipsisDim, Expression, Name, Parameter, TypeExpression
+
+ELLIPSIS = "..."  # among the shape variables: the dimensions that an ellipsis stands for
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Problem:
 
 
 def bind(
-    callee: str, parameters: Sequence[Parameter], given: Sequence[Given], span: Span, noun: str
+    callee: str, names: Sequence[str], optional: Collection[str], given: Sequence[Given], span: Span, noun: str
 ) -> dict[str, Given] | Problem:
-    """The argument of each parameter that has one; `noun` says what the group takes (tensor, hyperparameter, argument)."""
-    names = [parameter.name.id for parameter in parameters]
-    takes = f"{len(names)} {noun}{'' if len(names) == 1 else 's'}" + (f" ({', '.join(names)})" if names else "")
+    """The argument of each parameter that has one; `noun` says what they are: tensor, hyperparameter, argument."""
+    takes = counted(len(names), noun) + (f" ({', '.join(names)})" if names else "")
+    found = counted(len(given), noun)
     positional = [argument for argument in given if argument.name is None]
     if len(positional) > len(names):
-        return Problem(f"{callee} takes {takes}", positional[len(names)].span, takes, str(len(given)))
+        return Problem(f"too many {noun}s for {callee}", positional[len(names)].span, takes, found)
     bound = dict(zip(names, positional, strict=False))
     for argument in given:
         if argument.name is None:
@@ -48,38 +51,54 @@ def bind(
             hint = did_you_mean(argument.name, names)
             return Problem(message + (f"; {hint}" if hint else ""), argument.span, takes, argument.name)
         if argument.name in bound:
-            return Problem(f"{callee} is given {argument.name} twice", argument.span)
+            return Problem(f"{callee} is given {argument.name} twice", argument.span, takes, found)
         bound[argument.name] = argument
-    missing = [p.name.id for p in parameters if p.name.id not in bound and p.default is None]
+    missing = [name for name in names if name not in bound and name not in optional]
     if missing:
-        return Problem(f"{callee} takes {takes}; {', '.join(missing)} is missing", span, takes, str(len(given)))
+        verb = "is" if len(missing) == 1 else "are"
+        return Problem(f"{', '.join(missing)} {verb} missing in the call of {callee}", span, takes, found)
     return bound
 
 
-def unify(
-    pattern: TypeExpression, type: TensorType, dims: dict[str, Any], evaluate: Callable[[Expression], Any]
-) -> bool:
-    """Matches a tensor's type with a signature's; False if they differ.
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
-    Names not bound yet are bound in `dims`, and under "..." the dimensions that an ellipsis stands for.
+
+def names_and_optional(parameters: Sequence[Parameter]) -> tuple[list[str], set[str]]:
+    """The names of a group of parameters, and of those that need no argument."""
+    return [p.name.id for p in parameters], {p.name.id for p in parameters if p.default is not None}
+
+
+Computed = list[tuple[Expression, Dim]]  # dimensions of a signature that are expressions, and what they must be
+
+
+def match(pattern: TypeExpression, type: TensorType, dims: dict[str, Any]) -> Computed | None:
+    """Matches a tensor's type with a signature's; None if they differ.
+
+    Names that are not bound yet are bound in `dims`, and so are the dimensions of an ellipsis. The dimensions that must
+    be computed are returned, to be checked with `agree` when the names of the whole signature are known.
     """
     if pattern.dtype != type.dtype:
-        return False
+        return None
     dots = [i for i, dim in enumerate(pattern.dims) if isinstance(dim, EllipsisDim)]
     fixed = len(pattern.dims) - len(dots)
     if len(dots) > 1 or type.rank < fixed or (not dots and type.rank != fixed):
-        return False
+        return None
     before = dots[0] if dots else fixed
-    if dots:
-        dims.setdefault("...", list(type.shape[before : type.rank - (fixed - before)]))
+    after = type.rank - (fixed - before)
+    if dots and dims.setdefault(ELLIPSIS, list(type.shape[before:after])) != list(type.shape[before:after]):
+        return None
     pairs = [*zip(pattern.dims[:before], type.shape, strict=False)]
-    pairs += zip(pattern.dims[before + 1 :], type.shape[type.rank - (fixed - before) :], strict=True)
-    for dim, size in pairs:
-        if isinstance(dim, Name) and dim.id not in dims:
-            dims[dim.id] = size
-        elif evaluate(dim) != size:
-            return False
-    return True
+    pairs += zip(pattern.dims[before + 1 :], type.shape[after:], strict=True)
+    if any(isinstance(dim, Name) and dims.setdefault(dim.id, size) != size for dim, size in pairs):
+        return None
+    return [(dim, size) for dim, size in pairs if not isinstance(dim, Name | EllipsisDim)]
+
+
+def agree(computed: Computed, evaluate: Callable[[Expression], Any]) -> bool:
+    """Whether dimensions that are expressions have their sizes; one that cannot be computed is reported elsewhere."""
+    values = [(evaluate(dim), size) for dim, size in computed]
+    return all(poisoned(value) or value == size for value, size in values)
 
 
 def as_shape(values: Any) -> tuple[Dim, ...] | None:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.diagnostics import Span, did_you_mean
-from compiler.elaborate.evaluator import Evaluator, Frame
+from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.frames import Frame
 from compiler.elaborate.values import Closure, describe, is_function, poisoned
+from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
+from runtime.datasets import BUILT_IN
 
 LARGEST = 2**31 - 1
 
@@ -48,58 +51,71 @@ NEEDED = ("loss", "optimizer")
 
 @dataclass(frozen=True)
 class TrainBlock:
-    """A train block with its values; `spans` says where each given key stands."""
+    """A train block with its values; `spans` says where each given key stands, `metric_spans` each metric."""
 
     model: str
     values: dict[str, Any]
     spans: dict[str, Span]
+    metric_spans: list[Span]
     span: Span
 
     @property
     def metric_names(self) -> list[str]:
+        """The names of the metrics, with a number where they would not be unique among the outputs of a step."""
         names: list[str] = []
         for metric in self.values["metrics"]:
-            count = sum(name == metric.name or name.startswith(f"{metric.name}_") for name in names)
-            names.append(f"{metric.name}_{count + 1}" if count else metric.name)
+            taken, count, name = {*names, *RESERVED}, 1, metric.name
+            while name in taken:
+                count += 1
+                name = f"{metric.name}_{count}"
+            names.append(name)
         return names
 
 
 def read_train_block(node: syntax.Train, evaluator: Evaluator, frame: Frame) -> TrainBlock | None:
-    """Checks and evaluates a train block; None after recording its mistakes."""
+    """Checks and evaluates a train block and records its mistakes; None if there is no loss to go on with."""
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}
-    faults = evaluator.fail
+    metric_spans: list[Span] = []
     for entry in node.entries:
         name = entry.key.id
         if name not in KEYS:
             hint = did_you_mean(name, KEYS)
-            faults(
-                entry.key.span,
-                frame,
-                f"unknown key {name} in train {node.model.id}" + (f"; {hint}" if hint else ""),
-                ", ".join(KEYS),
-                name,
-            )
-            continue
-        if name in spans:
-            faults(entry.key.span, frame, f"{name} is given twice", f"one {name}, as in line {spans[name].line}")
-            continue
-        spans[name] = entry.value.span
-        value = entry_value(entry, evaluator, frame)
-        if not poisoned(value) and not KEYS[name].accepts(value):
-            faults(entry.value.span, frame, f"not a value for {name}", KEYS[name].expected, describe(value))
-            value = None
-        values[name] = value
+            message = f"unknown key {name} in train {node.model.id}" + (f"; {hint}" if hint else "")
+            evaluator.fail(entry.key.span, frame, message, ", ".join(KEYS), name)
+        elif name in spans:
+            expected = f"one {name}, as in line {spans[name].line}"
+            evaluator.fail(entry.key.span, frame, f"{name} is given twice", expected, "another")
+        else:
+            spans[name] = entry.value.span
+            values[name] = entry_value(entry, evaluator, frame)
+            if name == "metrics" and isinstance(values[name], list):
+                metric_spans = item_spans(entry.value, len(values[name]))
     for name in NEEDED:
-        if name not in spans:
-            faults(node.model.span, frame, f"train {node.model.id} has no {name}", f"{name} = {KEYS[name].expected}")
-    complete = {name: values.get(name, key.default) for name, key in KEYS.items()}
-    usable = all(not poisoned(value) for value in complete.values()) and all(complete[name] for name in NEEDED)
-    return TrainBlock(node.model.id, complete, spans, node.span) if usable else None
+        if name not in spans and not node.damaged:
+            message, expected = f"train {node.model.id} has no {name}", f"{name} = …, {KEYS[name].expected}"
+            evaluator.fail(node.model.span, frame, message, expected, ", ".join(spans) or "no entries")
+    good = {name: value for name, value in values.items() if not poisoned(value)}
+    complete = {name: good.get(name, key.default) for name, key in KEYS.items()}
+    return TrainBlock(node.model.id, complete, spans, metric_spans, node.span) if "loss" in good else None
 
 
 def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
-    """The value of an entry; a data set's name is a name of its own."""
-    if entry.key.id == "data" and isinstance(entry.value, syntax.Name):
-        return entry.value.id
-    return evaluator.evaluate(entry.value, frame)
+    """The value of an entry, POISON if it cannot be one; a built-in data set's name is a name of its own."""
+    name, key = entry.key.id, KEYS[entry.key.id]
+    if name == "data" and isinstance(entry.value, syntax.Name):
+        if entry.value.id in BUILT_IN:
+            return entry.value.id
+        hint = did_you_mean(entry.value.id, BUILT_IN)
+        message = f"there is no built-in data set {entry.value.id}" + (f"; {hint}" if hint else "")
+        return evaluator.fail(entry.value.span, frame, message, key.expected, entry.value.id)
+    value = evaluator.evaluate(entry.value, frame)
+    if poisoned(value) or key.accepts(value):
+        return value
+    return evaluator.fail(entry.value.span, frame, f"not a value for {name}", key.expected, describe(value))
+
+
+def item_spans(node: syntax.Expression, count: int) -> list[Span]:
+    """Where the items of a list stand, if it is written out; else the list."""
+    written = isinstance(node, syntax.ListLiteral) and len(node.items) == count
+    return [item.span for item in node.items] if written else [node.span] * count  # type: ignore[union-attr]

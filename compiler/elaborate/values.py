@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from compiler.ir.graph import Value
-from compiler.ir.types import Batch, TensorType
+from compiler.ir.types import Batch
 from compiler.language.syntax import Function
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from compiler.diagnostics import Span
     from compiler.elaborate.namespaces import Namespace
+
+LONGEST_EXCERPT = 60  # characters of a string or a list shown in a message
 
 
 class Poison:
@@ -34,7 +36,6 @@ class Closure:
     declaration: Function
     namespace: Namespace
     hyperparameters: dict[str, Any] | None = None  # None: the first of two groups is still to be given
-    tensors: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -44,13 +45,20 @@ class Closure:
     def kind(self) -> str:
         return self.declaration.kind
 
+    @property
+    def waits_for_hyperparameters(self) -> bool:
+        return len(self.declaration.groups) == 2 and self.hyperparameters is None
+
 
 @dataclass(frozen=True, eq=False)
 class Builtin:
-    """A function that the compiler implements: called with the evaluator and the bound arguments."""
+    """A function that the compiler implements: called with a Site and the bound arguments."""
 
     name: str
     function: Callable[..., Any]
+    parameters: tuple[str, ...]
+    optional: tuple[str, ...] = ()  # those of the parameters that have a default
+    variadic: bool = False  # takes any number of values by position; all parameters go by name
 
 
 @dataclass(eq=False)
@@ -80,11 +88,14 @@ def is_tensor(value: Any) -> TypeGuard[Value]:
     return isinstance(value, Value)
 
 
-def poisoned(values: Any) -> bool:
-    """Whether a value, or any item of a list, is poison."""
-    if isinstance(values, list | tuple):
-        return any(map(poisoned, values))
-    return isinstance(values, Poison)
+def tensors_in(value: Any) -> list[Value]:
+    """The tensors of a result: itself, or those of a list."""
+    return [item for item in (value if isinstance(value, list) else [value]) if is_tensor(item)]
+
+
+def poisoned(*values: Any) -> bool:
+    """Whether any of the values is poison. Lists are not searched: one with a poisoned item is poison itself."""
+    return POISON in values
 
 
 def describe(value: Any) -> str:
@@ -98,23 +109,34 @@ def describe(value: Any) -> str:
     if isinstance(value, Batch):
         return f"the run-time batch {value}"
     if isinstance(value, str):
-        return f'the string "{value}"'
+        return f'the string "{excerpt(value)}"'
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return describe_list(value)
     if is_function(value):
-        return f"{value.kind if isinstance(value, Closure) else 'the function'} {value.name}"
-    return "none" if value is None else str(value)
+        return f"the {value.kind if isinstance(value, Closure) and value.kind != 'fn' else 'function'} {value.name}"
+    return "none" if value is None else "nothing"
+
+
+def describe_list(items: list[Any]) -> str:
+    """A short list of plain values in full, else what kind of list it is."""
+    if items and all(map(is_tensor, items)):
+        return f"{len(items)} tensors: {excerpt(', '.join(str(item.type) for item in items))}"
+    if len(items) <= LONGEST_EXCERPT and all(is_number(item) or isinstance(item, Batch) for item in items):
+        return f"the list {excerpt(show_items(items))}"
+    return f"a list of {len(items)}"
+
+
+def show_items(items: list[Any]) -> str:
+    return "[" + ", ".join(map(str, items)) + "]"
+
+
+def excerpt(text: str) -> str:
+    return text if len(text) <= LONGEST_EXCERPT else text[:LONGEST_EXCERPT] + "…"
 
 
 def describe_type(value: Any) -> str:
-    """A type or the description of what has none."""
-    return (
-        str(value.type)
-        if isinstance(value, Value)
-        else str(value)
-        if isinstance(value, TensorType)
-        else describe(value)
-    )
+    """A tensor's type, or the description of what is not a tensor."""
+    return str(value.type) if is_tensor(value) else describe(value)
 
 
 def snake_case(name: str) -> str:

@@ -1,6 +1,7 @@
 """convolution-to-product: a convolution as a matrix product over patches, for targets without convolutions.
 
-With X = patches(x) as a matrix of one row per output pixel, W the filters as a matrix:
+With X = patches(x) as a matrix of one row per output pixel, ordered by place and then by image (so that the batch may
+lie innermost), and W the filters as a matrix:
     conv2d(x, w)              = X @ W
     conv2d_filter_grad(x, dy) = Xᵀ @ dY        the patches are the same node after common-subexpressions
     conv2d_input_grad(dy, w)  = fold(dY @ Wᵀ)
@@ -54,29 +55,28 @@ def is_depthwise(node: Node) -> bool:
 def product(builder: Builder, x: Value, w: Value, **window: Any) -> Value:
     """conv2d(x, w) = X @ W."""
     *kernel, _, filters = w.type.shape
-    rows, columns = output_size(x.type.shape[1:3], tuple(kernel), **window)
-    y = builder.matmul(patch_rows(builder, x, kernel, window), flatten(builder, w))
-    return builder.reshape(y, shape=(x.type.shape[0], rows, columns, filters))
+    size = output_size(x.type.shape[1:3], tuple(kernel), **window)
+    y = builder.matmul(patch_rows(builder, x, kernel, window), matrix(builder, w, columns=1))
+    return images(builder, y, x.type.shape[0], size, (filters,))
 
 
 def filter_gradient(builder: Builder, x: Value, dy: Value, kernel: tuple[int, int], **window: Any) -> Value:
     """conv2d_filter_grad(x, dy) = Xᵀ @ dY."""
     patches = patch_rows(builder, x, kernel, window)
-    dw = builder.matmul(builder.transpose(patches, permutation=(1, 0)), flatten(builder, dy))
+    dw = builder.matmul(builder.transpose(patches, permutation=(1, 0)), pixel_rows(builder, dy))
     return builder.reshape(dw, shape=(*kernel, x.type.shape[3], dy.type.shape[3]))
 
 
 def input_gradient(builder: Builder, dy: Value, w: Value, input_size: tuple[int, int], **window: Any) -> Value:
-    """conv2d_input_grad(dy, w) = fold(dY @ Wᵀ), with one product per tap: `fold` then reads long rows."""
-    *kernel, channels, filters = w.type.shape
+    """conv2d_input_grad(dy, w) = fold(dY @ Wᵀ)."""
+    *kernel, channels, _ = w.type.shape
+    batch, rows, columns, _ = dy.type.shape
+    weights = builder.transpose(matrix(builder, w, columns=1), permutation=(1, 0))
+    patches = builder.matmul(pixel_rows(builder, dy), weights)
     if is_pointwise(kernel, window):
-        weights = builder.transpose(flatten(builder, w), permutation=(1, 0))
-        shape = (dy.type.shape[0], *input_size, channels)
-        return builder.reshape(builder.matmul(flatten(builder, dy), weights), shape=shape)
-    weights = builder.reshape(w, shape=(product_of(kernel), channels, filters))
-    taps = builder.matmul(flatten(builder, dy), builder.transpose(weights, permutation=(0, 2, 1)))
-    taps = builder.reshape(taps, shape=(*kernel, *dy.type.shape[:3], channels))
-    return builder.fold(builder.transpose(taps, permutation=(2, 3, 4, 0, 1, 5)), input_size=input_size, **window)
+        return images(builder, patches, batch, input_size, (channels,))
+    parts = images(builder, patches, batch, (rows, columns), (*kernel, channels))
+    return builder.fold(parts, input_size=input_size, **window)
 
 
 LOWERINGS = {"conv2d": product, "conv2d_filter_grad": filter_gradient, "conv2d_input_grad": input_gradient}
@@ -85,15 +85,27 @@ LOWERINGS = {"conv2d": product, "conv2d_filter_grad": filter_gradient, "conv2d_i
 def patch_rows(builder: Builder, x: Value, kernel: Sequence[Dim], window: dict[str, Any]) -> Value:
     """X: one row per output pixel, one column per tap and channel."""
     if is_pointwise(kernel, window):
-        return flatten(builder, x)
-    return flatten(builder, builder.patches(x, window=tuple(kernel), **window), columns=3)
+        return pixel_rows(builder, x)
+    return pixel_rows(builder, builder.patches(x, window=tuple(kernel), **window))
 
 
 def is_pointwise(kernel: Sequence[Dim], window: dict[str, Any]) -> bool:
     return tuple(kernel) == (1, 1) and window["stride"] == (1, 1) and window["padding"] == ((0, 0), (0, 0))
 
 
-def flatten(builder: Builder, x: Value, columns: int = 1) -> Value:
+def pixel_rows(builder: Builder, x: Value) -> Value:
+    """[N, H, W, …] as a matrix of one row per pixel, ordered by row, column and image."""
+    rest = range(3, x.type.rank)
+    return matrix(builder, builder.transpose(x, permutation=(1, 2, 0, *rest)), columns=len(rest))
+
+
+def images(builder: Builder, pixels: Value, batch: Dim, size: Sequence[Dim], shape: Sequence[Dim]) -> Value:
+    """Undoes `pixel_rows`: [N, H, W, …]."""
+    turned = builder.reshape(pixels, shape=(*size, batch, *shape))
+    return builder.transpose(turned, permutation=(2, 0, 1, *range(3, 3 + len(shape))))
+
+
+def matrix(builder: Builder, x: Value, columns: int) -> Value:
     """A matrix whose columns are the last `columns` axes."""
     shape = x.type.shape
     return builder.reshape(x, shape=(product_of(shape[:-columns]), product_of(shape[-columns:])))

@@ -16,6 +16,7 @@ from tests.bench.peers.common import measure
 HEADING = re.compile(r"\s*# (?P<line>\S+:\d+):\d+(?: (?P<layer>[^\s()]+))?(?P<backward> \(backward\))?\s*$")
 NODE = re.compile(r"# %.* = (\w+)\(")
 UNPLACED = "(made by the compiler)"
+SECONDS_WATCHED = 1.0
 
 
 @dataclass
@@ -42,7 +43,7 @@ def profile(compilation: Compilation, train_step: Callable[[Program], Callable[[
     measure(step)
     spent[:] = [0.0] * len(spent)
     begun, steps = perf_counter(), 0
-    while steps < 3 or perf_counter() - begun < 1:
+    while perf_counter() - begun < SECONDS_WATCHED:
         step()
         steps += 1
     watched = (perf_counter() - begun) / steps * 1e3

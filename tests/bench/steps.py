@@ -41,7 +41,7 @@ class Column:
 
 COLUMNS = (
     Column("nnc", "nnc"),
-    Column("torch", "torch"),
+    Column("torch eager", "torch"),
     Column("torch channels_last", "torch", ("channels_last",), ("cnn", "separable_cnn")),
     Column("JAX jit", "jax"),
     Column("Keras", "keras"),
@@ -194,20 +194,23 @@ def profile_table(model: str, answer: Mapping[str, Any]) -> str:
     usual, watched = answer["milliseconds"], answer["watched"]
     head = f"{model}: {usual:.3g} ms a step, {watched:.3g} ms with a clock around every statement"
     titles = ["model line", "op", "layers", "statements", "microseconds", "share"]
-    return "\n".join([head, "", *table(titles, shown), ""])
+    return "\n".join([head, "", *table(titles, shown, texts=3), ""])
 
 
 def shorten(layers: Sequence[str]) -> str:
     return ", ".join(layers[:2]) + (", …" if len(layers) > 2 else "")
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown with columns of even width, the first to the left."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
+    """Markdown with columns of even width: the first `texts` of them to the left, figures to the right."""
     widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
-    lines = [titles, ["-" * width for width in widths], *rows]
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
+    rule = ["-" * width if i < texts else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (f"{cell:{'<' if i < texts else '>'}{widths[i]}}" for i, cell in enumerate(cells))
+        return f"| {' | '.join(aligned)} |"
+
+    return [line(cells) for cells in (titles, rule, *rows)]
 
 
 if __name__ == "__main__":

@@ -74,11 +74,13 @@ graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] input) {
 PRODUCT = """
 graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] input) {
   %0: f32[B,3,3,3,3,2] = patches(%x, window=[3,3], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1])
-  %1: f32[9*B,18] = reshape(%0, shape=[9*B,18])
-  %2: f32[18,4] = reshape(%w, shape=[18,4])
-  %3: f32[9*B,4] = matmul(%1, %2)
-  %4: f32[B,3,3,4] = reshape(%3, shape=[B,3,3,4])
-  return y=%4
+  %1: f32[3,3,B,3,3,2] = transpose(%0, permutation=[1,2,0,3,4,5])
+  %2: f32[9*B,18] = reshape(%1, shape=[9*B,18])
+  %3: f32[18,4] = reshape(%w, shape=[18,4])
+  %4: f32[9*B,4] = matmul(%2, %3)
+  %5: f32[3,3,B,4] = reshape(%4, shape=[3,3,B,4])
+  %6: f32[B,3,3,4] = transpose(%5, permutation=[2,0,1,3])
+  return y=%6
 }"""
 DEPTHWISE = """
 graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,4] input) {

@@ -61,14 +61,14 @@ def measure(step: Callable[[], object], finish: Callable[[], object] = lambda: N
 
     `finish` waits for what the steps have only started.
     """
-    step()
+    step()  # compiles, or makes the views of the arena
     finish()
     count, begun = 0, perf_counter()
-    while count < 3 or perf_counter() - begun < SECONDS:
+    while perf_counter() - begun < SECONDS:
         step()
         finish()
         count += 1
-    steps = max(3, round(count * SECONDS / (perf_counter() - begun)))
+    steps = max(1, round(count * SECONDS / (perf_counter() - begun)))
     figures = []
     for _ in range(REPEATS):
         begun = perf_counter()

@@ -1,0 +1,109 @@
+"""What can be said of declarations before anything runs: their signatures, and names that nothing declares.
+
+So a mistake is found in a layer that no model uses, and in a branch that is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostics import Diagnostics, did_you_mean
+from compiler.elaborate.expressions import CONSTANTS
+from compiler.elaborate.namespaces import Namespace
+from compiler.language import syntax
+
+# What is given to declarations that are not called: how many tensors, at least and at most.
+TAKES = {
+    "optimizer": (3, 3, "a parameter, its gradient and the step", "(p, g, step)"),
+    "cell": (1, 1, "one step of a sequence", "(x: f32[B, n])"),
+    "model": (1, 1_000, "any input", "(x: f32[B, n])"),
+}
+TRAIN_NOUNS = {"loss": "loss", "optimizer": "optimizer", "metrics": "metric"}
+
+
+def check_declarations(program: syntax.Program, namespace: Namespace, diagnostics: Diagnostics) -> None:
+    """Records what is wrong with the declarations of a program, whether they are used or not."""
+    for function in program.functions:
+        check_signature(function, diagnostics)
+        bound, uses = names_of(function)
+        lost = function.damaged  # with a statement that has a syntax error, an assignment may be gone
+        unknown = [name for name in uses if name.id not in bound and not (lost and not name.id[0].isupper())]
+        report_unknown(unknown, bound, namespace, diagnostics)
+    for train in program.trains:
+        for entry in train.entries:
+            if entry.key.id != "data" or not isinstance(entry.value, syntax.Name):
+                report_unknown(names_of(entry.value)[1], set(), namespace, diagnostics, TRAIN_NOUNS.get(entry.key.id))
+
+
+def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None:
+    """Parameters: each name once, no types of hyperparameters, and as many as whoever calls it gives."""
+    name, tensors = function.name, function.groups[-1]
+    seen: set[str] = set()
+    for parameter in [parameter for group in function.groups for parameter in group]:
+        if parameter.name.id in seen:
+            message = f"{name.id} has two parameters named {parameter.name.id}"
+            diagnostics.error(parameter.name.span, message, expected="names that differ", found=parameter.name.id)
+        seen.add(parameter.name.id)
+        if parameter.type and sum(isinstance(dim, syntax.EllipsisDim) for dim in parameter.type.dims) > 1:
+            diagnostics.error(parameter.type.span, "`...` stands twice in a type", expected="one `...`", found="two")
+    for parameter in function.groups[0] if len(function.groups) == 2 else ():
+        if parameter.type:
+            message, expected = f"the hyperparameter {parameter.name.id} has a type", "a name, or name = default"
+            diagnostics.error(parameter.type.span, message, expected=expected, found="a tensor type")
+    if function.kind in TAKES:
+        least, most, takes, expected = TAKES[function.kind]
+        required = sum(parameter.default is None for parameter in tensors)
+        if len(tensors) < least or required > most:
+            found = "(" + ", ".join(parameter.name.id for parameter in tensors) + ")"
+            diagnostics.error(name.span, f"{name.id} does not take {takes}", expected=expected, found=found)
+
+
+def names_of(node: syntax.Node) -> tuple[set[str], list[syntax.Name]]:
+    """The names that a declaration binds anywhere in it, and all uses of names, in source order."""
+    binders = {id(name): name for name in binders_in(node)}
+    names = [name for name in descendants(node) if isinstance(name, syntax.Name)]
+    bound = {name.id for name in binders.values()}
+    if isinstance(node, syntax.Function):
+        bound |= {"B"} if node.kind == "model" else set()
+    return bound, [name for name in names if id(name) not in binders]
+
+
+def binders_in(node: syntax.Node) -> Iterator[syntax.Name]:
+    """The names in places that give them a meaning: parameters, shape variables, assignments."""
+    for each in descendants(node):
+        if isinstance(each, syntax.Assign):
+            yield from each.targets
+        elif isinstance(each, syntax.For):
+            yield each.variable
+        elif isinstance(each, syntax.Declare | syntax.Function):
+            yield each.name
+        elif isinstance(each, syntax.Parameter):
+            yield each.name
+            yield from (dim for dim in (each.type.dims if each.type else ()) if isinstance(dim, syntax.Name))
+
+
+def descendants(node: syntax.Node) -> Iterator[syntax.Node]:
+    """The node and everything below it, in source order."""
+    pending = [node]
+    while pending:
+        each = pending.pop()
+        yield each
+        pending += reversed(list(syntax.children(each)))
+
+
+def report_unknown(
+    names: list[syntax.Name], bound: set[str], namespace: Namespace, diagnostics: Diagnostics, noun: str | None = None
+) -> None:
+    """Reports the names that mean nothing, and notes them so that nobody else does."""
+    for name in names:
+        if name.id in CONSTANTS or name.id == "training" or namespace.find(name.id):
+            continue
+        namespace.unknown.add(name.span)
+        what = noun or ("layer" if name.id[0].isupper() else "name")
+        hint = did_you_mean(name.id, [*bound, *CONSTANTS, "training", *namespace.names()])
+        diagnostics.error(
+            name.span,
+            f"unknown {what} {name.id}" + (f"; {hint}" if hint else ""),
+            expected="what the file, its imports or the standard library declare",
+            found=name.id,
+        )

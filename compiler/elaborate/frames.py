@@ -1,0 +1,58 @@
+"""What is running while a program is elaborated: a frame for each declaration that was entered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.diagnostics import Span
+from compiler.elaborate.context import Variable
+from compiler.elaborate.namespaces import Namespace
+from compiler.elaborate.values import Call
+from compiler.ir.graph import Value
+
+CONTINUE = object()  # the result of a statement that did not return
+
+
+@dataclass(eq=False)
+class Carry:
+    """A carry of a running cell: its first value, in the graph around the scan, and where it was assigned last."""
+
+    start: Value
+    span: Span
+
+
+@dataclass(eq=False)
+class Frame:
+    """One running declaration: its names, its place among the layers, and who called it."""
+
+    namespace: Namespace
+    name: str
+    kind: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    counters: dict[str, int] = field(default_factory=dict)  # layers of each kind so far at this path
+    persistent: dict[str, Variable] = field(default_factory=dict)  # params, states and slots by local name
+    carries: dict[str, Carry] = field(default_factory=dict)
+    parameters: frozenset[str] = frozenset()
+    call: Call | None = None
+    span: Span | None = None  # of the call
+    caller: Frame | None = None
+    damaged: bool = False
+    depth: int = 0
+
+    def is_inside(self, kind: str) -> bool:
+        """Whether this frame, or one that called it, runs a declaration of a kind."""
+        frame: Frame | None = self
+        while frame and frame.kind != kind:
+            frame = frame.caller
+        return frame is not None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which call a tensor came out of, and which tensor went in: the history of its shape."""
+
+    name: str
+    span: Span
+    source: Value | None

@@ -1,0 +1,93 @@
+"""The inputs of a graph: a model's inputs and the targets of its loss, converted from the way a data set keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.frames import Frame, Step
+from compiler.elaborate.signatures import ELLIPSIS, as_shape
+from compiler.elaborate.values import describe, poisoned
+from compiler.elaborate.variables import RESERVED
+from compiler.ir.graph import Value
+from compiler.ir.types import Batch, TensorType, TypeRuleError
+from compiler.language import syntax
+from compiler.language.formatter import format_type
+
+
+class Storage(Protocol):
+    """How a data set keeps an array: the compiled step converts it."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def scale(self) -> float: ...
+
+
+def input_type(evaluator: Evaluator, parameter: syntax.Parameter, frame: Frame) -> TensorType | None:
+    """The type of an input or target: every size is known, and the first is the batch."""
+    name, pattern = parameter.name.id, parameter.type
+    if pattern is None:
+        evaluator.fail(parameter.span, frame, f"{name} needs a type", f"{name}: f32[B, …]", "no type")
+        return None
+    dims: list[Any] = []
+    for position, dim in enumerate(pattern.dims):
+        if isinstance(dim, syntax.EllipsisDim):
+            dims += frame.variables.get(ELLIPSIS, [dim])
+        elif isinstance(dim, syntax.Name) and dim.id not in frame.variables and not frame.namespace.find(dim.id):
+            if position:
+                expected = "a number, or a size of an output"
+                evaluator.fail(dim.span, frame, f"the size {dim.id} of {name} is not known", expected, dim.id)
+                return None
+            frame.variables[dim.id] = Batch()
+            dims.append(Batch())
+        else:
+            dims.append(evaluator.evaluate(dim, frame))
+    if poisoned(*dims):
+        return None
+    shape = as_shape(dims)
+    if not shape or shape[0] != Batch() or not all(isinstance(dim, int) for dim in shape[1:]):
+        found, shown = format_type(pattern), f"{pattern.dtype}[{', '.join(map(show_size, dims))}]"
+        found += f", which is {shown}" if shown != found else ""
+        message = f"the sizes of {name} are not the batch and then whole numbers"
+        evaluator.fail(pattern.span, frame, message, f"{pattern.dtype}[B, 28, 28], say", found)
+        return None
+    try:
+        return TensorType(pattern.dtype, shape)
+    except TypeRuleError as refusal:
+        evaluator.refuse(refusal, pattern.span, frame)
+        return None
+
+
+def show_size(dim: Any) -> str:
+    return "..." if isinstance(dim, syntax.EllipsisDim) else str(dim) if isinstance(dim, Batch | int) else describe(dim)
+
+
+def declare_input(
+    evaluator: Evaluator,
+    name: syntax.Name,
+    type: TensorType,
+    kind: str,
+    storage: Mapping[str, Storage],
+    frame: Frame,
+) -> Value | None:
+    """An input or target of the graph; None after reporting that its name is taken."""
+    taken = next((value for value in evaluator.context.graph.inputs if value.name == name.id), None)
+    if taken is not None or name.id in RESERVED:
+        what = f"the {taken.kind} {name.id}, {taken.type}" if taken is not None else name.id
+        expected = "another name: training needs this one"
+        if taken is not None and taken.kind == "input":
+            expected = f"the type of the model's input {name.id}, or another name"
+        evaluator.fail(name.span, frame, f"the {kind} {name.id} cannot have this name", expected, what)
+        return None
+    stored = storage.get(name.id)
+    dtype = stored.dtype if stored else type.dtype
+    value = evaluator.context.input(name.id, type.with_dtype(dtype), kind)
+    site = Site(evaluator, name.span, frame)
+    value = site.cast(value, type.dtype)
+    if stored and stored.scale != 1 and type.is_float:
+        value = site.emit("mul", value, stored.scale)
+    evaluator.history[value] = Step(f"the {kind} {name.id}", evaluator.site(name.span, frame)[0], None)
+    return value
