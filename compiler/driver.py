@@ -141,8 +141,6 @@ def elaborate_one(
 ) -> ElaboratedModel:
     """One model; if it has mistakes, UserError with those of the whole file."""
     elaborated = elaborate(tree, diagnostics, model, storage)
-    if len(diagnostics):
-        check_all(tree, diagnostics)
     diagnostics.raise_if_any()
     assert elaborated is not None
     return elaborated

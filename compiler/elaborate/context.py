@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compiler.elaborate.frames import Frame
 
 LARGEST_GRAPH = 200_000
+STEPS_OF_AN_OPERATION = 8  # what a node costs in time, in compile-time steps
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
@@ -113,6 +114,8 @@ class Site:
     frame: Frame
 
     def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
+        """Adds a node; raises TypeRuleError when the op refuses the operands."""
+        self.evaluator.namespace.steps += STEPS_OF_AN_OPERATION
         return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
 
     def cast(self, value: Value, dtype: str) -> Value:

@@ -15,13 +15,14 @@ from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.elaborate.context import Context, Site, TooLarge, Variables
 from compiler.elaborate.expressions import EXPRESSIONS
 from compiler.elaborate.frames import CONTINUE, Frame, Step
+from compiler.elaborate.namespaces import Namespace
 from compiler.elaborate.statements import STATEMENTS
 from compiler.elaborate.values import POISON, Poison, poisoned, tensors_in
 from compiler.ir.graph import Origin, Value
 from compiler.ir.types import TypeRuleError
 from compiler.language import syntax
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 3_000_000
 DEEPEST_NESTING = 2_000  # expressions and statements inside each other, calls included
 LONGEST_HISTORY = 6
 
@@ -33,14 +34,16 @@ class GaveUp(Exception):
 class Evaluator:
     """Elaborates into one context at a time; variables and diagnostics are shared by all graphs of a model."""
 
-    def __init__(self, diagnostics: Diagnostics, variables: Variables, context: Context, training: bool):
+    def __init__(
+        self, diagnostics: Diagnostics, namespace: Namespace, variables: Variables, context: Context, training: bool
+    ):
         self.diagnostics = diagnostics
+        self.namespace = namespace  # of the program: counts the steps of all its models and graphs
         self.variables = variables
         self.context = context
         self.training = training
         self.updates: dict[str, Value] = {}  # new values of states, by name
         self.history: dict[Value, Step] = {}
-        self.steps = 0
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -69,8 +72,8 @@ class Evaluator:
 
     def tick(self, span: Span, frame: Frame, cost: int = 1) -> None:
         """Counts a step; a program that takes too many, or nests too deeply, is given up."""
-        self.steps += cost
-        if self.steps > MOST_STEPS:
+        self.namespace.steps += cost
+        if self.namespace.steps > MOST_STEPS:
             self.give_up(span, frame, "the program takes too long to expand", f"at most {MOST_STEPS} steps")
         if self.nesting > DEEPEST_NESTING:
             self.give_up(span, frame, "calls and expressions nest too deeply", f"at most {DEEPEST_NESTING} levels")

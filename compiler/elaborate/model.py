@@ -66,21 +66,17 @@ class ModelBuilder:
         self.variables.init.counter("seed")
 
     def build(self) -> ElaboratedModel | None:
-        """All graphs, also where an earlier one has mistakes, so that those of all are found."""
-        try:
-            predicted = self.forward("predict", training=False)
-            train = self.train_block()
-            evaluated = self.forward("evaluate", training=False) if train else None
-            trained = self.forward("train_step", training=True) if train else None
-            result = self.result(predicted) if predicted else None
-            for each in (evaluated, trained):
-                targets = (
-                    add_losses(train, self.model.name.id, each, self.root(), self.storage) if train and each else None
-                )
-                if result and targets is not None:
-                    result.train, result.targets = train, targets
-        except GaveUp:
-            return None
+        """All graphs, also where an earlier one has mistakes, so that those of all are found. May raise GaveUp."""
+        predicted = self.forward("predict", training=False)
+        train = self.train_block()
+        evaluated = self.forward("evaluate", training=False) if train else None
+        trained = self.forward("train_step", training=True) if train else None
+        result = self.result(predicted) if predicted else None
+        for forward in filter(None, (evaluated, trained)):
+            assert train
+            targets = add_losses(train, self.model.name.id, forward, self.root(), self.storage)
+            if result and targets is not None:
+                result.train, result.targets = train, targets
         if result and result.train and trained:
             result.trainer, result.train_root = trained.evaluator, self.root(result.train.spans["optimizer"])
             self.show_first_values_to_optimizer(result)
@@ -100,13 +96,13 @@ class ModelBuilder:
     def train_block(self) -> TrainBlock | None:
         if self.train_node is None:
             return None
-        evaluator = Evaluator(self.diagnostics, self.variables, self.variables.init, training=False)
+        evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, self.variables.init, training=False)
         return read_train_block(self.train_node, evaluator, self.root())
 
     def forward(self, name: str, training: bool) -> Forward | None:
         """The model's forward pass in a new graph."""
         graph = self.module[name] = Graph(name)
-        evaluator = Evaluator(self.diagnostics, self.variables, Context(graph), training)
+        evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, Context(graph), training)
         frame = self.model_frame(evaluator)
         inputs = self.declare_inputs(evaluator, frame) if frame else None
         if frame is None or inputs is None:

@@ -25,6 +25,7 @@ class Namespace:
     parent: Namespace | None = None
     is_library: bool = False
     unknown: set[Span] = field(default_factory=set)  # names that were reported as unknown
+    steps: int = 0  # taken so far to run the program through
 
     def find(self, name: str) -> Closure | Builtin | None:
         if name in self.declarations:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from compiler.diagnostics import Diagnostics, Note, Span, did_you_mean
 from compiler.elaborate.declarations import check_declarations
+from compiler.elaborate.evaluator import GaveUp
 from compiler.elaborate.inputs import Storage
 from compiler.elaborate.model import ElaboratedModel, ModelBuilder
 from compiler.elaborate.namespaces import Namespace, user_namespace
@@ -24,11 +26,12 @@ def elaborate(
     """One model: named, the trained one, or the only one. If there are mistakes, those of all models are recorded."""
     namespace = checked(program, diagnostics)
     chosen = choose_model(program, diagnostics, model)
-    result = build(program, chosen, namespace, diagnostics, storage) if chosen else None
-    if len(diagnostics):
-        for other in models_of(program).values():
-            if other is not chosen:
-                build(program, other, namespace, diagnostics)
+    result = None
+    with suppress(GaveUp):
+        result = build(program, chosen, namespace, diagnostics, storage) if chosen else None
+        others = [model for model in models_of(program).values() if model is not chosen]
+        for other in others if len(diagnostics) else ():
+            build(program, other, namespace, diagnostics)
     return result
 
 
@@ -37,7 +40,9 @@ def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[Elabora
     namespace, models = checked(program, diagnostics), models_of(program)
     if not models:
         choose_model(program, diagnostics, None)
-    found = [build(program, model, namespace, diagnostics) for model in models.values()]
+    found: list[ElaboratedModel | None] = []
+    with suppress(GaveUp):
+        found += (build(program, model, namespace, diagnostics) for model in models.values())
     return [model for model in found if model]
 
 
