@@ -58,11 +58,7 @@ def preferred_order(node: Node, index: int, strides: Mapping[Value, Strides]) ->
     if name in ("sum", "reduce_max"):
         return reduced_order(node, strides) or batch_last(shape)
     if name == "scan":
-        return (
-            (0, *(axis + 1 for axis in batch_last(shape[1:])))
-            if index >= node.attributes["carries"]
-            else batch_last(shape)
-        )
+        return stacked_order(shape) if index >= node.attributes["carries"] else batch_last(shape)
     return followed_order(node, shape, strides) or batch_last(shape)
 
 
@@ -71,6 +67,14 @@ def product_order(shape: Shape) -> Order:
     *leading, rows, columns = range(len(shape))
     swap = isinstance(shape[rows], Batch) and not isinstance(shape[columns], Batch)
     return (*leading, columns, rows) if swap else (*leading, rows, columns)
+
+
+def stacked_order(shape: Shape) -> Order:
+    """Of the steps of a scan, [T, …]: time just outside of the batch, so that T * B can be one axis of a product."""
+    steps = batch_last(shape[1:])
+    static = [axis + 1 for axis in steps if not isinstance(shape[axis + 1], Batch)]
+    batch = [axis + 1 for axis in steps if isinstance(shape[axis + 1], Batch)]
+    return (*static, 0, *batch) if batch else (0, *static)
 
 
 def reduced_order(node: Node, strides: Mapping[Value, Strides]) -> Order | None:

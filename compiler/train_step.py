@@ -28,6 +28,11 @@ def differentiate(model: ElaboratedModel, diagnostics: Diagnostics) -> Module:
         span = Span(origin.file, origin.line, origin.column, origin.line, origin.column + 1)
         diagnostics.error(span, str(error), expected="differentiable operations between the parameters and the loss")
         return model.module
+    if parameters and all(gradient is None for gradient in found):
+        message, expected = "the loss does not depend on the parameters", "a derivative with respect to a param"
+        assert model.train
+        diagnostics.error(model.train.spans["loss"], message, expected=expected, found="zero everywhere")
+        return model.module
     context.own.update(value for node in graph.nodes for value in node.results)
     step = context.counter("step")
     for parameter, gradient in zip(parameters, found, strict=True):

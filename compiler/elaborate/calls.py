@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from compiler.elaborate.evaluator import Evaluator
 
 DEEPEST_CALL = 60
+STEPS_OF_A_CALL = 8
 RUNS_IN = {
     "cell": "a cell runs in scan(cell, x)",
     "optimizer": "an optimizer runs as optimizer = … of a train block",
@@ -114,6 +115,7 @@ def enter(
     """A frame with hyperparameters, tensors and shape variables bound."""
     if too_deep(evaluator, closure, span, frame):
         return POISON
+    evaluator.tick(span, frame, STEPS_OF_A_CALL)
     if closure.waits_for_hyperparameters:
         applied = with_hyperparameters(evaluator, closure, [], span, frame)
         if isinstance(applied, Poison):

@@ -36,7 +36,9 @@ def evaluate_name(evaluator: Evaluator, node: syntax.Name, frame: Frame) -> Any:
         return found
     if frame.damaged or node.span in frame.namespace.unknown:  # reported already, or lost with a syntax error
         return POISON
-    return evaluator.fail(node.span, frame, f"{node.id} has no value here", "a value given to it before", node.id)
+    return evaluator.fail(
+        node.span, frame, f"{node.id} has no value here", "an assignment that has run before", node.id
+    )
 
 
 def evaluate_list(evaluator: Evaluator, node: syntax.ListLiteral, frame: Frame) -> Any:

@@ -56,6 +56,8 @@ def bind(
     missing = [name for name in names if name not in bound and name not in optional]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
+        if not given:
+            found = f"none (without parentheses, {callee} is the {'function' if noun != 'tensor' else 'layer'} itself)"
         return Problem(f"{', '.join(missing)} {verb} missing in the call of {callee}", span, takes, found)
     return bound
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from compiler.elaborate.frames import CONTINUE, Frame
-from compiler.elaborate.values import POISON, describe, is_tensor, poisoned
+from compiler.elaborate.values import POISON, describe, is_function, is_tensor, poisoned, tensors_in
 from compiler.elaborate.variables import assign, declare
 from compiler.language import syntax
 
@@ -66,7 +66,11 @@ def run_for(evaluator: Evaluator, node: syntax.For, frame: Frame) -> Any:
 
 
 def run_expression(evaluator: Evaluator, node: syntax.ExpressionStatement, frame: Frame) -> Any:
-    evaluator.evaluate(node.value, frame)
+    """Nothing but `error(…)` and checks have an effect: a tensor or a layer that is left standing was forgotten."""
+    value = evaluator.evaluate(node.value, frame)
+    if is_function(value) or tensors_in(value):
+        message, expected = "this value is not used", "name = …, or return …"
+        return evaluator.fail(node.value.span, frame, message, expected, describe(value))
     return CONTINUE
 
 

@@ -120,14 +120,16 @@ def describe(value: Any) -> str:
 def describe_list(items: list[Any]) -> str:
     """A short list of plain values in full, else what kind of list it is."""
     if items and all(map(is_tensor, items)):
-        return f"{len(items)} tensors: {excerpt(', '.join(str(item.type) for item in items))}"
-    if len(items) <= LONGEST_EXCERPT and all(is_number(item) or isinstance(item, Batch) for item in items):
+        tensors = "a list of a tensor" if len(items) == 1 else f"{len(items)} tensors"
+        return f"{tensors}: {excerpt(', '.join(str(item.type) for item in items))}"
+    if len(items) <= LONGEST_EXCERPT and not any(isinstance(item, list) for item in items):
         return f"the list {excerpt(show_items(items))}"
     return f"a list of {len(items)}"
 
 
 def show_items(items: list[Any]) -> str:
-    return "[" + ", ".join(map(str, items)) + "]"
+    plain = [str(item) if is_number(item) or isinstance(item, Batch) else describe(item) for item in items]
+    return "[" + ", ".join(plain) + "]"
 
 
 def excerpt(text: str) -> str:

@@ -89,15 +89,19 @@ def declared_type(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> T
             expected = f"param {name}: f32[…] = …"
             return evaluator.fail(node.span, frame, f"the param {name} needs a type", expected, "no type")
         return None
-    dims = ["..." if isinstance(dim, syntax.EllipsisDim) else evaluator.evaluate(dim, frame) for dim in node.type.dims]
+    message, expected = f"not a shape for a {kind}", "whole numbers, known at compile time, from 0"
+    found = format_type(node.type)
+    dims = []
+    for dim in node.type.dims:
+        if isinstance(dim, syntax.EllipsisDim):
+            return evaluator.fail(node.type.span, frame, message, expected, found)
+        dims.append(evaluator.evaluate(dim, frame))
     if poisoned(*dims):
         return POISON
     shape = as_shape(dims)
     if shape is None or (kind != "carry" and not all(isinstance(dim, int) for dim in shape)):
-        found = f"{format_type(node.type)}, which is {node.type.dtype}{show_items(dims)}"
-        return evaluator.fail(
-            node.type.span, frame, f"not a shape for a {kind}", "whole numbers, known at compile time, from 0", found
-        )
+        found += f", which is {node.type.dtype}{show_items(dims)}"
+        return evaluator.fail(node.type.span, frame, message, expected, found)
     if kind == "param" and node.type.dtype not in FLOATS:
         message = "a param is trained, so it holds fractions"
         return evaluator.fail(node.type.span, frame, message, " or ".join(FLOATS), node.type.dtype)

@@ -14,6 +14,7 @@ DTYPES = tuple(BYTES)
 NUMPY_NAMES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_"}
 LARGEST_FLOATS = {"f32": 3.4028234663852886e38, "f64": 1.7976931348623157e308}
 LARGEST_DIMENSION = 2**31 - 1
+LARGEST_RANK = 16  # NumPy ends at 32 or 64, and a view may have more axes than its tensor
 LARGEST_TENSOR = 2**62
 
 
@@ -77,6 +78,14 @@ def extent(shape: Iterable[Dim]) -> Extent:
     return Extent(factor, sum(isinstance(d, Batch) for d in dims) if factor else 0)
 
 
+def merged(dims: Iterable[Dim]) -> Dim:
+    """One dimension in place of several, at most one of them the batch."""
+    size = extent(dims)
+    if size.power > 1:
+        raise TypeRuleError("two batch dimensions cannot be merged", "at most one", str(size))
+    return Batch(size.factor) if size.power else size.factor
+
+
 def at_batch(shape: Iterable[Dim], batch: int) -> tuple[int, ...]:
     """The shape with `B` bound."""
     return tuple(d.factor * batch if isinstance(d, Batch) else d for d in shape)
@@ -90,6 +99,8 @@ class TensorType:
     shape: Shape = ()
 
     def __post_init__(self) -> None:
+        if len(self.shape) > LARGEST_RANK:
+            raise TypeRuleError("a tensor has too many dimensions", f"at most {LARGEST_RANK}", str(len(self.shape)))
         for dim in self.shape:
             size = dim.factor if isinstance(dim, Batch) else dim
             if not 0 <= size <= LARGEST_DIMENSION:

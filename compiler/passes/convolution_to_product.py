@@ -15,7 +15,7 @@ from typing import Any
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
-from compiler.ir.types import Batch, Dim
+from compiler.ir.types import Dim, merged
 from compiler.ops.windows import output_size
 from compiler.passes.rewriting import rebuild
 
@@ -108,15 +108,4 @@ def images(builder: Builder, pixels: Value, batch: Dim, size: Sequence[Dim], sha
 def matrix(builder: Builder, x: Value, columns: int) -> Value:
     """A matrix whose columns are the last `columns` axes."""
     shape = x.type.shape
-    return builder.reshape(x, shape=(product_of(shape[:-columns]), product_of(shape[-columns:])))
-
-
-def product_of(dims: Sequence[Dim]) -> Dim:
-    """Of dimensions among which at most one is the batch."""
-    total: Dim = 1
-    for dim in dims:
-        if isinstance(dim, Batch):
-            total = Batch(dim.factor * total)  # type: ignore[operator]
-        else:
-            total = Batch(total.factor * dim) if isinstance(total, Batch) else total * dim
-    return total
+    return builder.reshape(x, shape=(merged(shape[:-columns]), merged(shape[-columns:])))

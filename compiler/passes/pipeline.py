@@ -11,6 +11,7 @@ from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.convolution_to_product import convolutions_to_products
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
+from compiler.passes.scan_hoisting import hoist_from_scans
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Pass:
 
 
 NUMPY_PIPELINE = (
+    Pass("scan-hoisting", hoist_from_scans),  # first: what leaves a body is then treated like everything else
     Pass("dead-code", remove_dead_code),  # autodiff leaves gradients that nobody asked for
     Pass("convolution-to-product", convolutions_to_products),  # NumPy has products, not convolutions
     Pass("common-subexpressions", merge_common_subexpressions),  # forward and backward share patches; schedules repeat

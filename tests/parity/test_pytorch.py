@@ -1,4 +1,10 @@
-"""The five recipes against PyTorch: the same weights and batches must give the same outputs, gradients and losses."""
+"""The five recipes against PyTorch: the same weights and batches must give the same outputs, gradients and losses.
+
+nnc computes in float32. In training PyTorch computes in float64, so that it adds no error of its own. What is left is
+tiny, unless rounding makes a relu, or a pool of two nearly equal pixels, choose otherwise: one such choice in the CNN
+changes gradients by a thousandth, and after ten steps nothing is the same. So batches are small, which makes them rare,
+and the twins of the networks with pools start every step from nnc's weights.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,8 @@ from tests.parity.pytorch_models import STATES, TWINS, KerasSGD, leaves
 from tests.parity.torch_or_skip import torch
 from tests.programs import ROOT, initialized
 
-BATCH, STEPS = 128, 20
+BATCH, STEPS = 32, 20
+FEW = 8  # examples for comparing gradients
 SEED = 3
 KINDS = ("param", "state")
 
@@ -22,7 +29,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def data() -> Batches:
-    """Twenty batches of drawn digits: images f32[128, 28, 28] in [0, 1] and labels i64[128]."""
+    """Twenty batches of drawn digits: images f32[32, 28, 28] in [0, 1] and labels i64[32]."""
     sheet = digits.draw_sheet(digits.Sheet(key=0x7061_72, writers=8, images=BATCH * STEPS))
     images = np.split(sheet.arrays["image"].astype(np.float32) / 255, STEPS)
     labels = np.split(sheet.arrays["label"].astype(np.int64), STEPS)
@@ -57,20 +64,20 @@ def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> A
 
 
 def tensors(
-    program: Program, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float32
+    program: Program, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float64
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same batch for PyTorch."""
     shape = program.inputs("predict", len(image))["image"].shape
     return torch.tensor(image.reshape(shape), dtype=dtype), torch.tensor(label)
 
 
-def kept_units(compilation: Compilation, step: int) -> torch.Tensor:
+def kept_units(compilation: Compilation, step: int, examples: int) -> torch.Tensor:
     """Where dropout lets a unit through at a step, drawn as the random op of the training step draws; else no mask."""
     draws = [node for node in compilation.module["train_step"].walk() if node.op.name == "random"]
     if not draws:
         return torch.empty(0)
     (node,) = draws
-    shape = (BATCH, *node.attributes["shape"][1:])
+    shape = (examples, *node.attributes["shape"][1:])
     uniform = draw(SEED, step, node.attributes["stream"], shape, node.attributes["distribution"])
     return torch.tensor(uniform >= 0.5)
 
@@ -85,7 +92,7 @@ def test_outputs_in_evaluation_mode(name: str, data: Batches):
     twin, p = TWINS[name], leaves(weights(program))
     image, label = data[0]
     with torch.no_grad():
-        expected = twin.network(p, tensors(program, image, label)[0], False, torch.empty(0))
+        expected = twin.network(p, tensors(program, image, label, torch.float32)[0], False, torch.empty(0))
         loss = twin.loss(expected, torch.tensor(label)).item()
     outputs = run(program, "predict", image, label)["output"]
     assert outputs.dtype == np.float32
@@ -99,9 +106,9 @@ def test_gradients_of_the_first_step(name: str, data: Batches):
     """The gradient is what one step of plain SGD at rate 1 takes away from a parameter."""
     compilation, program = compiled(name, optimizer="SGD(lr=1)")
     before = weights(program)
-    p = leaves(before)
-    image, label = data[0]
-    loss, gradients = TWINS[name].gradients(p, *tensors(program, image, label), kept_units(compilation, step=0))
+    image, label = (array[:FEW] for array in data[0])
+    batch = tensors(program, image, label)
+    loss, gradients = TWINS[name].gradients(leaves(before, torch.float64), *batch, kept_units(compilation, 0, FEW))
     assert run(program, "train_step", image, label)["loss"] == pytest.approx(loss, rel=1e-5)
     after = weights(program)
     assert gradients.keys() == {spec.name for spec in program.manifest.variables if spec.kind == "param"}
@@ -109,28 +116,32 @@ def test_gradients_of_the_first_step(name: str, data: Batches):
         found, expected = before[key] - after[key], gradient.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=key)
         if not precedes_batch_norm(name, key):
-            assert off(found, expected) < 1e-2, key  # small gradients would pass above whatever they are
+            assert off(found, expected) < 1e-3, key  # small gradients would pass above whatever they are
 
 
 def test_losses_of_twenty_steps(name: str, data: Batches):
-    """nnc in float32 with the optimizer of the recipe against PyTorch in float64, which adds no error of its own;
-    dropout lets the same units through on both sides. The weights must have moved the same way too."""
+    """With the optimizer of the recipe; dropout lets the same units through. The weights must move the same way too."""
     compilation, program = compiled(name)
     twin = TWINS[name]
-    optimizer = KerasSGD(**twin.optimizer)
     for start in range(0, STEPS, twin.stretch):
         before = weights(program)
         p = leaves(before, torch.float64)
+        optimizer = KerasSGD(**twin.optimizer, steps=start, velocity=velocity(program))
         for step, (image, label) in enumerate(data[start : start + twin.stretch], start):
-            batch = tensors(program, image, label, torch.float64)
-            loss, gradients = twin.gradients(p, *batch, kept_units(compilation, step))
+            batch = tensors(program, image, label)
+            loss, gradients = twin.gradients(p, *batch, kept_units(compilation, step, BATCH))
             optimizer.update(p, gradients)
-            found = run(program, "train_step", image, label)["loss"]
-            assert found == pytest.approx(loss, rel=twin.tolerance), f"step {step}"
+            assert run(program, "train_step", image, label)["loss"] == pytest.approx(loss, rel=1e-4), f"step {step}"
         for key, array in weights(program).items():
             if p[key].requires_grad and not precedes_batch_norm(name, key):
-                assert off(array - before[key], p[key].detach().numpy() - before[key]) < 2e-2, key
+                assert off(array - before[key], p[key].detach().numpy() - before[key]) < 5e-2, key
     assert program.variables()["step"] == STEPS
+
+
+def velocity(program: Program) -> dict[str, torch.Tensor]:
+    """The velocities of momentum by parameter: `v` in the optimizer."""
+    slots = [spec.name for spec in program.manifest.variables if spec.kind == "slot"]
+    return {name.removesuffix(".v"): torch.tensor(program.variables()[name], dtype=torch.float64) for name in slots}
 
 
 def off(found: np.ndarray, expected: np.ndarray) -> float:
@@ -152,7 +163,7 @@ def test_running_statistics(data: Batches):
     with torch.no_grad():
         for image, label in data[:steps]:
             run(program, "train_step", image, label)
-            TWINS["cnn"].network(p, tensors(program, image, label)[0], True, torch.empty(0))
+            TWINS["cnn"].network(p, tensors(program, image, label, torch.float32)[0], True, torch.empty(0))
     counts = {"conv_block_1.batch_norm_1": 24 * 24, "conv_block_2.batch_norm_1": 8 * 8, "batch_norm_1": 1}
     for layer, positions in counts.items():
         values = BATCH * positions

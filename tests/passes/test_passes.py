@@ -16,6 +16,7 @@ from compiler.passes.convolution_to_product import convolutions_to_products
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
 from compiler.passes.pipeline import NUMPY_PIPELINE
+from compiler.passes.scan_hoisting import hoist_from_scans
 from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 DEAD = """
@@ -107,8 +108,60 @@ graph g(%w: f32[3] param) {
   return w=%0, loss=%0
 }"""
 
+STEP_BY_STEP = """
+graph g(%h: f32[B,4] input, %x: f32[5,B,2] input, %w: f32[2,4] param) {
+  %0: f32[4] = broadcast(0.0, shape=[4])
+  %1: f32[2,4] = broadcast(0.0, shape=[2,4])
+  %2: f32[B,4], %3: f32[4], %4: f32[2,4], %5: f32[5,B,4] = scan(%h, %0, %1, %x, %w, carries=3, sequences=1, reverse=false, body=graph body(%h: f32[B,4] carry, %db: f32[4] carry, %dw: f32[2,4] carry, %x: f32[B,2] sequence, %w: f32[2,4] constant) {
+    %0: f32[B,4] = matmul(%x, %w)
+    %1: f32[B,4] = add(%h, %0)
+    %2: f32[B,4] = exp(%1)
+    %3: f32[4] = sum(%2, axes=[0], keepdims=false)
+    %4: f32[4] = add(%db, %3)
+    %5: f32[2,B] = transpose(%x, permutation=[1,0])
+    %6: f32[2,4] = matmul(%5, %2)
+    %7: f32[2,4] = add(%6, %dw)
+    return y0=%1, y1=%4, y2=%7, y3=%2
+  })
+  return h=%2, db=%3, dw=%4, y=%5
+}"""
+AT_ONCE = """
+graph g(%h: f32[B,4] input, %x: f32[5,B,2] input, %w: f32[2,4] param) {
+  %0: f32[4] = broadcast(0.0, shape=[4])
+  %1: f32[2,4] = broadcast(0.0, shape=[2,4])
+  %2: f32[5*B,2] = reshape(%x, shape=[5*B,2])
+  %3: f32[5*B,4] = matmul(%2, %w)
+  %4: f32[5,B,4] = reshape(%3, shape=[5,B,4])
+  %5: f32[B,4], %6: f32[5,B,4] = scan(%h, %x, %4, %w, carries=1, sequences=2, reverse=false, body=graph body(%h: f32[B,4] carry, %x: f32[B,2] sequence, %product_1: f32[B,4] sequence, %w: f32[2,4] constant) {
+    %0: f32[B,4] = add(%h, %product_1)
+    %1: f32[B,4] = exp(%0)
+    %2: f32[4] = sum(%1, axes=[0], keepdims=false)
+    %3: f32[2,B] = transpose(%x, permutation=[1,0])
+    %4: f32[2,4] = matmul(%3, %1)
+    return y0=%0, y1=%1
+  })
+  %7: f32[4] = sum(%6, axes=[0,1], keepdims=false)
+  %8: f32[5*B,2] = reshape(%x, shape=[5*B,2])
+  %9: f32[5*B,4] = reshape(%6, shape=[5*B,4])
+  %10: f32[2,5*B] = transpose(%8, permutation=[1,0])
+  %11: f32[2,4] = matmul(%10, %9)
+  return h=%5, db=%7, dw=%11, y=%6
+}"""
+BOUND_TO_STEPS = """
+graph g(%h: f32[B,4] input, %s: f32[4] input, %x: f32[5,B,4] input, %w: f32[4,4] param) {
+  %0: f32[B,4], %1: f32[4], %2: f32[5,4] = scan(%h, %s, %x, %w, carries=2, sequences=1, reverse=false, body=graph body(%h: f32[B,4] carry, %s: f32[4] carry, %x: f32[B,4] sequence, %w: f32[4,4] constant) {
+    %0: f32[B,4] = matmul(%h, %w)
+    %1: f32[B,4] = add(%0, %x)
+    %2: f32[4] = sum(%1, axes=[0], keepdims=false)
+    %3: f32[4] = add(%s, %2)
+    return y0=%1, y1=%3, y2=%3
+  })
+  return h=%0, s=%1, y=%2
+}"""
+
 # pass, text before, text after, and a text that it leaves as it is
 CASES = {
+    "scan-hoisting": (hoist_from_scans, STEP_BY_STEP, AT_ONCE, BOUND_TO_STEPS),
     "dead-code": (remove_dead_code, DEAD, ALIVE, MERGED),
     "common-subexpressions": (merge_common_subexpressions, REPEATED, MERGED, DIFFERENT),
     "convolution-to-product": (convolutions_to_products, CONVOLUTION, PRODUCT, DEPTHWISE),
@@ -151,6 +204,17 @@ def test_keeps_its_argument(name: str):
     graph = read_graph(before)
     run(graph)
     assert text_of(graph) == before.strip()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_keeps_the_meaning_of_its_example(name: str):
+    run, before, after, _ = CASES[name]
+    graph = read_graph(before)
+    inputs = values_for(graph, BATCH)
+    expected = interpret(graph, inputs, BATCH)
+    for changed in (run(graph), read_graph(after)):
+        found = interpret(changed, inputs, BATCH)
+        assert all(np.allclose(found[key], value, rtol=1e-12, atol=1e-12) for key, value in expected.items())
 
 
 @pytest.mark.parametrize("graph", TRAINED_GRAPHS)

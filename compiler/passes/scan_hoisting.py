@@ -1,0 +1,168 @@
+"""scan-hoisting: what need not be done step by step is done at once, as one product over all T * B rows.
+
+    in the body  y = x @ w, x a sequence, w a constant     →   before the scan  Y = X @ w, Y a sequence
+    carry        g = g + transpose(a) @ b                  →   after the scan   g = g0 + transpose(A) @ B
+    carry        g = g + sum(a, axes=[0])                  →   after the scan   g = g0 + sum(A, axes=[0,1])
+
+Capitals are stacks over the steps. The first is the input product of a recurrent layer, the others are its weight
+gradients: autodiff sums them in carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.types import merged
+from compiler.passes.rewriting import rebuild
+
+
+def hoist_from_scans(graph: Graph) -> Graph:
+    """See the file's docstring."""
+    return rebuild(graph, rewrite)
+
+
+def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+    if "body" not in node.attributes:
+        return None
+    scan = Scan.of(node, operands)
+    hoisted = scan.hoist_products(builder)
+    totals = scan.take_totals()
+    return scan.emit(builder, totals) if hoisted or totals else None
+
+
+@dataclass
+class Total:
+    """A carry that only sums: what of each step it sums, and how the sum over all steps is built from stacks."""
+
+    carry: int
+    terms: Sequence[Value]
+    build: Callable[..., Value]
+
+
+@dataclass
+class Scan:
+    """A scan taken apart: its body (a copy) with what each input and output of it means outside."""
+
+    node: Node
+    body: Graph
+    carries: list[tuple[Value, Value]]  # (input of the body, first value)
+    sequences: list[tuple[Value, Value]]
+    constants: list[tuple[Value, Value]]
+    updates: list[Value]  # new carries
+    steps: list[Value]  # per-step outputs
+
+    @classmethod
+    def of(cls, node: Node, operands: list[Value]) -> Scan:
+        body = rebuild(node.body, rewrite)
+        body.inputs = [Value(value.type, value.name, value.kind) for value in node.body.inputs]
+        substitute(body, dict(zip(node.body.inputs, body.inputs, strict=True)))
+        pairs = list(zip(body.inputs, operands, strict=True))
+        first, last = node.attributes["carries"], node.attributes["carries"] + node.attributes["sequences"]
+        outputs = list(body.outputs.values())
+        return cls(node, body, pairs[:first], pairs[first:last], pairs[last:], outputs[:first], outputs[first:])
+
+    def hoist_products(self, builder: Builder) -> bool:
+        """y = x @ w  →  Y = X @ w"""
+        outside = {inner: outer for inner, outer in (*self.sequences, *self.constants)}
+        sequences = {inner for inner, _ in self.sequences}
+        constants = {inner for inner, _ in self.constants}
+        found = [
+            n
+            for n in self.body.nodes
+            if n.op.name == "matmul" and n.operands[0] in sequences and n.operands[1] in constants
+        ]
+        for node in (node for node in found if node.result.type.rank == 2):
+            x, w = (outside[operand] for operand in node.operands)
+            rows = builder.reshape(x, shape=(merged(x.type.shape[:2]), x.type.shape[2]))
+            stack = builder.reshape(builder.matmul(rows, w), shape=(*x.type.shape[:2], w.type.shape[1]))
+            inner = Value(node.result.type, f"product_{len(self.sequences)}", "sequence")
+            self.sequences.append((inner, stack))
+            self.body.nodes.remove(node)
+            self.replace(node.result, inner)
+        return bool(found)
+
+    def replace(self, old: Value, new: Value) -> None:
+        substitute(self.body, {old: new})
+        self.updates = [new if value is old else value for value in self.updates]
+        self.steps = [new if value is old else value for value in self.steps]
+
+    def take_totals(self) -> list[Total]:
+        """The carries that only sum what a product or a sum over all steps can give at once."""
+        totals = []
+        for index, (carry, _) in enumerate(self.carries):
+            added = self.added_to(carry, self.updates[index])
+            total = added and total_of(index, added)
+            if total:
+                totals.append(total)
+        return totals
+
+    def added_to(self, carry: Value, update: Value) -> Value | None:
+        """g where update = carry + g, and neither is read by anything else."""
+        if update.node is None or update.node.op.name != "add" or carry not in update.node.operands:
+            return None
+        reads = [operand for node in self.body.nodes for operand in node.operands] + self.updates + self.steps
+        if sum(value is carry for value in reads) != 1 or sum(value is update for value in reads) != 1:
+            return None
+        return next(operand for operand in update.node.operands if operand is not carry)
+
+    def emit(self, builder: Builder, totals: Sequence[Total]) -> list[Value]:
+        """Adds the scan without the totals' carries, and then the totals; the results stand for the old ones."""
+        summed = {total.carry for total in totals}
+        kept = [i for i in range(len(self.carries)) if i not in summed]
+        stacks = {inner: outer for inner, outer in self.sequences}
+        needed = dict.fromkeys(term for total in totals for term in total.terms if term not in stacks)
+        extra = [term for term in needed if term not in self.steps]
+        outputs = [*(self.updates[i] for i in kept), *self.steps, *extra]
+        pairs = [*(self.carries[i] for i in kept), *self.sequences, *self.constants]
+        updates = {self.updates[i].node for i in summed}
+        self.body.nodes = [node for node in self.body.nodes if node not in updates]
+        self.body.inputs = [inner for inner, _ in pairs]
+        self.body.outputs = {f"y{i}": value for i, value in enumerate(outputs)}
+        attributes = dict(
+            carries=len(kept), sequences=len(self.sequences), reverse=self.node.attributes["reverse"], body=self.body
+        )
+        builder.emit("scan", [outer for _, outer in pairs], attributes)
+        results = builder.graph.nodes[-1].results
+        stacks |= dict(zip([*self.steps, *extra], results[len(kept) :], strict=True))
+        final = dict(zip(kept, results, strict=False))
+        for total in totals:
+            value = total.build(builder, *(stacks[term] for term in total.terms))
+            start = self.carries[total.carry][1]
+            final[total.carry] = value if is_zero(start) else builder.add(start, value)
+        return [*(final[i] for i in range(len(self.carries))), *results[len(kept) : len(kept) + len(self.steps)]]
+
+
+def total_of(carry: int, added: Value) -> Total | None:
+    """transpose(a) @ b or sum(a, axes=[0]), of matrices."""
+    node = added.node
+    if node is None:
+        return None
+    if node.op.name == "sum" and node.attributes["axes"] == (0,) and not node.attributes["keepdims"]:
+        (a,) = node.operands
+        return Total(carry, [a], lambda builder, stack: builder.sum(stack, axes=(0, 1)))
+    left = node.operands[0].node if node.op.name == "matmul" else None
+    if left is None or left.op.name != "transpose" or added.type.rank != 2:
+        return None
+    return Total(carry, [left.operands[0], node.operands[1]], product_of_stacks)
+
+
+def product_of_stacks(builder: Builder, a: Value, b: Value) -> Value:
+    """transpose(A) @ B over all rows of all steps."""
+    rows = [builder.reshape(x, shape=(merged(x.type.shape[:2]), x.type.shape[2])) for x in (a, b)]
+    return builder.matmul(builder.transpose(rows[0], permutation=(1, 0)), rows[1])
+
+
+def is_zero(value: Value) -> bool:
+    """broadcast(0)"""
+    source = value.node.operands[0] if value.node and value.node.op.name == "broadcast" else value
+    return isinstance(source, Literal) and source.value == 0
+
+
+def substitute(graph: Graph, new: dict[Value, Value]) -> None:
+    """Puts other values in the place of some, as operands and as outputs."""
+    for node in graph.nodes:
+        node.operands = [new.get(operand, operand) for operand in node.operands]
+    graph.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}
