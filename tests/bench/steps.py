@@ -47,7 +47,7 @@ COLUMNS = (
     Column("Keras", "keras"),
 )
 PEERS = {
-    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+    "torch": "pip install torch==2.13.0",
     "jax": "pip install jax",
     "keras": "pip install keras tensorflow-cpu",
 }
