@@ -1,153 +1,95 @@
-"""The commands. Each one parses its flags, calls the driver and the runtime, and prints; nothing is computed here."""
+"""The commands. Each one calls the driver and the runtime, and prints; nothing is computed here."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler import __version__
+from compiler.flags import read_flags
+from runtime.errors import RuntimeUserError
 
 if TYPE_CHECKING:
     from compiler.driver import Compilation, Overrides, Timings
     from compiler.language.syntax import Program as Tree
     from runtime.program import Program
 
-STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
-EXAMPLES = """examples:
-  nnc train models/cnn.nn --data digits --epochs 3     train on the built-in data set
-  nnc train models/mlp.nn --data-dir ~/mnist           train on the four MNIST files in a folder
-  nnc train models/mlp.nn --set train.optimizer="Adam(lr=1e-3)" --out runs/adam
-  nnc train --resume runs/adam --epochs 80             go on where a run stopped, bit for bit
-  nnc eval runs/adam                                   loss and metrics of a run on its test data
-  nnc predict runs/adam --input X.npy --output Y.npy   outputs for one's own arrays
-  nnc summary models/cnn.nn                            layers, shapes, parameters
-  nnc emit models/cnn.nn --stage source                the NumPy code that will run
-"""
+USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit codes; the last two are 128 + the signal
 
 
 def run(arguments: Sequence[str], started: float) -> int:
     """Runs one command. User errors go to standard error and exit with 2; signals exit with 128 + their number."""
-    flags = parser().parse_args(arguments)
+    gc.disable()  # a compilation makes many objects and little garbage
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may know ASCII alone
+    try:
+        flags = read_flags(arguments)
+        code = run_command(flags, started)
+        sys.stdout.flush()
+        return code
+    except RuntimeUserError as error:
+        print(error, file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def run_command(flags: argparse.Namespace, started: float) -> int:
     from compiler.diagnostics import Diagnostics, UserError
-    from runtime.errors import RuntimeUserError
     from runtime.interrupt import Interrupted
 
     flags.started, flags.diagnostics = started, Diagnostics()
     try:
-        flags.command(flags)
-    except (UserError, RuntimeUserError) as error:
+        COMMANDS[flags.command](flags)
+    except UserError as error:
         print(error, file=sys.stderr)
-        return 2
+        return USER_ERROR
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        "nnc",
-        description="A compiler for neural networks.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"nnc {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, function: Any, help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
-        added.set_defaults(command=function)
-        return added
-
-    train = command("train", train_command, "train a model; every epoch is saved")
-    train.add_argument("file", nargs="?", help="a .nn file (not needed with --resume)")
-    add_program_flags(train)
-    train.add_argument("--epochs", type=str, help="how many epochs in all")
-    train.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
-    train.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
-    train.add_argument("--quiet", action="store_true", help="print the final summary alone")
-    train.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
-
-    evaluate = command(
-        "eval", eval_command, "loss and metrics on the test data, of a run or of a model's first weights"
-    )
-    evaluate.add_argument("target", metavar="RUN|FILE")
-    add_program_flags(evaluate)
-    evaluate.add_argument("--best", action="store_true", help="the checkpoint with the lowest test loss, not the last")
-
-    predict = command("predict", predict_command, "the outputs of a trained model for an array of inputs")
-    predict.add_argument("run", metavar="RUN", type=Path)
-    predict.add_argument("--input", metavar="X.npy", required=True, help=".npy, or .npz with an array per input")
-    predict.add_argument(
-        "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
-    )
-    predict.add_argument("--best", action="store_true", help="the checkpoint with the lowest test loss, not the last")
-
-    for name, function, help in (
-        ("summary", summary_command, "layers, output shapes and parameters"),
-        ("check", check_command, "report every mistake in a file"),
-    ):
-        added = command(name, function, help)
-        added.add_argument("file")
-        added.add_argument("--model", metavar="NAME")
-
-    emit = command("emit", emit_command, "print what the program is at a stage of its way")
-    emit.add_argument("file")
-    emit.add_argument("--stage", choices=STAGES, default="source")
-    add_program_flags(emit)
-    return top
-
-
-def add_program_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="NAME", help="which model of the file")
-    command.add_argument("--data", metavar="NAME|PATH", help="mnist, digits, a .npz file or a folder of .npy files")
-    command.add_argument("--data-dir", metavar="DIR", help="where the files of a named data set are")
-    command.add_argument("--batch", type=str, help="examples per step")
-    command.add_argument("--seed", type=str, help="of initial weights, order of the data and dropout")
-    command.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a key of the train block"
-    )
-
-
-# From flags to a program -----------------------------------------------------------------------------------------------
+# From flags to a program ----------------------------------------------------------------------------------------------
 
 
 def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
     """The keys of the train block that the flags replace, as source text."""
-    from compiler.diagnostics import UserError
-
     found = []
     for text in flags.set:
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError.plain("--set takes KEY=VALUE", expected="--set train.batch=256", found=text)
+        if not equals or not key.strip():
+            raise RuntimeUserError("--set takes KEY=VALUE", expected="--set train.batch=256", found=text)
         found.append((key.strip(), value))
     for key in ("batch", "epochs", "seed"):
         value = getattr(flags, key, None)
         if value is not None:
-            found.append((key, value))
+            found.append((f"--{key}", value))
     if flags.data is not None:
         quoted = flags.data.replace("\\", "\\\\").replace('"', '\\"')
-        found.append(("data", f'"{quoted}"'))
+        found.append(("--data", f'"{quoted}"'))
     return found
+
+
+def source_of(path: str | Path) -> Path:
+    """A file, or the program of a run's folder."""
+    return Path(path) / "program.nn" if (Path(path) / "program.nn").exists() else Path(path)
 
 
 def load_program(path: Path | str, flags: argparse.Namespace, changes: Overrides) -> tuple[Tree, str]:
     """The tree of a file with the flags applied, and the name of its data set."""
     from compiler.driver import data_of, load_tree
 
-    tree = load_tree(path, changes, flags.model, flags.diagnostics)
+    tree = load_tree(source_of(path), changes, flags.model, flags.diagnostics)
     return tree, data_of(tree, flags.model)
 
 
@@ -159,8 +101,23 @@ def compile_for(tree: Tree, data: str, flags: argparse.Namespace, timings: Timin
 
     arrays = describe(data, flags.data_dir)
     compiled = compile_tree(tree, model=flags.model, storage=arrays, diagnostics=flags.diagnostics, timings=timings)
+    if compiled.model.train is None:
+        raise RuntimeUserError(
+            f"{compiled.tree.file}: {compiled.model.name} has no train block",
+            expected=f"train {compiled.model.name} {{ loss = …; optimizer = … }}",
+            found="none",
+        )
     check(arrays, (*compiled.manifest.inputs, *compiled.manifest.targets))
     return compiled
+
+
+def load_executable(compiled: Compilation) -> Program:
+    """The program in memory, if there is enough of it."""
+    from compiler.memory_limit import check_memory
+    from runtime.program import Program
+
+    check_memory(compiled.model.name, compiled.plans)
+    return Program(compiled.executable, compiled.manifest)
 
 
 def load_data(compiled: Compilation, data: str, flags: argparse.Namespace) -> Any:
@@ -173,39 +130,41 @@ def load_data(compiled: Compilation, data: str, flags: argparse.Namespace) -> An
     return dataset
 
 
-def need_training(compiled: Compilation) -> None:
-    from compiler.diagnostics import UserError
+def load_weights(program: Program, run: Path, best: bool) -> None:
+    """The weights of a run's checkpoint, or those that the seed gives."""
+    from runtime.checkpoint import load
+    from runtime.run_folder import RunFolder
 
-    if compiled.model.train is None:
-        raise UserError.plain(
-            f"{compiled.tree.file}: {compiled.model.name} has no train block",
-            expected=f"train {compiled.model.name} {{ loss = …; optimizer = … }}",
-            found="none",
-        )
+    if run.is_dir():
+        folder = RunFolder.open(run)
+        load(folder.best if best else folder.last, program)
+    elif best:
+        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=str(run))
+    else:
+        program.initialize(program.manifest.settings.seed)
 
 
-# Commands --------------------------------------------------------------------------------------------------------------
+# Commands -------------------------------------------------------------------------------------------------------------
 
 
 def train_command(flags: argparse.Namespace) -> None:
-    from compiler.diagnostics import UserError
     from compiler.driver import Timings, resolved_text
-    from runtime.program import Program
     from runtime.progress import Reporter
     from runtime.run_folder import RunFolder
     from runtime.trainer import train
 
     if not flags.file and not flags.resume:
-        raise UserError.plain("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
+        raise RuntimeUserError("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
+    if flags.resume and flags.out:
+        raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
     timings = Timings()
     timings.seconds["import"] = process_age(flags)
     folder = RunFolder.open(flags.resume) if flags.resume else None
     with timings.phase("parse"):
-        tree, data = load_program(flags.file or folder.program, flags, overrides(flags))  # type: ignore[union-attr]
+        tree, data = load_program(flags.file or flags.resume, flags, overrides(flags))
     compiled = compile_for(tree, data, flags, timings)
-    need_training(compiled)
     with timings.phase("load"):
-        program = Program(compiled.executable, compiled.manifest)
+        program = load_executable(compiled)
     with timings.phase("data"):
         dataset = load_data(compiled, data, flags)
     if flags.timings:
@@ -213,6 +172,8 @@ def train_command(flags: argparse.Namespace) -> None:
     text = resolved_text(compiled)
     start = folder.resume(program, text) if folder else None
     folder = folder or RunFolder.create(compiled.model.name, text, flags.out)
+    gc.freeze()
+    gc.enable()
     train(program, dataset, run_folder=folder, reporter=Reporter(flags.quiet), start=start)
 
 
@@ -238,42 +199,26 @@ def process_age(flags: argparse.Namespace) -> float:
 
 
 def eval_command(flags: argparse.Namespace) -> None:
-    from runtime.program import Program
     from runtime.trainer import evaluate
 
-    run = Path(flags.target)
-    source = run / "program.nn" if run.is_dir() else run
-    tree, data = load_program(source, flags, overrides(flags))
+    tree, data = load_program(flags.target, flags, overrides(flags))
     compiled = compile_for(tree, data, flags)
-    need_training(compiled)
-    program = Program(compiled.executable, compiled.manifest)
-    load_weights(program, run, flags)
+    program = load_executable(compiled)
+    load_weights(program, Path(flags.target), flags.best)
     results = evaluate(program, load_data(compiled, data, flags).test)
     print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
-
-
-def load_weights(program: Program, run: Path, flags: argparse.Namespace) -> None:
-    """The weights of a run's checkpoint, or those that the seed gives."""
-    from runtime.checkpoint import load
-    from runtime.run_folder import RunFolder
-
-    if not run.is_dir():
-        return program.initialize(program.manifest.settings.seed)
-    folder = RunFolder.open(run)
-    load(folder.best if flags.best else folder.last, program)
 
 
 def predict_command(flags: argparse.Namespace) -> None:
     from compiler.driver import compile_tree, data_of, load_tree
     from runtime.predictions import read_examples, write_outputs
-    from runtime.program import Program
     from runtime.run_folder import RunFolder
     from runtime.trainer import predict
 
-    tree = load_tree(RunFolder.open(flags.run).program)
-    compiled = compile_tree(tree)
-    program = Program(compiled.executable, compiled.manifest)
-    load_weights(program, flags.run, flags)
+    tree = load_tree(RunFolder.open(flags.run).program, diagnostics=flags.diagnostics)
+    compiled = compile_tree(tree, diagnostics=flags.diagnostics)
+    program = load_executable(compiled)
+    load_weights(program, flags.run, flags.best)
     examples = read_examples(flags.input, compiled.manifest.inputs, data_of(tree, None))
     write_outputs(flags.output, predict(program, examples))
 
@@ -282,22 +227,23 @@ def summary_command(flags: argparse.Namespace) -> None:
     from compiler.driver import elaborate_models, load_tree
     from compiler.summary import format_summary
 
-    print(
-        "\n\n".join(
-            format_summary(model)
-            for model in elaborate_models(
-                load_tree(flags.file, diagnostics=flags.diagnostics), flags.model, flags.diagnostics
-            )
-        )
-    )
+    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
+    models = elaborate_models(tree, flags.model, flags.diagnostics)
+    if not models:
+        raise RuntimeUserError(f"there is no model in {flags.file}", expected="model Name(x: f32[B, …]) { … }")
+    print("\n\n".join(map(format_summary, models)))
 
 
 def check_command(flags: argparse.Namespace) -> None:
-    from compiler.driver import elaborate_models, load_tree
+    from compiler.driver import check_models, load_tree
     from compiler.summary import totals
 
-    for model in elaborate_models(load_tree(flags.file, diagnostics=flags.diagnostics), flags.model, flags.diagnostics):
+    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
+    models = check_models(tree, flags.model, flags.diagnostics)
+    for model in models:
         print(f"{flags.file}: {model.name} is sound, {sum(totals(model)):,} parameters")
+    if not models:
+        print(f"{flags.file}: no model, but {', '.join(f.name.id for f in tree.functions)} without mistakes")
 
 
 def emit_command(flags: argparse.Namespace) -> None:
@@ -308,3 +254,13 @@ def emit_command(flags: argparse.Namespace) -> None:
     known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
     storage = describe(data, flags.data_dir) if known else {}
     print(show_stage(tree, flags.stage, storage, flags.model, flags.diagnostics).rstrip("\n"))
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": train_command,
+    "eval": eval_command,
+    "predict": predict_command,
+    "summary": summary_command,
+    "check": check_command,
+    "emit": emit_command,
+}

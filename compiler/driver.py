@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compiler.codegen.numpy import generate
 from compiler.codegen.numpy_ops import scratch_of
-from compiler.diagnostics import Diagnostics
+from compiler.diagnostics import Diagnostics, Span, UserError
 from compiler.elaborate.inputs import Storage
 from compiler.elaborate.model import ElaboratedModel
 from compiler.elaborate.namespaces import library, with_imports
@@ -77,18 +77,33 @@ def load_tree(
     if len(diagnostics):
         check_all(tree, diagnostics)
     diagnostics.raise_if_any()
-    return override(tree, overrides, model)
+    return override(tree, overrides, model, diagnostics)
 
 
-def override(tree: Program, overrides: Overrides, model: str | None = None) -> Program:
+def override(
+    tree: Program, overrides: Overrides, model: str | None = None, diagnostics: Diagnostics | None = None
+) -> Program:
     """The program with keys of its train block (`model`'s, or every one) replaced."""
+    if overrides and not any(model in (None, train.model.id) for train in tree.trains):
+        message = f"{tree.file} has no train block whose {overrides[0][0].removeprefix('--')} could be replaced"
+        raise UserError.plain(message, expected=f"train {model or 'Model'} {{ loss = …; optimizer = … }}", found="none")
     for key, value in overrides:
-        name = key.removeprefix("train.")
-        parsed = parse_expression(value, f"--set {key}", Diagnostics())
-        entry = Entry(Name(name, span=parsed.span), parsed, span=parsed.span)
+        entry = read_entry(key, value, Diagnostics() if diagnostics is None else diagnostics)
         trains = tuple(with_entry(t, entry) if model in (None, t.model.id) else t for t in tree.trains)
         tree = replace(tree, trains=trains)
     return tree
+
+
+def read_entry(key: str, value: str, diagnostics: Diagnostics) -> Entry:
+    """The entry `key = value` that a flag gives: `--batch`, or a key of `--set`."""
+    label, name = key if key.startswith("--") else f"--set {key}", key.removeprefix("--").removeprefix("train.")
+    before = f"{name} = "
+    diagnostics.sources[label] = before + value
+    try:
+        parsed = parse_expression(" " * len(before) + value, label, Diagnostics())
+    except UserError as error:
+        raise UserError(error.diagnostics, diagnostics.sources) from None
+    return Entry(Name(name, span=Span(label, 1, 1, 1, len(name) + 1)), parsed, span=parsed.span)
 
 
 def with_entry(train: Train, entry: Entry) -> Train:
@@ -155,6 +170,15 @@ def elaborate_models(tree: Program, model: str | None, diagnostics: Diagnostics)
     return found
 
 
+def check_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> list[ElaboratedModel]:
+    """The same with their training steps, in which mistakes of optimizers and of derivatives show."""
+    found = elaborate_models(tree, model, diagnostics)
+    for each in found:
+        differentiate(each, diagnostics)
+    diagnostics.raise_if_any()
+    return found
+
+
 def data_of(tree: Program, model: str | None) -> str:
     """The data set that the train block names: known before anything is elaborated."""
     trains = [train for train in tree.trains if model in (None, train.model.id)]
@@ -165,11 +189,12 @@ def data_of(tree: Program, model: str | None) -> str:
 
 
 def resolved_text(compiled: Compilation) -> str:
-    """The program as source with imports inlined and every setting written out: what a run's folder keeps."""
+    """The program as source, imports inlined and every setting written out, without the training of other models."""
     model, settings = compiled.model.name, asdict(compiled.manifest.settings)
-    given = {e.key.id for train in compiled.tree.trains if train.model.id == model for e in train.entries}
+    tree = replace(compiled.tree, trains=tuple(t for t in compiled.tree.trains if t.model.id == model))
+    given = {entry.key.id for train in tree.trains for entry in train.entries}
     text = {key: show_setting(value) for key, value in settings.items() if key not in given}
-    return format_program(override(compiled.tree, tuple(text.items()), model))
+    return format_program(override(tree, tuple(text.items())))
 
 
 def show_setting(value: object) -> str:

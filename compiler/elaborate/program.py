@@ -36,9 +36,9 @@ def elaborate(
 
 
 def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[ElaboratedModel]:
-    """All models of a file and its imports; mistakes are recorded."""
+    """All models of a file and its imports, which may be none; mistakes are recorded."""
     namespace, models = checked(program, diagnostics), models_of(program)
-    if not models:
+    if not program.functions:
         choose_model(program, diagnostics, None)
     found: list[ElaboratedModel | None] = []
     with suppress(GaveUp):

@@ -1,0 +1,121 @@
+"""The commands and flags of `nnc`, and mistakes in them, told in the form of all other errors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from compiler import __version__
+from runtime.errors import RuntimeUserError, did_you_mean
+
+STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
+EXAMPLES = """examples:
+  nnc train models/cnn.nn --data digits --epochs 3     train on the built-in data set
+  nnc train models/mlp.nn --data-dir ~/mnist           train on the four MNIST files in a folder
+  nnc train models/mlp.nn --set train.optimizer="Adam(lr=1e-3)" --out runs/adam
+  nnc train --resume runs/adam --epochs 80             go on where a run stopped, bit for bit
+  nnc eval runs/adam                                   loss and metrics of a run on its test data
+  nnc predict runs/adam --input X.npy --output Y.npy   outputs for one's own arrays
+  nnc summary models/cnn.nn                            layers, shapes, parameters
+  nnc emit models/cnn.nn --stage source                the NumPy code that will run
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises RuntimeUserError where argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        if match := re.match(r"argument (.+?): invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            where, found, choices = match[1], match[2], match[3].replace("'", "")
+            message = f"there is no command {found}" if where == "COMMAND" else f"{where} cannot be {found}"
+            hint = did_you_mean(found, choices.split(", "))
+            raise RuntimeUserError(message, expected=choices, found=found, hint=hint)
+        if match := re.match(r"the following arguments are required: (.*)", message):
+            raise RuntimeUserError(f"something is missing: {match[1]}", expected=usage)
+        if match := re.match(r"argument (.+?): expected one argument", message):
+            raise RuntimeUserError(f"{match[1]} needs a value", expected=usage, found="none")
+        raise RuntimeUserError(message, expected=usage)
+
+
+def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags of a command; raises RuntimeUserError, or exits after --help and --version."""
+    flags, unknown = parser().parse_known_args(arguments)
+    if not unknown:
+        return flags
+    found = next((word for word in unknown if word.startswith("-")), unknown[0])
+    if not found.startswith("-"):
+        raise RuntimeUserError("this is one argument too many", expected=flags.usage, found=found)
+    known = re.findall(r"--[a-z-]+", flags.usage)
+    hint = did_you_mean(found.partition("=")[0], known)
+    raise RuntimeUserError(f"{flags.command} has no flag {found}", expected=", ".join(known), found=found, hint=hint)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(
+        "nnc",
+        description="A compiler for neural networks.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"nnc {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    added = {
+        name: commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        for name, help in (
+            ("train", "train a model; every epoch is saved"),
+            ("eval", "loss and metrics on the test data, of a run or of a model's first weights"),
+            ("predict", "the outputs of a trained model for an array of inputs"),
+            ("summary", "layers, output shapes and parameters"),
+            ("check", "report every mistake in a file"),
+            ("emit", "print what the program is at a stage of its way"),
+        )
+    }
+    add_training_flags(added["train"])
+    added["eval"].add_argument("target", metavar="RUN|FILE")
+    add_program_flags(added["eval"])
+    added["predict"].add_argument("run", metavar="RUN", type=Path)
+    added["predict"].add_argument(
+        "--input", metavar="X.npy", required=True, help=".npy, or .npz with an array per input"
+    )
+    added["predict"].add_argument(
+        "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
+    )
+    for name in ("eval", "predict"):
+        added[name].add_argument(
+            "--best", action="store_true", help="the checkpoint with the lowest test loss, not the last"
+        )
+    for name in ("summary", "check", "emit"):
+        added[name].add_argument("file", metavar="FILE")
+    for name in ("summary", "check"):
+        added[name].add_argument("--model", metavar="NAME", help="which model of the file")
+    added["emit"].add_argument("--stage", choices=STAGES, default="source", help="how far (default: source)")
+    add_program_flags(added["emit"])
+    for name, command in added.items():
+        command.set_defaults(command=name, usage=" ".join(command.format_usage().removeprefix("usage: ").split()))
+    return top
+
+
+def add_training_flags(train: argparse.ArgumentParser) -> None:
+    train.add_argument("file", metavar="FILE", nargs="?", help="a .nn file (not needed with --resume)")
+    add_program_flags(train)
+    train.add_argument("--epochs", metavar="N", help="how many epochs in all")
+    train.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
+    train.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
+    train.add_argument("--quiet", action="store_true", help="print the final summary alone")
+    train.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
+
+
+def add_program_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="NAME", help="which model of the file")
+    command.add_argument("--data", metavar="NAME|PATH", help="mnist, digits, a .npz file or a folder of .npy files")
+    command.add_argument("--data-dir", metavar="DIR", help="where the files of a named data set are")
+    command.add_argument("--batch", metavar="N", help="examples per step")
+    command.add_argument("--seed", metavar="N", help="of initial weights, order of the data and dropout")
+    command.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a key of the train block"
+    )
