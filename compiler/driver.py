@@ -31,6 +31,7 @@ from compiler.memory import Plan, aligned, plan_graph
 from compiler.passes.pipeline import run_pipeline
 from compiler.plan_report import format_plans
 from compiler.train_step import differentiate
+from runtime.datasets import BUILT_IN
 from runtime.program import Executable, Manifest, Settings
 
 # Elaboration follows the calls and expressions of the model; their depth is capped well below this.
@@ -180,11 +181,13 @@ def check_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> 
 
 
 def data_of(tree: Program, model: str | None) -> str:
-    """The data set that the train block names: known before anything is elaborated."""
+    """The data set that the train block names, before anything is elaborated; mistakes in it are found then."""
     trains = [train for train in tree.trains if model in (None, train.model.id)]
     for entry in trains[0].entries if trains else ():
-        if entry.key.id == "data" and isinstance(entry.value, Name | String):
-            return entry.value.id if isinstance(entry.value, Name) else entry.value.value
+        if entry.key.id == "data" and isinstance(entry.value, String):
+            return entry.value.value
+        if entry.key.id == "data" and isinstance(entry.value, Name) and entry.value.id in BUILT_IN:
+            return entry.value.id
     return Settings().data
 
 

@@ -14,6 +14,7 @@ from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
 from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
 from compiler.ops.op import ELEMENTWISE, VIEW
+from compiler.schedule import groups
 
 ALIGNMENT = 64
 VARIABLES = ("param", "state", "slot", "counter")
@@ -143,11 +144,16 @@ class Planner:
     def visit(self, graph: Graph, replaced: Mapping[Value, Value]) -> None:
         """`replaced`: new value -> the variable or carry of this graph whose place it takes in the end."""
         reads = last_reads(graph)
+        ends = {group[-1]: group[0] for group in groups(graph)}
+        starts: dict[Node, int] = {}
         for position, node in enumerate(graph.nodes):
             self.time += 1
+            starts[node] = self.time
             self.touch(node.operands)
             if "body" in node.attributes:
                 self.visit_scan(node)
+                if node in ends:
+                    self.keep_apart(starts[ends[node]])
                 continue
             (result,) = node.results
             order = preferred_order(node, 0, self.strides)
@@ -162,6 +168,12 @@ class Planner:
                 self.own(result, order)
             if (scratch := self.scratch(node)) is not None:
                 self.own_scratch(node, scratch)
+
+    def keep_apart(self, start: int) -> None:
+        """Scans that run at the same time share nothing: what is alive in any of them is alive in all of them."""
+        for block in self.plan.blocks.values():
+            if block.last >= start:
+                block.first, block.last = min(block.first, start), self.time
 
     def own_scratch(self, node: Node, scratch: Scratch) -> None:
         shape = scratch.like.type.shape

@@ -30,7 +30,7 @@ def rows(model: ElaboratedModel) -> Iterator[Row]:
 
 
 def call_rows(call: Call, model: ElaboratedModel) -> Iterator[Row]:
-    """A row per library layer or piped function; a layer of the user's own gives those of its parts, and its params."""
+    """A row per library layer or piped function; one from the file gives its parts and its own params."""
     if call.from_library or not call.children:
         if call.kind != "fn" or call.piped:
             yield row(call, sum(count(name, model) for name in all_variables(call)))

@@ -6,7 +6,7 @@ Images are [N, H, W, C]; `out` is written and never read; `scratch` is space of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -27,6 +27,27 @@ def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
     """For each index of the first axis, the views of all stacks there."""
     order = range(len(stacks[0]))
     return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
+
+
+def together(*functions: Callable[[], None]) -> None:
+    """Calls functions at the same time, one thread each as far as there are cores; BLAS then works in one thread.
+
+    NumPy lets other threads run while it computes.
+    """
+    from runtime.threads import pool, set_blas_threads, thread_count
+
+    if thread_count() == 1:
+        for function in functions:
+            function()
+        return
+    set_blas_threads(1)
+    try:
+        others = [pool().submit(function) for function in functions[1:]]
+        functions[0]()
+        for other in others:
+            other.result()
+    finally:
+        set_blas_threads(thread_count())
 
 
 def erf(x: np.ndarray, out: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
 from compiler.layout import Order
 from compiler.memory import VARIABLES, Plan
+from compiler.schedule import groups
 
 INDENT = "    "
 
@@ -64,6 +65,7 @@ class GraphWriter:
         self.bound: list[str] = []  # lines that run once, when views are made
         self.body: list[str] = []  # lines that run at every call
         self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
+        self.functions: list[str] = []  # scans that run at the same time as others, each a function
         self.last_heading = ""
         self.scans = 0
 
@@ -79,6 +81,7 @@ class GraphWriter:
         return [
             f"def bind_{graph.name}(arena, B):",
             *(INDENT + line for line in self.bound),
+            *(INDENT + line if line else "" for line in self.functions),
             "",
             f"{INDENT}def run():",
             *(INDENT * 2 + line for line in self.body or ["pass"]),
@@ -102,6 +105,7 @@ class GraphWriter:
         return show_value(value.value) if isinstance(value, Literal) else self.of[value]
 
     def write_nodes(self, graph: Graph, numbers: dict[Value, str], prefix: str, depth: int) -> None:
+        member_of = {node: group for group in (groups(graph) if depth == 0 else ()) for node in group}
         for node in graph.nodes:
             self.write_heading(node, depth)
             arguments = [self.show(operand) for operand in node.operands]
@@ -110,7 +114,10 @@ class GraphWriter:
             note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
             if "body" in node.attributes:
                 self.write(comment(note[2:]), depth)
-                self.write_scan(node, arguments, depth)
+                if node in member_of:
+                    self.write_member(node, member_of[node], arguments)
+                else:
+                    self.write_scan(node, arguments, depth)
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
@@ -192,6 +199,16 @@ class GraphWriter:
         if not body.nodes and not carries:
             self.write("pass", depth + 1)
         self.last_heading = ""
+
+    def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
+        """A scan as a function of its own; after the last of a group, all of them are called at once."""
+        outer, self.body = self.body, []
+        self.write_scan(node, arguments, 1)
+        self.functions += ["", f"def scan_{self.scans}():", *self.body]
+        self.body = outer
+        if node is group[-1]:
+            names = [f"scan_{self.scans - i}" for i in reversed(range(len(group)))]
+            self.write(f"kernels.together({', '.join(names)})", 0)
 
     def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
         """The views of every step: made once, or anew where the stacks themselves move in a loop around."""

@@ -12,6 +12,7 @@ from compiler.passes.convolution_to_product import convolutions_to_products
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
 from compiler.passes.scan_hoisting import hoist_from_scans
+from compiler.passes.scans_together import bring_scans_together
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ NUMPY_PIPELINE = (
     Pass("dead-code", remove_dead_code),  # autodiff leaves gradients that nobody asked for
     Pass("convolution-to-product", convolutions_to_products),  # NumPy has products, not convolutions
     Pass("common-subexpressions", merge_common_subexpressions),  # forward and backward share patches; schedules repeat
+    Pass("scans-together", bring_scans_together),  # the order is final but for copies
     Pass("materialize", materialize_outputs),  # last: what the memory plan relies on
 )
 

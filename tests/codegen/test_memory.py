@@ -9,6 +9,7 @@ from compiler.codegen.numpy_ops import scratch_of
 from compiler.ir.graph import Literal
 from compiler.memory import ALIGNMENT, VARIABLES, Block, Plan, assign_offsets, plan_graph
 from compiler.plan_report import format_plan
+from compiler.schedule import groups
 from tests.programs import (
     BATCH,
     MODELS,
@@ -114,6 +115,30 @@ def test_a_variable_is_not_overwritten_through_its_own_transpose():
     }"""
     plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, scratch_of)
     assert plan.owner[plan.graph.outputs["w"]] is plan.graph.outputs["w"]
+
+
+def test_scans_that_run_at_the_same_time_share_nothing():
+    """Two directions: whatever one of them writes, the other neither reads nor writes."""
+    plan = plan_of("bilstm", "train_step")
+    found = list(groups(plan.graph))
+    assert [len(group) for group in found] == [2, 2]
+    for group in found:
+        written = [{plan.block(v) for n in scan.body.nodes if n not in plan.views for v in n.results} for scan in group]
+        used = [blocks | {plan.block(v) for v in scan.operands} for blocks, scan in zip(written, group, strict=True)]
+        for one, other in ((written[0], used[1]), (written[1], used[0])):
+            assert not [(a, b) for a in one for b in other if a.offset < b.end and b.offset < a.end]
+
+
+def test_scans_at_the_same_time_give_what_they_give_in_turn(monkeypatch: pytest.MonkeyPatch):
+    """To the last bit, over many steps."""
+    compiled = compiled_model("bilstm")
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr("runtime.threads.thread_count", lambda count=count: count)
+        program = initialized(compiled, seed=1)
+        inputs = values_for(compiled.module["train_step"], BATCH)
+        results.append([run_program(program, "train_step", inputs, BATCH) for _ in range(10)][-1])
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
 
 
 def test_offsets_reuse_gaps():

@@ -17,6 +17,7 @@ from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
 from compiler.passes.pipeline import NUMPY_PIPELINE
 from compiler.passes.scan_hoisting import hoist_from_scans
+from compiler.passes.scans_together import bring_scans_together
 from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 DEAD = """
@@ -159,12 +160,55 @@ graph g(%h: f32[B,4] input, %s: f32[4] input, %x: f32[5,B,4] input, %w: f32[4,4]
   return h=%0, s=%1, y=%2
 }"""
 
+TWO_SCANS = """
+graph g(%h: f32[2] input, %x: f32[5,2] input) {
+  %0: f32[2], %1: f32[5,2] = scan(%h, %x, carries=1, sequences=1, reverse=false, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = add(%h, %x)
+    return y0=%0, y1=%0
+  })
+  %2: f32[2] = exp(%0)
+  %3: f32[2] = exp(%h)
+  %4: f32[2], %5: f32[5,2] = scan(%3, %x, carries=1, sequences=1, reverse=true, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = mul(%h, %x)
+    return y0=%0, y1=%0
+  })
+  return a=%2, b=%5
+}"""
+NEIGHBOURS = """
+graph g(%h: f32[2] input, %x: f32[5,2] input) {
+  %0: f32[2] = exp(%h)
+  %1: f32[2], %2: f32[5,2] = scan(%h, %x, carries=1, sequences=1, reverse=false, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = add(%h, %x)
+    return y0=%0, y1=%0
+  })
+  %3: f32[2], %4: f32[5,2] = scan(%0, %x, carries=1, sequences=1, reverse=true, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = mul(%h, %x)
+    return y0=%0, y1=%0
+  })
+  %5: f32[2] = exp(%1)
+  return a=%5, b=%4
+}"""
+CHAIN = """
+graph g(%h: f32[2] input, %x: f32[5,2] input) {
+  %0: f32[2], %1: f32[5,2] = scan(%h, %x, carries=1, sequences=1, reverse=false, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = add(%h, %x)
+    return y0=%0, y1=%0
+  })
+  %2: f32[5,2] = exp(%1)
+  %3: f32[2], %4: f32[5,2] = scan(%h, %2, carries=1, sequences=1, reverse=true, body=graph body(%h: f32[2] carry, %x: f32[2] sequence) {
+    %0: f32[2] = mul(%h, %x)
+    return y0=%0, y1=%0
+  })
+  return a=%0, b=%4
+}"""
+
 # pass, text before, text after, and a text that it leaves as it is
 CASES = {
     "scan-hoisting": (hoist_from_scans, STEP_BY_STEP, AT_ONCE, BOUND_TO_STEPS),
     "dead-code": (remove_dead_code, DEAD, ALIVE, MERGED),
     "common-subexpressions": (merge_common_subexpressions, REPEATED, MERGED, DIFFERENT),
     "convolution-to-product": (convolutions_to_products, CONVOLUTION, PRODUCT, DEPTHWISE),
+    "scans-together": (bring_scans_together, TWO_SCANS, NEIGHBOURS, CHAIN),
     "materialize": (materialize_outputs, UNWRITTEN, WRITTEN, IN_PLACE),
 }
 Pass = Callable[[Graph], Graph]

@@ -1,0 +1,82 @@
+"""Programs in few words: the value of an expression, the results of a model, the mistakes of a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compiler.diagnostics import Diagnostics, UserError
+from compiler.elaborate.context import Context, Variables
+from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.frames import Frame
+from compiler.elaborate.namespaces import user_namespace
+from compiler.ir.graph import Graph
+from compiler.language.parser import parse, parse_expression
+from tests.programs import compile_text, initialized, run_program
+
+MARK = "§"  # stands before the place where a diagnostic points
+TRAINING = "train M { loss = mean_squared_error; optimizer = SGD(lr=0.1) }"
+
+
+def value_of(expression: str, declarations: str = "") -> Any:
+    """What an expression is at compile time; raises UserError."""
+    diagnostics = Diagnostics()
+    namespace = user_namespace(parse(declarations, "test.nn", diagnostics), diagnostics)
+    evaluator = Evaluator(diagnostics, namespace, Variables(), Context(Graph("test")), training=False)
+    value = evaluator.evaluate(parse_expression(expression, "expression", diagnostics), Frame(namespace, "", "fn"))
+    diagnostics.raise_if_any()
+    return value
+
+
+def model(body: str, inputs: str = "x: f32[B, 4]", training: bool = False) -> str:
+    """A program of one model, called M; with training its first output is fitted to an array `target`."""
+    return f"model M({inputs}) {{ {body} }}\n{TRAINING if training else ''}\n"
+
+
+def predictions(program: str, *inputs: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """The outputs of a model's predict graph by name, and its variables, for inputs in order."""
+    compiled = compile_text(program)
+    names = [spec.name for spec in compiled.manifest.inputs]
+    given = dict(zip(names, inputs, strict=True))
+    return run_program(initialized(compiled, seed), "predict", given, len(inputs[0]))
+
+
+def output(program: str, *inputs: np.ndarray) -> np.ndarray:
+    """The one output of a model."""
+    compiled_outputs = predictions(program, *inputs)
+    return compiled_outputs["output"]
+
+
+def examples(*shape: int) -> np.ndarray:
+    """Numbers that tell places apart: 0, 1, 2, … over 10."""
+    return (np.arange(np.prod(shape)).reshape(shape) / 10).astype(np.float32)
+
+
+def mistakes(program: str) -> UserError:
+    """The error of a program that must have one."""
+    try:
+        compile_text(program.replace(MARK, ""))
+    except UserError as error:
+        return error
+    raise AssertionError("no mistake was found")
+
+
+def marked_places(program: str) -> list[tuple[int, int]]:
+    """Line and column of each mark, as they are without the marks."""
+    places = []
+    for number, line in enumerate(program.split("\n"), start=1):
+        parts = line.split(MARK)
+        places += [(number, sum(map(len, parts[: i + 1])) + 1) for i in range(len(parts) - 1)]
+    return places
+
+
+def check_mistakes(program: str, *fragments: str) -> None:
+    """The program has one mistake at each mark and no other, and says all of the fragments."""
+    error = mistakes(program)
+    text = str(error)
+    found = [(d.span.line, d.span.column) for d in error.diagnostics if d.span]
+    assert found == marked_places(program), text
+    for fragment in fragments:
+        assert fragment in text, text
+    assert "Traceback" not in text and "object at 0x" not in text
