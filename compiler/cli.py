@@ -39,8 +39,17 @@ def run(arguments: Sequence[str], started: float) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return BROKEN_PIPE
+    except OSError as error:  # what reads and writes files tells of its own errors: this is our output
+        print(f"error: cannot write the output\n  found: {error.strerror}", file=sys.stderr)
+        drop_output()
+        return USER_ERROR
+
+
+def drop_output() -> None:
+    """What is still to be written goes nowhere, so that the interpreter does not try again on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_command(flags: argparse.Namespace, started: float) -> int:

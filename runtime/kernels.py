@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial, wraps
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from runtime.random import draw, fill_uniform
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
+SMALL = 50_000  # elements: with fewer, one thread is done before another has started
 
 
 def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -137,6 +140,43 @@ def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> No
 # Windows over images --------------------------------------------------------------------------------------------------
 
 
+def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
+    """Runs a kernel on parts of the channels at the same time: they have nothing to do with each other.
+
+    Channels are the last axis of every array; where there are m outputs to a channel, the first array has it single.
+    """
+
+    @wraps(kernel)
+    def split(*arrays: np.ndarray, **settings: Any) -> None:
+        outputs = {name: settings[name] for name in ("out", "scratch") if name in settings}
+        channels, count = arrays[0].shape[-1], parts_of(arrays[0])
+        bounds = [channels * i // count for i in range(count + 1)]
+
+        def part(first: int, last: int) -> None:
+            def take(array: np.ndarray) -> np.ndarray:
+                multiple = array.shape[-1] // channels
+                return array[..., first * multiple : last * multiple]
+
+            kernel(*map(take, arrays), **{**settings, **{name: take(array) for name, array in outputs.items()}})
+
+        if count == 1:
+            kernel(*arrays, **settings)
+        else:
+            together(*(partial(part, first, last) for first, last in pairwise(bounds)))
+
+    return split
+
+
+def parts_of(images: np.ndarray) -> int:
+    """How many threads are worth their start for so many pixels and channels."""
+    most = min(images.shape[-1], images.size // SMALL)
+    if most < 2:
+        return 1
+    from runtime.threads import thread_count
+
+    return min(thread_count(), most)
+
+
 def padded(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:
     """A larger copy, or x itself where there is no padding."""
     return x if padding == ((0, 0), (0, 0)) else np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
@@ -153,6 +193,7 @@ def tap_views(
             yield i, j, images[:, rows, columns]
 
 
+@by_channels
 def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
     """im2col: out[N, OH, OW, kh, kw, C]."""
     source = padded(x, padding)
@@ -163,6 +204,7 @@ def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dila
     np.copyto(out, np.lib.stride_tricks.as_strided(source, out.shape, strides, writeable=False))
 
 
+@by_channels
 def fold(parts: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
     """The adjoint of `patches`: adds every window back to the pixels it came from."""
     whole = padded(out, padding)
@@ -172,6 +214,7 @@ def fold(parts: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dil
     crop(whole, out, padding)
 
 
+@by_channels
 def depthwise_conv2d(
     x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, scratch: np.ndarray
 ) -> None:
@@ -183,6 +226,7 @@ def depthwise_conv2d(
         y += product
 
 
+@by_channels
 def depthwise_conv2d_input_grad(
     dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, scratch: np.ndarray
 ) -> None:
@@ -197,6 +241,7 @@ def depthwise_conv2d_input_grad(
     crop(whole, out, padding)
 
 
+@by_channels
 def depthwise_conv2d_filter_grad(
     x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, scratch: np.ndarray
 ) -> None:
@@ -212,12 +257,14 @@ def by_channel(images: np.ndarray, channels: int) -> np.ndarray:
     return images.reshape(*images.shape[:-1], channels, -1)
 
 
+@by_channels
 def max_pool2d(x: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> None:
     out.fill(-np.inf)
     for _, _, pixels in tap_views(padded(x, padding, -np.inf), window, stride, (1, 1), out.shape[1:3]):
         np.maximum(out, pixels, out=out)
 
 
+@by_channels
 def max_pool2d_grad(
     x: np.ndarray, dy: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding, scratch: np.ndarray
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from compiler.diagnostics import Span
 from compiler.elaborate.context import Site
 from compiler.elaborate.signatures import Given, Problem, bind
-from compiler.elaborate.values import Builtin, Call
+from compiler.elaborate.values import Builtin, Call, tensors_in
 from compiler.ir.types import TypeRuleError
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def call_builtin(
             refusal.message = f"{called.name}: {refusal.message}"
         return evaluator.refuse(refusal, span, frame, [argument.value for argument in given])
     evaluator.weigh(result, span, frame)
-    evaluator.remember(called.name, result, given[0].value if given else None, span, frame)
+    source = next((argument.value for argument in given if tensors_in(argument.value)), None)
+    fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # a scan tells of its cell
+    evaluator.remember(called.name, fresh, source, span, frame)
     if piped and frame.call is not None and not frame.namespace.is_library:
         frame.call.children.append(Call(called.name, frame.path, "fn", True, True, span, result))
     return result

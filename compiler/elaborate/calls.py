@@ -66,13 +66,20 @@ def with_hyperparameters(
     group = closure.declaration.groups[0]
     bound = bind(closure.name, *names_and_optional(group), given, span, "hyperparameter")
     if isinstance(bound, Problem):
-        return evaluator.fail(bound.span, frame, bound.message, bound.expected, bound.found)
+        return refuse_call(evaluator, closure, bound, frame)
     values = {name: argument.value for name, argument in bound.items()}
     defaults = Frame(closure.namespace, closure.name, "fn", values, span=span, caller=frame, depth=frame.depth + 1)
     for parameter in group:
         if parameter.name.id not in values and parameter.default is not None:
             values[parameter.name.id] = evaluator.evaluate(parameter.default, defaults)
     return POISON if poisoned(*values.values()) else replace(closure, hyperparameters=values)
+
+
+def refuse_call(evaluator: Evaluator, closure: Closure, problem: Problem, frame: Frame) -> Poison:
+    """Reports a call that does not fit, unless the signature may be lost with a syntax error."""
+    if closure.declaration.damaged:
+        return POISON
+    return evaluator.fail(problem.span, frame, problem.message, problem.expected, problem.found)
 
 
 def too_deep(evaluator: Evaluator, closure: Closure, span: Span, frame: Frame) -> bool:
@@ -125,7 +132,7 @@ def enter(
     noun = "tensor" if closure.kind != "fn" or any(parameter.type for parameter in group) else "argument"
     bound = bind(closure.name, *names_and_optional(group), given, span, noun)
     if isinstance(bound, Problem):
-        return evaluator.fail(bound.span, frame, bound.message, bound.expected, bound.found)
+        return refuse_call(evaluator, closure, bound, frame)
     inner = new_frame(closure, span, frame)
     if closure.kind in ("layer", "cell") and not place(evaluator, closure, inner, span, frame):
         return POISON
@@ -232,7 +239,8 @@ def expected_type(pattern: syntax.TypeExpression, dims: dict[str, Any]) -> str:
     """`f32[B, n] with n = 4`: a type in a signature, and the shape variables in it that are known."""
     names = dict.fromkeys(name for dim in pattern.dims for name in names_in(dim))
     known = [(name, dims[name]) for name in names if name in dims and str(dims[name]) != name]
-    shown = [f"{name} = {show_items(value) if isinstance(value, list) else value}" for name, value in known]
+    shown = [f"{name} = {show_items([value])[1:-1]}" for name, value in known if not isinstance(value, list)]
+    shown += [f"{name} = {show_items(value)}" for name, value in known if name == ELLIPSIS]
     return format_type(pattern) + (f" with {', '.join(shown)}" if shown else "")
 
 

@@ -50,7 +50,7 @@ def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None
         if parameter.type:
             message, expected = f"the hyperparameter {parameter.name.id} has a type", "a name, or name = default"
             diagnostics.error(parameter.type.span, message, expected=expected, found="a tensor type")
-    if function.kind in TAKES:
+    if function.kind in TAKES and not function.damaged:
         least, most, takes, expected = TAKES[function.kind]
         required = sum(parameter.default is None for parameter in tensors)
         if len(tensors) < least or required > most:

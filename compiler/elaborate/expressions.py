@@ -80,7 +80,7 @@ def evaluate_slice(evaluator: Evaluator, node: syntax.Expression | syntax.Slice,
 
 def evaluate_call(evaluator: Evaluator, node: syntax.Call, frame: Frame) -> Any:
     function = evaluator.evaluate(node.function, frame)
-    given = [Given(evaluator.evaluate(a.value, frame), a.value.span, a.name) for a in node.arguments]
+    given = [Given(evaluator.evaluate(a.value, frame), a.span, a.name) for a in node.arguments]
     for before, argument in pairwise(given):
         if before.name and not argument.name:
             expected = "arguments by position, then those by name"

@@ -62,6 +62,8 @@ def output_shapes(
     root: Frame,
 ) -> Frame | None:
     """A frame of the loss in which the shape variables of its first parameters have the sizes of the outputs."""
+    if loss.declaration.damaged:
+        return None
     if len(parameters) < len(outputs):
         message = f"{loss.name} does not take all outputs of {model}"
         found = counted(len(parameters), "parameter")

@@ -77,7 +77,7 @@ class ModelBuilder:
             targets = add_losses(train, self.model.name.id, forward, self.root(), self.storage)
             if result and targets is not None:
                 result.train, result.targets = train, targets
-        if result and result.train and trained:
+        if result and result.train and trained and result.train.values["optimizer"]:
             result.trainer, result.train_root = trained.evaluator, self.root(result.train.spans["optimizer"])
             self.show_first_values_to_optimizer(result)
         for graph in self.module.values():

@@ -179,6 +179,11 @@ def declare_carry(evaluator: Evaluator, node: syntax.Declare, type: TensorType |
         value = evaluator.evaluate(node.value, frame)
         if is_number(value) and type is not None:
             value = filled(evaluator, value, type, node.value.span, frame)
+        if is_tensor(value):
+            try:
+                body.parent.localize(value)
+            except TypeRuleError as refusal:
+                return evaluator.refuse(refusal, node.value.span, frame)
     if isinstance(value, Poison):
         return POISON
     if not is_tensor(value) or (type is not None and value.type != type):

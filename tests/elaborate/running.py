@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from compiler.diagnostics import Diagnostics, UserError
+from compiler.driver import Compilation
 from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
@@ -34,18 +35,22 @@ def model(body: str, inputs: str = "x: f32[B, 4]", training: bool = False) -> st
     return f"model M({inputs}) {{ {body} }}\n{TRAINING if training else ''}\n"
 
 
-def predictions(program: str, *inputs: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """The outputs of a model's predict graph by name, and its variables, for inputs in order."""
-    compiled = compile_text(program)
+def predictions(program: str, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of a model by name, and its variables, for inputs in order."""
+    return predicted(compile_text(program), *inputs)
+
+
+def predicted(compiled: Compilation, *inputs: np.ndarray) -> dict[str, np.ndarray]:
     names = [spec.name for spec in compiled.manifest.inputs]
     given = dict(zip(names, inputs, strict=True))
-    return run_program(initialized(compiled, seed), "predict", given, len(inputs[0]))
+    return run_program(initialized(compiled), "predict", given, len(inputs[0]))
 
 
 def output(program: str, *inputs: np.ndarray) -> np.ndarray:
     """The one output of a model."""
-    compiled_outputs = predictions(program, *inputs)
-    return compiled_outputs["output"]
+    compiled = compile_text(program)
+    (spec,) = compiled.manifest.outputs
+    return predicted(compiled, *inputs)[spec.name]
 
 
 def examples(*shape: int) -> np.ndarray:

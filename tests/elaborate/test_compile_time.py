@@ -163,5 +163,5 @@ def test_names_of_declarations_can_be_taken():
 
 
 def test_the_library_keeps_its_own_names():
-    own = "fn zeros(shape) { return error(\"mine\") }\n" + model("return x |> Dense(2)")
+    own = 'fn zeros(shape) { return error("mine") }\n' + model("return x |> Dense(2)")
     assert output(own, examples(2, 4)).shape == (2, 2)

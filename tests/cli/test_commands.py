@@ -1,0 +1,160 @@
+"""What the commands do with a tiny program: results, files and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from compiler.flags import STAGES
+from tests.cli.running import nnc
+from tests.programs import ROOT
+
+EPOCH_LINE = re.compile(
+    r"loss: \d+\.\d{4} / \d+\.\d{4}\taccuracy: [01]\.\d{4} / [01]\.\d{4}\tstep (\d+)  \d+\.\d{2} sec"
+)
+
+
+def tensors(folder: Path) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in load_file(folder / "last.safetensors").items()}
+
+
+def train(*arguments: str | Path) -> str:
+    result = nnc("train", *arguments)
+    assert (result.code, result.err) == (0, "")
+    return result.out
+
+
+def test_help_and_version():
+    help = nnc("--help")
+    assert help.code == 0 and help.err == ""
+    assert "examples:" in help.out and "nnc train models/cnn.nn" in help.out
+    for command in ("train", "eval", "predict", "summary", "check", "emit"):
+        assert f"    {command} " in help.out
+        assert nnc(command, "--help").out.startswith(f"usage: nnc {command} ")
+    assert re.fullmatch(r"nnc \d+\.\d+\.\d+\n", nnc("--version").out)
+
+
+def test_train_prints_a_line_for_each_epoch(place: Path):
+    lines = train("points.nn", "--out", "run").splitlines()
+    assert [match[1] for line in lines[:4] if (match := EPOCH_LINE.fullmatch(line))] == ["1", "2", "3", "4"]
+    assert lines[4].startswith("4 epochs, best epoch ") and lines[-1] == "run"
+    assert sorted(path.name for path in (place / "run").iterdir()) == [
+        "best.safetensors", "last.safetensors", "log.jsonl", "program.nn"
+    ]  # fmt: skip
+    log = [json.loads(line) for line in (place / "run/log.jsonl").read_text().splitlines()]
+    assert [record.get("epoch") for record in log] == [None, 1, 2, 3, 4]
+
+
+def test_quiet_training_prints_the_summary_alone(place: Path):
+    assert train("points.nn", "--quiet", "--out", "run").startswith("4 epochs, best epoch ")
+
+
+def test_runs_have_a_folder_of_their_own(place: Path):
+    first, second = (train("points.nn", "--quiet", "--epochs", "1").splitlines()[-1] for _ in range(2))
+    assert re.match(r"runs/Points-\d{8}-\d{6}", first) and first != second
+
+
+@pytest.mark.parametrize("seed", ["0", "7"])
+def test_a_seed_makes_the_same_run(place: Path, seed: str):
+    for folder in ("a", "b"):
+        train("points.nn", "--seed", seed, "--out", folder)
+    assert tensors(place / "a") == tensors(place / "b")
+    train("points.nn", "--seed", "3", "--out", "other")
+    assert tensors(place / "a") != tensors(place / "other")
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_resumed_run_is_the_same_run(place: Path, epochs: int):
+    """Bit for bit, wherever it stopped: weights, states, slots and counters."""
+    train("points.nn", "--out", "whole")
+    train("points.nn", "--epochs", str(epochs), "--out", "stopped")
+    resumed = train("--resume", "stopped", "--epochs", "4")
+    assert len(EPOCH_LINE.findall(resumed)) == 4 - epochs
+    assert tensors(place / "stopped") == tensors(place / "whole")
+    whole, stopped = ((place / name / "log.jsonl").read_text() for name in ("whole", "stopped"))
+    epochs_of = [[json.loads(line) for line in text.splitlines() if '"epoch"' in line] for text in (whole, stopped)]
+    for one, other in zip(*epochs_of, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert "nothing left to train" in train("--resume", "stopped")
+
+
+def test_flags_replace_entries(place: Path):
+    settings = ["--set", "train.optimizer=Adam(lr=1e-3)", "--set", "shuffle=false", "--batch", "30", "--epochs", "1"]
+    train("points.nn", *settings, "--data", "points.npz", "--out", "run")
+    program = (place / "run/program.nn").read_text()
+    for entry in ("optimizer = Adam(lr=0.001)", "shuffle = false", "batch = 30", "epochs = 1", 'data = "points.npz"'):
+        assert re.search(re.escape(entry).replace(r"\ =\ ", r"\s+=\s+"), program), program
+    assert nnc("check", "run/program.nn").code == 0
+
+
+def test_timings(place: Path):
+    out = train("points.nn", "--epochs", "1", "--timings", "--out", "run")
+    phases = re.findall(r"^ *([a-z ]+?)  +[\d.]+ ms", out, re.MULTILINE)
+    assert [name for name in phases if name in ("import", "parse", "elaborate", "generate", "data", "first step")] == [
+        "import", "parse", "elaborate", "generate", "data", "first step"
+    ]  # fmt: skip
+    assert phases[-1] == "total"
+
+
+def test_eval_of_a_run_and_of_a_file(place: Path):
+    last = train("points.nn", "--out", "run").splitlines()[3]
+    loss, accuracy = re.findall(r"/ (\d\.\d{4})", last)
+    assert nnc("eval", "run").out == f"loss: {loss}\taccuracy: {accuracy}\n"
+    best = nnc("eval", "run", "--best")
+    assert best.code == 0 and float(best.out.split()[1]) <= float(loss)
+    fresh = nnc("eval", "points.nn")
+    assert fresh.code == 0 and fresh.out != nnc("eval", "points.nn", "--seed", "5").out
+
+
+def test_predict(place: Path):
+    train("points.nn", "--epochs", "1", "--out", "run")
+    points = np.load("points.npy")
+    assert nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy").code == 0
+    scores = np.load("scores.npy")
+    assert scores.shape == (7, 3) and scores.dtype == np.float32
+    np.savez("named.npz", point=points[:3])
+    assert nnc("predict", "run", "--input", "named.npz", "--output", "named-scores.npz", "--best").code == 0
+    with np.load("named-scores.npz") as archive:
+        assert archive["output"] == pytest.approx(scores[:3], rel=1e-5)
+
+
+def test_summary_check_and_emit_of_a_run(place: Path):
+    train("points.nn", "--epochs", "1", "--out", "run")
+    assert "Total parameters: 99" in nnc("summary", "run").out
+    assert nnc("check", "run").out == "run: Points is sound, 99 parameters\n"
+    assert "run/program.nn:2" in nnc("emit", "run", "--stage", "graph").out
+
+
+def test_check_of_declarations_and_of_several_models(place: Path):
+    (place / "parts.nn").write_text("layer L()(x: f32[B, n]) { return x }\nfn f(x) { return x }\n")
+    assert nnc("check", "parts.nn").out == "parts.nn: no model, but L, f without mistakes\n"
+    (place / "two.nn").write_text(
+        'import "parts.nn"\nmodel A(x: f32[B, 4]) { return L(x) }\nmodel C(x: f32[B, 2]) { return f(x) }\n'
+    )
+    assert nnc("check", "two.nn").out == "two.nn: A is sound, 0 parameters\ntwo.nn: C is sound, 0 parameters\n"
+    assert nnc("summary", "two.nn", "--model", "C").out.startswith("Model C\n")
+
+
+def test_one_of_several_models_is_trained(place: Path):
+    text = (place / "points.nn").read_text()
+    (place / "two.nn").write_text(text + text.replace("Points", "Others").replace("Dense(8)", "Dense(5)"))
+    train("two.nn", "--model", "Others", "--epochs", "1", "--out", "run")
+    assert "train Points" not in (place / "run/program.nn").read_text()
+    assert nnc("eval", "run").code == 0
+    assert nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy").code == 0
+    assert "step 2" in train("--resume", "run", "--epochs", "2")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_emit(stage: str):
+    """Every stage is printed, and starts as such; the golden files hold more of them."""
+    text = nnc("emit", ROOT / "models/softmax.nn", "--stage", stage).out
+    beginning = {"tree": "Program file=", "plan": "plan init", "source": "# "}.get(stage, "graph init(")
+    assert text.startswith(beginning) and text.endswith("\n") and not text.endswith("\n\n")
+    if stage == "source":
+        compile(text, "emitted", "exec")

@@ -1,0 +1,157 @@
+"""Mistakes in flags, files and data: exit code 2, an error in words, nothing written, no traceback."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.running import nnc
+
+FLAGS = [
+    ("", "something is missing: COMMAND"),
+    ("trian points.nn", 'hint: did you mean "train"?'),
+    ("train", "there is nothing to train"),
+    ("train points.nn --ephocs 3", "train has no flag --ephocs", 'did you mean "--epochs"?'),
+    ("train points.nn --ephocs=3", 'did you mean "--epochs"?'),
+    ("train points.nn more", "this is one argument too many", "found: more"),
+    ("train points.nn --epochs", "--epochs needs a value"),
+    ("train points.nn --quiet=yes", "--quiet"),
+    ("emit points.nn --stage sauce", "--stage cannot be sauce", 'did you mean "source"?'),
+    ("predict run", "something is missing: --input, --output"),
+    ("summary", "something is missing: FILE"),
+    ("train points.nn --set batch", "--set takes KEY=VALUE", "found: batch"),
+    ("train points.nn --set =3", "--set takes KEY=VALUE"),
+    (
+        "train points.nn --set bacht=3",
+        '--set bacht:1:1: error: unknown key bacht in train Points; did you mean "batch"?',
+        " 1 | bacht = 3\n   | ^^^^^\n",
+    ),
+    ("train points.nn --set 'train.batch=1 +'", "--set train.batch:1:12: error: syntax error", " 1 | batch = 1 +\n"),
+    ("train points.nn --set batch=", "--set batch:1:1: error: syntax error"),
+    ("train points.nn --set optimizer=Adamm", "--set optimizer:1:13: error: unknown optimizer Adamm"),
+    ("train points.nn --batch 0", "--batch:1:9: error: not a value for batch", " 1 | batch = 0\n   |         ^\n"),
+    ("train points.nn --epochs 2.5", "--epochs:1:10: error: not a value for epochs"),
+    ("train points.nn --seed -1", "--seed:1:8: error: not a value for seed"),
+    ("train points.nn --epochs '3 } train X {'", "--epochs:1:12: error: syntax error"),
+    ("train points.nn --model Pionts", 'there is no model Pionts; did you mean "Points"?'),
+    ("eval points.nn --best", "--best needs a run"),
+]
+
+FILES = [
+    ("train none.nn", "cannot read none.nn"),
+    ("train .", "cannot read .", "found: a directory"),
+    ("check points.npz", "not UTF-8"),
+    ("eval nowhere", "cannot read nowhere"),
+    ("train --resume nowhere", 'there is no run folder "nowhere"'),
+    ("train --resume .", '"." is not a run folder'),
+    ("train points.nn --resume nowhere", 'there is no run folder "nowhere"'),
+    ("train --resume nowhere --out run", "a resumed run stays in its folder"),
+    ("train points.nn --out full", 'the run folder "full" is not empty', "hint: continue the run in it"),
+    ("train points.nn --out points.nn", 'cannot make the run folder "points.nn"'),
+    ("predict nowhere --input points.npy --output y.npy", 'there is no run folder "nowhere"'),
+    ("train untrained.nn", "untrained.nn: Plain has no train block"),
+    ("emit untrained.nn --batch 3", "untrained.nn has no train block whose batch could be replaced"),
+    ("summary parts.nn", "there is no model in parts.nn"),
+    ("train untrained.nn --epochs 3", "no train block"),
+    ("train huge.nn", "Huge needs more memory than this machine has", "TB for a tensor f32[B,2000000000]"),
+    ("eval huge.nn", "Huge needs more memory than this machine has"),
+]
+
+DATA = [
+    ("none.npz", 'there is no data set "none.npz"'),
+    ("mnits", 'there is no data set "mnits"', 'did you mean "mnist"?'),
+    ("", 'there is no data set ""'),
+    ("mnist", 'the data set has no array for the model\'s input "point"'),
+    ("renamed.npz", 'the data set has no array for the model\'s target "label"', 'did you mean "lable"?'),
+    ("narrow.npz", 'array "point" does not have the shape', "found: f32[3]"),
+    (
+        "classes.npz",
+        'row 5 of array "label" (training) is no class of the model',
+        "expected: whole numbers 0 … 2",
+        "found: 7",
+    ),
+    ("infinite.npz", 'row 3 of array "point" (training) is not finite'),
+    ("empty.npz", "too few rows"),
+    ("points.nn", "points.nn"),
+]
+
+HUGE = """\
+model Huge(point: f32[B, 4]) { return point |> Dense(2000000000) |> Dense(3) }
+train Huge { data = "points.npz"; loss = softmax_cross_entropy; optimizer = SGD }
+"""
+
+
+@pytest.fixture
+def surroundings(place: Path) -> Path:
+    """Files that some of the mistakes are about."""
+    (place / "full").mkdir()
+    (place / "full/file").write_text("")
+    (place / "untrained.nn").write_text("model Plain(x: f32[B, 4]) { return x |> Dense(3) }\n")
+    (place / "parts.nn").write_text("fn f(x) { return x }\n")
+    (place / "huge.nn").write_text(HUGE)
+    with np.load(place / "points.npz") as arrays:
+        point, label = arrays["point"], arrays["label"]
+    wrong_label, infinite = label.copy(), point.copy()
+    wrong_label[5], infinite[3, 1] = 7, np.inf
+    np.savez("renamed.npz", point=point, lable=label)
+    np.savez("narrow.npz", point=point[:, :3], label=label)
+    np.savez("classes.npz", point=point, label=wrong_label)
+    np.savez("infinite.npz", point=infinite, label=label)
+    np.savez("empty.npz", point=point[:0], label=label[:0])
+    return place
+
+
+def refuses(arguments: list[str], fragments: list[str], place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    result = nnc(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "error: " in result.err and "Traceback" not in result.err
+    for fragment in fragments:
+        assert fragment in result.err, result.err
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("arguments", "fragments"), [(a, f) for a, *f in FLAGS + FILES])
+def test_flags_and_files(surroundings: Path, arguments: str, fragments: list[str]):
+    refuses(shlex.split(arguments), fragments, surroundings)
+
+
+@pytest.mark.parametrize(("data", "fragments"), [(d, f) for d, *f in DATA])
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_data(surroundings: Path, command: str, data: str, fragments: list[str]):
+    refuses([command, "points.nn", "--data", data], fragments, surroundings)
+
+
+def test_a_run_of_another_program_cannot_be_resumed(place: Path):
+    assert nnc("train", "points.nn", "--epochs", "1", "--out", "run").code == 0
+    before = (place / "run/last.safetensors").read_bytes()
+    for change, fragment in (
+        (["--seed", "5"], "was written by another program"),
+        (["--batch", "8"], "was written by another program"),
+        (["--set", "optimizer=Adam"], "does not fit the program"),
+    ):
+        refuses(["train", "--resume", "run", "--epochs", "2", *change], [fragment], place)
+    refuses(["train", "--resume", "rnu"], ['there is no run folder "rnu"', 'did you mean "run"?'], place)
+    assert (place / "run/last.safetensors").read_bytes() == before
+
+
+def test_predictions_for_wrong_inputs(place: Path):
+    assert nnc("train", "points.nn", "--epochs", "1", "--out", "run").code == 0
+    np.save("narrow.npy", np.zeros((3, 3), np.float32))
+    for given, output, fragment in (
+        ("none.npy", "y.npy", '"none.npy" cannot be opened'),
+        ("narrow.npy", "y.npy", 'array "point" does not have the shape'),
+        ("points.nn", "y.npy", "cannot be read"),
+        ("points.npy", "y.txt", "expected: a file that ends in .npy or .npz"),
+        ("points.npy", "nowhere/y.npy", 'cannot write "nowhere/y.npy"'),
+    ):
+        refuses(["predict", "run", "--input", given, "--output", output], [fragment], place)
+
+
+def test_mistakes_of_optimizers_are_found_by_check(place: Path):
+    text = (place / "points.nn").read_text().replace("lr=0.1", "lr=-0.1")
+    (place / "wrong.nn").write_text(text)
+    refuses(["check", "wrong.nn"], ["wrong.nn:10:15: error: the learning rate must be a number, at least 0"], place)

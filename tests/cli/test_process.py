@@ -1,0 +1,98 @@
+"""What only a process of its own shows: pipes, signals, encodings, hash seeds, and that a process does what we test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import command, environment, nnc, process
+from tests.programs import MODELS, ROOT
+
+HASH_ALL_STAGES = f"""
+import hashlib
+from compiler.driver import load_tree, show_stage
+from compiler.flags import STAGES
+for name in {MODELS!r}:
+    for stage in STAGES:
+        text = show_stage(load_tree(f"models/{{name}}.nn"), stage, {{}})
+        print(name, stage, len(text), hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
+def test_a_process_does_the_same(place: Path):
+    trained = process("train", "points.nn", "--epochs", "1", "--out", "run", folder=place)
+    assert (trained.code, trained.err) == (0, "") and "\r" not in trained.out and "step 1" in trained.out
+    mistaken = process("train", "points.nn", "--batch", "0", folder=place)
+    assert (mistaken.code, mistaken.out) == (2, "")
+    assert mistaken.err == nnc("train", "points.nn", "--batch", "0").err
+
+
+def test_every_stage_is_the_same_under_every_hash_seed():
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", HASH_ALL_STAGES],
+            cwd=ROOT,
+            env=environment(PYTHONHASHSEED=seed),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("0", "1", "424242")
+    ]
+    texts = [each.communicate(timeout=120)[0] for each in started]
+    assert texts[0].count("\n") == len(MODELS) * 6
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_a_reader_that_leaves():
+    with subprocess.Popen(
+        command("emit", ROOT / "models/cnn.nn"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("summary", ROOT / "models/mlp.nn"),
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2 and done.stderr.startswith("error: cannot write the output\n")
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+def test_a_terminal_that_knows_ascii_alone():
+    shown = process("summary", ROOT / "models/softmax.nn", PYTHONIOENCODING="ascii")
+    assert (shown.code, shown.err) == (0, "") and "7,850" in shown.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_is_saved_and_goes_on(place: Path, number: signal.Signals, code: int):
+    with subprocess.Popen(
+        command("train", "points.nn", "--epochs", "1000000", "--out", "run"),
+        cwd=place,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout and running.stderr
+        assert "step 1" in running.stdout.readline()
+        os.kill(running.pid, number)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert told.startswith(f"stopped by {number.name}; epoch ") and 'is saved in "run"' in told
+    epoch = int(told.split("epoch ")[1].split()[0])
+    resumed = nnc("train", "--resume", "run", "--epochs", str(epoch + 1))
+    assert resumed.code == 0 and f"step {epoch + 1} " in resumed.out
