@@ -41,8 +41,8 @@ def run(arguments: Sequence[str], started: float) -> int:
     except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
         drop_output()
         return BROKEN_PIPE
-    except OSError as error:  # what reads and writes files tells of its own errors: this is our output
-        print(f"error: cannot write the output\n  found: {error.strerror}", file=sys.stderr)
+    except OSError as error:  # what reads and writes files tells of its own errors: most likely this is our output
+        print(f"error: cannot write {error.filename or 'the output'}\n  found: {error.strerror}", file=sys.stderr)
         drop_output()
         return USER_ERROR
 
@@ -91,7 +91,8 @@ def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
 
 def source_of(path: str | Path) -> Path:
     """A file, or the program of a run's folder."""
-    return Path(path) / "program.nn" if (Path(path) / "program.nn").exists() else Path(path)
+    program = Path(path) / "program.nn"
+    return program if os.path.exists(program) else Path(path)
 
 
 def load_program(path: Path | str, flags: argparse.Namespace, changes: Overrides) -> tuple[Tree, str]:
@@ -144,7 +145,7 @@ def load_weights(program: Program, run: Path, best: bool) -> None:
     from runtime.checkpoint import load
     from runtime.run_folder import RunFolder
 
-    if run.is_dir():
+    if os.path.isdir(run):
         folder = RunFolder.open(run)
         load(folder.best if best else folder.last, program)
     elif best:

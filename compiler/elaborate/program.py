@@ -38,7 +38,7 @@ def elaborate(
 def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[ElaboratedModel]:
     """All models of a file and its imports, which may be none; mistakes are recorded."""
     namespace, models = checked(program, diagnostics), models_of(program)
-    if not program.functions:
+    if not program.functions and not len(diagnostics):
         choose_model(program, diagnostics, None)
     found: list[ElaboratedModel | None] = []
     with suppress(GaveUp):
