@@ -73,7 +73,8 @@ def epoch_line(result: EpochResult) -> str:
 def summary_text(summary: Summary) -> str:
     """The lines at the end of training."""
     best = f"best epoch {summary.best_epoch} (test loss {summary.best_loss:.4f})"
-    lines = [f"{summary.epochs} epochs, {best}" if summary.best_epoch else f"{summary.epochs} epochs"]
+    epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
+    lines = [f"{epochs}, {best}" if summary.best_epoch else epochs]
     if summary.stopped_early:
         lines.append("stopped early: the test loss no longer improved")
     if summary.trained:
