@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from runtime.random import draw, fill_uniform
+from runtime.threads import parts, together
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
-SMALL = 50_000  # elements: with fewer, one thread is done before another has started
+# With less for each thread, one is done before another has started.
+MANY_PIXELS = 50_000
+LARGE_PRODUCT = 4_000_000  # multiplications
 
 
 def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -30,27 +33,6 @@ def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
     """For each index of the first axis, the views of all stacks there."""
     order = range(len(stacks[0]))
     return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
-
-
-def together(*functions: Callable[[], None]) -> None:
-    """Calls functions at the same time, one thread each as far as there are cores; BLAS then works in one thread.
-
-    NumPy lets other threads run while it computes.
-    """
-    from runtime.threads import pool, set_blas_threads, thread_count
-
-    if thread_count() == 1:
-        for function in functions:
-            function()
-        return
-    set_blas_threads(1)
-    try:
-        others = [pool().submit(function) for function in functions[1:]]
-        functions[0]()
-        for other in others:
-            other.result()
-    finally:
-        set_blas_threads(thread_count())
 
 
 def erf(x: np.ndarray, out: np.ndarray) -> None:
@@ -105,9 +87,22 @@ def sum_rows(x: np.ndarray, out: np.ndarray) -> None:
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Products of stacks of matrices; a matrix with no axis in one piece is copied, since BLAS cannot read it."""
-    a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
-    np.matmul(a, b, out=out)
+    """a @ b, or a stack of such products; a large product is divided along the longer side of the result.
+
+    A matrix of a stack with no axis in one piece is copied, since BLAS cannot read it.
+    """
+    if a.ndim > 2 or b.ndim > 2:
+        a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
+    rows, columns = out.shape[-2:]
+    count = parts(out.size * a.shape[-1] // LARGE_PRODUCT)
+    if count == 1:
+        np.matmul(a, b, out=out)
+    elif rows >= columns:
+        cuts = pairwise(rows * i // count for i in range(count + 1))
+        together(*(partial(np.matmul, a[..., i:j, :], b, out=out[..., i:j, :]) for i, j in cuts))
+    else:
+        cuts = pairwise(columns * i // count for i in range(count + 1))
+        together(*(partial(np.matmul, a, b[..., i:j], out=out[..., i:j]) for i, j in cuts))
 
 
 @cache
@@ -149,7 +144,8 @@ def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
     @wraps(kernel)
     def split(*arrays: np.ndarray, **settings: Any) -> None:
         outputs = {name: settings[name] for name in ("out", "scratch") if name in settings}
-        channels, count = arrays[0].shape[-1], parts_of(arrays[0])
+        channels = arrays[0].shape[-1]
+        count = parts(min(channels, arrays[0].size // MANY_PIXELS))
         bounds = [channels * i // count for i in range(count + 1)]
 
         def part(first: int, last: int) -> None:
@@ -165,16 +161,6 @@ def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
             together(*(partial(part, first, last) for first, last in pairwise(bounds)))
 
     return split
-
-
-def parts_of(images: np.ndarray) -> int:
-    """How many threads are worth their start for so many pixels and channels."""
-    most = min(images.shape[-1], images.size // SMALL)
-    if most < 2:
-        return 1
-    from runtime.threads import thread_count
-
-    return min(thread_count(), most)
 
 
 def padded(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:

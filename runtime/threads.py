@@ -1,8 +1,14 @@
-"""Threads: how many to use, the pool that generated code shares, and how many BLAS uses inside a product."""
+"""Threads: how many there are, and running functions on them at the same time.
+
+Generated code divides its own work, products included, and keeps BLAS to one thread: idle threads of BLAS wait by
+spinning, and would take the cores from everything between two products.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -10,23 +16,49 @@ from threadpoolctl import ThreadpoolController
 
 
 @cache
-def blas_libraries() -> list:
-    """The BLAS libraries that NumPy has loaded."""
-    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
-
-
-@cache
 def thread_count() -> int:
-    """As many as BLAS was going to use, which the user may limit (OPENBLAS_NUM_THREADS …), else as there are cores."""
-    counts = [library.num_threads for library in blas_libraries()]
-    return max(counts) if counts else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    """As many as BLAS was going to use, which the user may limit (OPENBLAS_NUM_THREADS …), else as there are cores.
 
-
-def set_blas_threads(count: int) -> None:
-    for library in blas_libraries():
-        library.set_num_threads(count)
+    From the first call on, BLAS works in the thread that calls it.
+    """
+    libraries = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+    count = max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
+    for library in libraries:
+        library.set_num_threads(1)
+    return count
 
 
 @cache
 def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="nnc")
+
+
+inside = threading.local()  # `inside.group` is set in a thread that works for a group: groups do not nest
+
+
+def together(*functions: Callable[[], None]) -> None:
+    """Calls functions at the same time, as far as there are threads. NumPy lets other threads run while it computes."""
+    if thread_count() == 1 or getattr(inside, "group", False):
+        for function in functions:
+            function()
+        return
+    others = [pool().submit(as_member, function) for function in functions[1:]]
+    try:
+        as_member(functions[0])
+    finally:
+        for other in others:
+            other.result()
+
+
+def as_member(function: Callable[[], None]) -> None:
+    inside.group = True
+    try:
+        function()
+    finally:
+        inside.group = False
+
+
+def parts(most: int) -> int:
+    """Into how many parts a piece of work is best divided, if `most` are worth their start."""
+    count = thread_count()  # also for small products: BLAS shall not start its own threads for them
+    return 1 if getattr(inside, "group", False) else max(1, min(count, most))

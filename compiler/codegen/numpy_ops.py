@@ -129,12 +129,6 @@ def extent(s: Statement) -> list[str]:
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
-def matmul(s: Statement) -> list[str]:
-    """A matrix product goes to BLAS in any layout; a batch of them needs its matrices in one piece."""
-    module = "np" if s.node.result.type.rank == 2 else "kernels"
-    return [f"{module}.matmul({', '.join(s.arguments)}, out={s.out})"]
-
-
 def argmax(s: Statement) -> list[str]:
     return [copy(s.out, f"np.argmax({s.arguments[0]}, axis={s['axis']})")]
 
@@ -156,7 +150,7 @@ EMITTERS: dict[str, Emitter] = {
     **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
     "reshape": reshape_copy,
     "select": select,
-    "matmul": matmul,
+    "matmul": kernel("matmul"),
     "erf": kernel("erf"),
     "sum": total,
     "reduce_max": reduction("max"),
