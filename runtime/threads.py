@@ -36,7 +36,7 @@ def pool() -> ThreadPoolExecutor:
 inside = threading.local()  # `inside.group` is set in a thread that works for a group: groups do not nest
 
 
-def together(*functions: Callable[[], None]) -> None:
+def together(*functions: Callable[[], object]) -> None:
     """Calls functions at the same time, as far as there are threads. NumPy lets other threads run while it computes."""
     if thread_count() == 1 or getattr(inside, "group", False):
         for function in functions:
@@ -50,7 +50,7 @@ def together(*functions: Callable[[], None]) -> None:
             other.result()
 
 
-def as_member(function: Callable[[], None]) -> None:
+def as_member(function: Callable[[], object]) -> None:
     inside.group = True
     try:
         function()
