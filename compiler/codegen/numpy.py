@@ -4,7 +4,7 @@ def bind_train_step(arena, B):
     image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
     def run():
         # models/mlp.nn:6:8 dense_1                      one heading per place in the model
-        np.matmul(image, dense_1_w, out=v0)              # %0: f32[B,512] = matmul(%image, %dense_1.w)
+        kernels.matmul(image, dense_1_w, out=v0)         # %0: f32[B,512] = matmul(%image, %dense_1.w)
     return run, {inputs}, {outputs}
 """
 
