@@ -240,10 +240,8 @@ def test_twice_is_once(name: str):
     assert text_of(run(read_graph(after))) == after.strip()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "materialize"])  # that one changes it, by contract
 def test_keeps_its_argument(name: str):
-    if name == "materialize":
-        return  # changes its argument, by contract
     run, before, _, _ = CASES[name]
     graph = read_graph(before)
     run(graph)
