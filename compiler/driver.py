@@ -27,7 +27,8 @@ from compiler.language.formatter import dump_tree, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.manifest import describe, variable_types
-from compiler.memory import Plan, aligned, plan_graph
+from compiler.memory import Plan, plan_graph
+from compiler.packing import aligned
 from compiler.passes.pipeline import run_pipeline
 from compiler.plan_report import format_plans
 from compiler.train_step import differentiate

@@ -14,25 +14,10 @@ from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
 from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
 from compiler.ops.op import ELEMENTWISE, VIEW
+from compiler.packing import Block, assign_offsets, peak_of_live
 from compiler.schedule import groups
 
-ALIGNMENT = 64
 VARIABLES = ("param", "state", "slot", "counter")
-
-
-@dataclass(eq=False)
-class Block:
-    """A run of bytes: whose, how many, and from which node to which it is needed."""
-
-    value: Value
-    bytes: int
-    first: int
-    last: int
-    offset: int = -1
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.bytes
 
 
 @dataclass(eq=False)
@@ -56,13 +41,7 @@ class Plan:
     @property
     def lower_bound(self) -> int:
         """The most bytes that are live at one time: no plan can be smaller."""
-        blocks = [block for block in self.blocks.values() if block.value.kind not in VARIABLES]
-        events = sorted([(b.first, b.bytes) for b in blocks] + [(b.last + 1, -b.bytes) for b in blocks])
-        live = peak = 0
-        for _, change in events:
-            live += change
-            peak = max(peak, live)
-        return peak
+        return peak_of_live(block for block in self.blocks.values() if block.value.kind not in VARIABLES)
 
 
 @dataclass(frozen=True)
@@ -90,26 +69,6 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], s
     plan.base, plan.size = base, assign_offsets(free, base)
     plan.naive = sum(block.bytes for block in free)
     return plan
-
-
-def assign_offsets(blocks: Iterable[Block], base: int) -> int:
-    """Largest first, each at the lowest offset free during its whole life; returns the end of the arena."""
-    done: list[Block] = []
-    for block in sorted(blocks, key=lambda b: (-b.bytes, b.first)):
-        offset = base
-        for other in sorted(
-            (b for b in done if b.first <= block.last and block.first <= b.last), key=lambda b: b.offset
-        ):
-            if other.offset - offset >= block.bytes:
-                break
-            offset = max(offset, aligned(other.end))
-        block.offset = offset
-        done.append(block)
-    return max((aligned(block.end) for block in done), default=base)
-
-
-def aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 class Planner:

@@ -7,7 +7,8 @@ import pytest
 
 from compiler.codegen.numpy_ops import scratch_of
 from compiler.ir.graph import Literal
-from compiler.memory import ALIGNMENT, VARIABLES, Block, Plan, assign_offsets, plan_graph
+from compiler.memory import VARIABLES, Plan, plan_graph
+from compiler.packing import ALIGNMENT, Block, assign_offsets
 from compiler.plan_report import format_plan
 from compiler.schedule import groups
 from tests.programs import (
