@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +12,7 @@ from compiler import __version__
 from runtime.errors import RuntimeUserError, did_you_mean
 
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
+TARGETS = ("numpy",)
 EXAMPLES = """examples:
   nnc train models/cnn.nn --data digits --epochs 3     train on the built-in data set
   nnc train models/mlp.nn --data-dir ~/mnist           train on the four MNIST files in a folder
@@ -21,6 +22,9 @@ EXAMPLES = """examples:
   nnc predict runs/adam --input X.npy --output Y.npy   outputs for one's own arrays
   nnc summary models/cnn.nn                            layers, shapes, parameters
   nnc emit models/cnn.nn --stage source                the NumPy code that will run
+  nnc emit models/cnn.nn --diff fusion                 what a pass changes
+  nnc opt step.ir --passes dead-code                   a pass on IR text
+  nnc plan models/cnn.nn --batch 64,128                memory, and who needs it
 """
 
 
@@ -64,58 +68,105 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"nnc {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    added = {
-        name: commands.add_parser(name, help=help, description=help, allow_abbrev=False)
-        for name, help in (
-            ("train", "train a model; every epoch is saved"),
-            ("eval", "loss and metrics on the test data, of a run or of a model's first weights"),
-            ("predict", "the outputs of a trained model for an array of inputs"),
-            ("summary", "layers, output shapes and parameters"),
-            ("check", "report every mistake in a file"),
-            ("emit", "print what the program is at a stage of its way"),
-        )
-    }
-    add_training_flags(added["train"])
-    added["eval"].add_argument("target", metavar="RUN|FILE")
-    add_program_flags(added["eval"])
-    added["predict"].add_argument("run", metavar="RUN", type=Path)
-    added["predict"].add_argument(
-        "--input", metavar="X.npy", required=True, help=".npy, or .npz with an array per input"
-    )
-    added["predict"].add_argument(
-        "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
-    )
-    for name in ("eval", "predict"):
-        added[name].add_argument(
-            "--best", action="store_true", help="the checkpoint with the lowest test loss, not the last"
-        )
-    for name in ("summary", "check", "emit"):
-        added[name].add_argument("file", metavar="FILE")
-    for name in ("summary", "check"):
-        added[name].add_argument("--model", metavar="NAME", help="which model of the file")
-    added["emit"].add_argument("--stage", choices=STAGES, default="source", help="how far (default: source)")
-    add_program_flags(added["emit"])
-    for name, command in added.items():
-        command.set_defaults(command=name, usage=" ".join(command.format_usage().removeprefix("usage: ").split()))
+    for name, (help, add_flags) in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        add_flags(command)
+        usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+        command.set_defaults(command=name, usage=usage)
     return top
 
 
-def add_training_flags(train: argparse.ArgumentParser) -> None:
-    train.add_argument("file", metavar="FILE", nargs="?", help="a .nn file (not needed with --resume)")
-    add_program_flags(train)
-    train.add_argument("--epochs", metavar="N", help="how many epochs in all")
-    train.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
-    train.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
-    train.add_argument("--quiet", action="store_true", help="print the final summary alone")
-    train.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
+def add_train_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", nargs="?", help="a .nn file (not needed with --resume)")
+    add_program_flags(command)
+    add_pass_flags(command)
+    command.add_argument("--epochs", metavar="N", help="how many epochs in all")
+    command.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
+    command.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
+    command.add_argument("--quiet", action="store_true", help="print the final summary alone")
+    command.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
 
 
-def add_program_flags(command: argparse.ArgumentParser) -> None:
+def add_eval_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("target", metavar="RUN|FILE")
+    add_program_flags(command)
+    add_pass_flags(command)
+    add_checkpoint_flag(command)
+
+
+def add_predict_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", type=Path)
+    command.add_argument("--input", metavar="X.npy", required=True, help=".npy, or .npz with an array per input")
+    command.add_argument(
+        "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
+    )
+    add_pass_flags(command)
+    add_checkpoint_flag(command)
+
+
+def add_summary_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE")
+    command.add_argument("--model", metavar="NAME", help="which model of the file")
+
+
+def add_emit_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a .nn file, the folder of a run, or a .ir file")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--stage", choices=STAGES, default="source", help="how far (default: source)")
+    what.add_argument("--after", metavar="PASS", help="as a pass leaves it; PASS:1 is the first of several")
+    what.add_argument("--diff", metavar="PASS", help="what a pass changes")
+    what.add_argument("--dump-dir", metavar="DIR", type=Path, help="every stage as a file of a new folder")
+    add_looking_flags(command)
+    add_program_flags(command)
+
+
+def add_opt_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", nargs="?", help="a .ir file, or a .nn file with its gradients")
+    command.add_argument("--list", action="store_true", help="print what each pass does")
+    add_looking_flags(command)
+    add_program_flags(command)
+
+
+def add_plan_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a .nn file, the folder of a run, or a .ir file")
+    add_looking_flags(command)
+    add_program_flags(command, batch="N,…")
+
+
+def add_looking_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--graph", metavar="NAME", help="train_step, evaluate, predict or init alone")
+    command.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="what code is made for")
+    add_pass_flags(command)
+
+
+def add_pass_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--passes", metavar="A,B,…", help="the passes to run, in this order (see nnc opt --list)")
+    command.add_argument("--disable", metavar="PASS", action="append", default=[], help="leave out a pass")
+    command.set_defaults(target=TARGETS[0])
+
+
+def add_checkpoint_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--best", action="store_true", help="the checkpoint with the lowest test loss, not the last")
+
+
+def add_program_flags(command: argparse.ArgumentParser, batch: str = "N") -> None:
     command.add_argument("--model", metavar="NAME", help="which model of the file")
     command.add_argument("--data", metavar="NAME|PATH", help="mnist, digits, a .npz file or a folder of .npy files")
     command.add_argument("--data-dir", metavar="DIR", help="where the files of a named data set are")
-    command.add_argument("--batch", metavar="N", help="examples per step")
+    command.add_argument("--batch", metavar=batch, help="examples per step")
     command.add_argument("--seed", metavar="N", help="of initial weights, order of the data and dropout")
     command.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a key of the train block"
     )
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("train a model; every epoch is saved", add_train_flags),
+    "eval": ("loss and metrics on the test data, of a run or of a model's first weights", add_eval_flags),
+    "predict": ("the outputs of a trained model for an array of inputs", add_predict_flags),
+    "summary": ("layers, output shapes and parameters", add_summary_flags),
+    "check": ("report every mistake in a file", add_summary_flags),
+    "emit": ("print what the program is at a stage of its way", add_emit_flags),
+    "opt": ("run passes on IR text and print what they leave", add_opt_flags),
+    "plan": ("memory: how much, when, what for, and what is shared", add_plan_flags),
+}

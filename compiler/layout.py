@@ -55,7 +55,7 @@ def preferred_order(node: Node, index: int, strides: Mapping[Value, Strides]) ->
         return PATCHES_BATCH_LAST
     if name == "matmul":
         return product_order(shape)
-    if name in ("sum", "reduce_max"):
+    if name in ("sum", "sum_of_products", "reduce_max"):
         return reduced_order(node, strides) or batch_last(shape)
     if name == "scan":
         return stacked_order(shape) if index >= node.attributes["carries"] else batch_last(shape)
@@ -80,7 +80,7 @@ def stacked_order(shape: Shape) -> Order:
 def reduced_order(node: Node, strides: Mapping[Value, Strides]) -> Order | None:
     """The operand's order, less the axes that go."""
     order = order_of(strides.get(node.operands[0], (0,)))
-    if order is None or node.attributes["keepdims"]:
+    if order is None or node.attributes.get("keepdims"):
         return order
     axes = node.attributes["axes"]
     left = sorted(set(order) - set(axes))

@@ -60,7 +60,10 @@ def iota_size(value: Value) -> int | None:
 
 def variable_types(module: Module) -> dict[str, TensorType]:
     """Params, then states, then slots, then counters: each kind is contiguous."""
-    kinds = {value.name: value.kind for graph in module.values() for value in graph.of_kind(*VARIABLES)}
-    found = {name: value.type for name, value in module["init"].outputs.items()}
-    ordered = sorted(found, key=lambda name: VARIABLES.index(kinds.get(name, "param")))
-    return {name: found[name] for name in ordered} | COUNTERS
+    known = {value.name: value for graph in module.values() for value in graph.of_kind(*VARIABLES)}
+    types = {name: value.type for name, value in known.items()}
+    if "init" in module:  # IR text may do without
+        types = {name: value.type for name, value in module["init"].outputs.items()} | types | COUNTERS
+    kinds = dict.fromkeys(COUNTERS, "counter") | {name: value.kind for name, value in known.items()}
+    ordered = sorted(types, key=lambda name: VARIABLES.index(kinds.get(name, "param")))
+    return {name: types[name] for name in ordered}

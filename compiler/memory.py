@@ -1,23 +1,28 @@
 """Where every tensor of a graph lives: lifetimes to offsets in one arena. A pure function of the graph and the batch.
 
 A tensor is either a block of its own or shares the bytes of another: views, per-step outputs of a scan inside their
-stack, and new values written over the variable or carry that they replace. Time counts nodes in the order they run; the
-body of a scan runs inside its node.
+stack, new values written over the variable or carry that they replace, and results of elementwise nodes written over
+an operand that nobody reads again. Time counts nodes in the order they run; the body of a scan runs inside its node.
+
+A region with tiles (compiler/passes/tiling.py) has a plan of its own for what one tile needs besides parts of operands
+and results; of that there is one copy for each thread that works on the region, its lane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from compiler.division import SHARED, Tile, tile_of
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
 from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
 from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.packing import Block, assign_offsets, peak_of_live
 from compiler.schedule import groups
+from runtime.threads import LANES
 
-VARIABLES = ("param", "state", "slot", "counter")
+VARIABLES = ("param", "state", "slot", "counter", "folded")  # in this order; the graphs share them
 
 
 @dataclass(eq=False)
@@ -30,9 +35,11 @@ class Plan:
     views: set[Node]
     orders: dict[Value, Order]  # of the axes of each block, outermost first
     scratch: dict[Node, Value] = field(default_factory=dict)
+    tiles: dict[Node, TilePlan] = field(default_factory=dict)
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
-    naive: int = 0  # bytes of all blocks one after the other, variables apart
+    naive: int = 0  # bytes if every tensor had its own: inputs, and results of all nodes but views; variables apart
+    in_place: dict[Value, Value] = field(default_factory=dict)  # result -> the operand that it is written over
     slots: dict[Value, Value] = field(default_factory=dict)  # body value -> the stacked result it is a step of
 
     def block(self, value: Value) -> Block:
@@ -42,6 +49,23 @@ class Plan:
     def lower_bound(self) -> int:
         """The most bytes that are live at one time: no plan can be smaller."""
         return peak_of_live(block for block in self.blocks.values() if block.value.kind not in VARIABLES)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How one tile of a region is computed: offsets in its plan count from the start of a lane."""
+
+    tile: Tile
+    plan: Plan
+    lane_bytes: int
+
+
+@dataclass
+class Frame:
+    """A graph while it is visited: who of its values is read when, and which blocks hold only them."""
+
+    reads: Mapping[Value, int]
+    own: dict[Value, int] = field(default_factory=dict)  # owner of a block made here -> position of its last reader
 
 
 @dataclass(frozen=True)
@@ -63,12 +87,21 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], s
     plan = planner.plan
     planner.time += 1
     planner.touch((*graph.inputs, *graph.outputs.values()))
-    free = [block for block in plan.blocks.values() if block.value not in variables.values()]
+    held = set(variables.values())
+    free = [block for block in plan.blocks.values() if block.value not in held]
     for name, value in variables.items():
         plan.blocks[value].offset = placed[name]
     plan.base, plan.size = base, assign_offsets(free, base)
-    plan.naive = sum(block.bytes for block in free)
+    plan.naive = sum(value.type.bytes_at(batch) for value in tensors(graph))
     return plan
+
+
+def tensors(graph: Graph) -> Iterator[Value]:
+    """What would take space if nothing shared: inputs but variables, and what nodes compute, inside of bodies too."""
+    yield from (value for value in graph.inputs if value.kind not in VARIABLES)
+    for node in graph.walk():
+        if VIEW not in node.op.traits and node.op.name != "fused":  # results of a region are those of its body
+            yield from node.results
 
 
 class Planner:
@@ -80,6 +113,7 @@ class Planner:
         self.time = 0
         self.plan = Plan(graph, {}, {}, set(), {})
         self.strides: dict[Value, Strides] = {}
+        self.frame = Frame({})
         for value in graph.inputs:
             self.own(value, tuple(range(value.type.rank)))
 
@@ -92,8 +126,10 @@ class Planner:
 
     def share(self, value: Value, other: Value, strides: Strides) -> None:
         """Lives in the bytes of a tensor that is there already."""
-        self.plan.owner[value] = self.plan.owner[other]
+        self.plan.owner[value] = owner = self.plan.owner[other]
         self.strides[value] = strides
+        if owner in self.frame.own:
+            self.frame.own[owner] = max(self.frame.own[owner], self.frame.reads.get(value, -1))
 
     def touch(self, values: Iterable[Value]) -> None:
         for value in values:
@@ -102,31 +138,58 @@ class Planner:
 
     def visit(self, graph: Graph, replaced: Mapping[Value, Value]) -> None:
         """`replaced`: new value -> the variable or carry of this graph whose place it takes in the end."""
-        reads = last_reads(graph)
+        outer, self.frame = self.frame, Frame(last_reads(graph))
         ends = {group[-1]: group[0] for group in groups(graph)}
         starts: dict[Node, int] = {}
         for position, node in enumerate(graph.nodes):
             self.time += 1
             starts[node] = self.time
             self.touch(node.operands)
-            if "body" in node.attributes:
+            if node.op.name == "scan":
                 self.visit_scan(node)
                 if node in ends:
                     self.keep_apart(starts[ends[node]])
-                continue
-            (result,) = node.results
-            order = preferred_order(node, 0, self.strides)
+            elif node.op.name == "fused":
+                self.visit_region(node, replaced, position)
+            else:
+                self.visit_node(node, replaced, position)
+        self.frame = outer
+
+    def visit_node(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+        for index, result in enumerate(node.results):
+            order = preferred_order(node, index, self.strides)
             if result in self.plan.slots:
                 self.plan.block(result).last = self.time
             elif (view := self.view_of(node)) is not None:
                 self.plan.views.add(node)
                 self.share(result, node.operands[0], view)
-            elif result in replaced and self.may_overwrite(node, replaced[result], reads, position):
+            elif result in replaced and self.may_overwrite(node, replaced[result], position):
                 self.share(result, replaced[result], self.strides[replaced[result]])
+            elif (dying := self.dying_operand(node, result, order, position)) is not None:
+                self.plan.in_place[result] = dying
+                self.share(result, dying, self.strides[dying])
             else:
-                self.own(result, order)
-            if (scratch := self.scratch(node)) is not None:
-                self.own_scratch(node, scratch)
+                self.own_result(result, order)
+        if (scratch := self.scratch(node)) is not None:
+            self.own_scratch(node, scratch)
+
+    def own_result(self, value: Value, order: Order) -> None:
+        self.own(value, order)
+        self.frame.own[value] = self.frame.reads.get(value, -1)
+
+    def dying_operand(self, node: Node, result: Value, order: Order, position: int) -> Value | None:
+        """An operand of an elementwise node whose bytes the result may take: nobody reads them after this node."""
+        if ELEMENTWISE not in node.op.traits:
+            return None
+        strides = strides_in_order(result.type.shape, order)
+        for operand in node.operands:
+            if isinstance(operand, Literal) or operand.type != result.type or self.strides[operand] != strides:
+                continue
+            owner = self.plan.owner[operand]
+            others = [v for v in node.operands if v is not operand and self.plan.owner.get(v) is owner]
+            if self.frame.own.get(owner, position + 1) <= position and not others:
+                return operand
+        return None
 
     def keep_apart(self, start: int) -> None:
         """Scans that run at the same time share nothing: what is alive in any of them is alive in all of them."""
@@ -139,7 +202,7 @@ class Planner:
         order = order_of(self.strides[scratch.like]) or batch_last(shape)
         if scratch.count:
             shape, order = (scratch.count, *shape), (0, *(axis + 1 for axis in order))
-        self.plan.scratch[node] = Value(TensorType(node.result.type.dtype, shape), kind="scratch")
+        self.plan.scratch[node] = Value(TensorType(scratch.like.type.dtype, shape), kind="scratch")
         self.own(self.plan.scratch[node], order)
 
     def view_of(self, node: Node) -> Strides | None:
@@ -148,14 +211,83 @@ class Planner:
             return None
         return view_strides(node, self.strides[node.operands[0]])
 
-    def may_overwrite(self, node: Node, old: Value, reads: Mapping[Value, int], position: int) -> bool:
+    def may_overwrite(self, node: Node, old: Value, position: int) -> bool:
         """Nobody reads the old value later; this node may, if it works element by element on the very same tensor."""
-        if node.result.type != old.type or reads.get(old, -1) > position:
+        if len(node.results) > 1 or node.result.type != old.type or self.frame.reads.get(old, -1) > position:
             return False
         sharing = [
             v for v in node.operands if not isinstance(v, Literal) and self.plan.owner[v] is self.plan.owner[old]
         ]
         return not sharing or (ELEMENTWISE in node.op.traits and all(value is old for value in sharing))
+
+    def visit_region(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+        """Results in the place of variables or of dying operands, or of their own; then a plan of what a tile needs."""
+        tile = tile_of(node)
+        sources = [node.operands[index] for index, _ in tile.operands]
+        whole = self.planner_of(node.body, node.operands)  # in a tile of one channel it cannot be seen where channels lie
+        whole.visit(node.body, {})
+        for name, result in zip(node.body.outputs, node.results, strict=True):
+            order = order_of(whole.strides[node.body.outputs[name]]) or batch_last(result.type.shape)
+            inner = tile.graph.outputs[name]
+            home = self.home_in_region(node, tile, result, inner, order, replaced, position)
+            if home is not None:
+                self.plan.in_place[result] = home
+                self.share(result, home, self.strides[home])
+            else:
+                self.own_result(result, order)
+        planner = self.planner_of(tile.graph, sources)
+        for inner, result in zip(tile.graph.outputs.values(), node.results, strict=True):
+            planner.own(inner, batch_last(inner.type.shape))
+            planner.strides[inner] = self.strides[result]
+            planner.plan.slots[inner] = result
+        given = set(planner.plan.blocks)
+        planner.visit(tile.graph, {})
+        lane = assign_offsets([block for value, block in planner.plan.blocks.items() if value not in given], 0)
+        self.plan.tiles[node] = TilePlan(tile, planner.plan, lane)
+        if lane:
+            scratch = Value(TensorType("u8", (min(LANES, tile.count) * lane,)), kind="scratch")
+            self.plan.scratch[node] = scratch
+            self.own(scratch, (0,))
+
+    def planner_of(self, body: Graph, sources: Sequence[Value]) -> Planner:
+        """For a graph whose inputs are tensors of this one, or parts of them."""
+        planner = Planner(body, self.batch, self.scratch)
+        planner.strides.update((v, self.strides[source]) for v, source in zip(body.inputs, sources, strict=True))
+        return planner
+
+    def home_in_region(
+        self, node: Node, tile: Tile, result: Value, inner: Value, order: Order, replaced: Mapping[Value, Value], at: int
+    ) -> Value | None:
+        """The variable or the dying operand whose place a result of a region may take, tile by tile."""
+        strides = strides_in_order(result.type.shape, order)
+        for value in (replaced.get(result), *node.operands):
+            if value is None or isinstance(value, Literal) or value.type != result.type:
+                continue
+            owner = self.plan.owner[value]
+            if value is replaced.get(result):
+                free = self.frame.reads.get(value, -1) <= at
+            else:
+                free = self.frame.own.get(owner, at + 1) <= at and self.strides[value] == strides
+            taken = any(self.plan.owner.get(other) is owner for other in node.results)
+            if free and not taken and self.read_before_written(node, tile, value, inner):
+                return value
+        return None
+
+    def read_before_written(self, node: Node, tile: Tile, value: Value, inner: Value) -> bool:
+        """Whether a tile reads of `value` and its bytes only its own part, and not after `inner` is written there."""
+        reads = last_reads(tile.graph)
+        writer = inner.node
+        assert writer is not None
+        written = tile.graph.nodes.index(writer)
+        for source, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
+            operand = node.operands[index]
+            if isinstance(operand, Literal) or self.plan.owner[operand] is not self.plan.owner[value]:
+                continue
+            last = reads.get(source, -1)
+            at_once = ELEMENTWISE in writer.op.traits and source in writer.operands
+            if operand is not value or axis == SHARED or last > written or (last == written and not at_once):
+                return False
+        return True
 
     def visit_scan(self, node: Node) -> None:
         """Carries live in the blocks of the final results; per-step outputs are written straight into the stacks."""

@@ -31,7 +31,7 @@ def format_plan(plan: Plan) -> str:
     peak = plan.lower_bound
     lines.append(f"  variables {plan.base:,} bytes")
     lines.append(
-        f"  tensors   {plan.naive:,} bytes one after the other, {plan.size - plan.base:,} planned, {peak:,} lower bound"
+        f"  tensors   {plan.naive:,} bytes if none shared, {plan.size - plan.base:,} planned, {peak:,} lower bound"
     )
     return "\n".join(lines)
 
@@ -44,6 +44,6 @@ def collect_names(plan: Plan, names: dict[Value, str]) -> None:
         numbers = number(graph)
         names.update((value, prefix + name) for value, name in numbers.items())
         names.update(
-            (plan.scratch[n], f"scratch of {prefix}{numbers[n.result]}") for n in graph.nodes if n in plan.scratch
+            (plan.scratch[n], f"scratch of {prefix}{numbers[n.results[0]]}") for n in graph.nodes if n in plan.scratch
         )
         pending += [(n.body, f"{prefix}{numbers[n.results[0]]}.") for n in graph.nodes if "body" in n.attributes]

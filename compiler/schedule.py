@@ -9,18 +9,14 @@ from compiler.ir.graph import Graph, Node
 
 def groups(graph: Graph) -> Iterator[list[Node]]:
     """The runs of two or more neighbouring scans that do not depend on each other."""
-    group: list[Node] = []
+    group: dict[Node, None] = {}
     for node in graph.nodes:
-        if "body" in node.attributes and not reads_any(node, group):
-            group.append(node)
-            continue
-        if len(group) > 1:
-            yield group
-        group = [node] if "body" in node.attributes else []
+        is_scan = node.op.name == "scan"
+        if not is_scan or any(operand.node in group for operand in node.operands):
+            if len(group) > 1:
+                yield list(group)
+            group = {}
+        if is_scan:
+            group[node] = None
     if len(group) > 1:
-        yield group
-
-
-def reads_any(node: Node, others: list[Node]) -> bool:
-    results = {result for other in others for result in other.results}
-    return any(operand in results for operand in node.operands)
+        yield list(group)

@@ -62,6 +62,11 @@ def polynomial(x: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
     return value
 
 
+def clip(x: np.ndarray, out: np.ndarray, low: float, high: float) -> None:
+    """x limited to [low, high]."""
+    np.clip(x, low, high, out=out)
+
+
 def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
     """x where the condition holds, 0 elsewhere, whatever x is there: keeps or clears the bits of each float32.
 
@@ -84,6 +89,17 @@ def sum_rows(x: np.ndarray, out: np.ndarray) -> None:
         np.matmul(ones(len(rows), x.dtype), rows, out=out)
     else:
         np.sum(x, axis=tuple(range(x.ndim - 1)), out=out)
+
+
+def sum_of_products(a: np.ndarray, b: np.ndarray, out: np.ndarray, axes: tuple[int, ...]) -> None:
+    """sum(a * b) over axes, without the product: where the last axis stays and lies outermost, as dot products."""
+    outermost = a.ndim > 1 and all(a.strides[-1] >= stride for stride in a.strides) and a.strides == b.strides
+    if outermost and axes == tuple(range(a.ndim - 1)) and a.size:
+        rows = [x.transpose(*reversed(range(a.ndim))).reshape(len(out), -1) for x in (a, b)]
+        np.matmul(rows[0][:, None, :], rows[1][:, :, None], out=out[:, None, None])
+    else:
+        left = [axis for axis in range(a.ndim) if axis not in axes]
+        np.einsum(a, range(a.ndim), b, range(a.ndim), left, out=out)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from itertools import count
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
+
+LANES = 8  # as many threads as generated code has scratch space for in a region
 
 
 @cache
@@ -22,10 +26,10 @@ def thread_count() -> int:
     From the first call on, BLAS works in the thread that calls it.
     """
     libraries = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
-    count = max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
+    most = max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
     for library in libraries:
         library.set_num_threads(1)
-    return count
+    return most
 
 
 @cache
@@ -56,6 +60,25 @@ def as_member(function: Callable[[], object]) -> None:
         function()
     finally:
         inside.group = False
+
+
+Lanes = list[list[tuple[Any, ...]]]
+
+
+def tiles(views: Callable[[int, int], tuple[Any, ...]], number: int, step: int) -> Lanes:
+    """The views of each tile of a region, `views(lane, first index)`, for each thread that may come to work on it."""
+    return [[views(lane, i * step) for i in range(number)] for lane in range(min(thread_count(), number, LANES))]
+
+
+def spread(run: Callable[[Iterable[tuple[Any, ...]]], object], lanes: Lanes) -> None:
+    """Runs a region: every thread takes the next tile that nobody has, with the scratch space of its lane."""
+    following = count()
+    together(*(partial(run, untaken(lane, following)) for lane in lanes))
+
+
+def untaken(lane: list[tuple[Any, ...]], following: Iterator[int]) -> Iterator[tuple[Any, ...]]:
+    while (i := next(following)) < len(lane):
+        yield lane[i]
 
 
 def parts(most: int) -> int:

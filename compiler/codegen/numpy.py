@@ -2,18 +2,26 @@
 
 def bind_train_step(arena, B):
     image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
+    def region_1_tile(lane, i):
+        a = v0[:, i:i + 64]                              parts of tensors for one tile of a region, made once
+        return a, …
+    def region_1(tiles):
+        for a, … in tiles:                               what threads run, each on tiles of its own
     def run():
         # models/mlp.nn:6:8 dense_1                      one heading per place in the model
         kernels.matmul(image, dense_1_w, out=v0)         # %0: f32[B,512] = matmul(%image, %dense_1.w)
+        spread(region_1, region_1_tiles)
     return run, {inputs}, {outputs}
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
 from compiler.codegen.source import Names, comment, heading
+from compiler.division import SHARED, divided_axis
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
@@ -33,6 +41,7 @@ def generate(title: str, plans: Sequence[Plan], variables: Sequence[tuple[str, T
         "",
         "from runtime import kernels",
         "from runtime.kernels import view",
+        "from runtime.threads import spread, tiles",
     ]
     functions = [GraphWriter(plan, {name: offset for name, _, offset in variables}).lines() for plan in plans]
     functions.append(variables_function(variables))
@@ -44,7 +53,7 @@ def variables_function(variables: Sequence[tuple[str, TensorType, int]]) -> list
     return ["def bind_variables(arena, B):", f"{INDENT}return None, {{", *views, f"{INDENT}}}, {{}}"]
 
 
-def view_of(type: TensorType, offset: int, order: Order) -> str:
+def view_of(type: TensorType, offset: int | str, order: Order) -> str:
     """The array at an offset whose axes lie in an order, seen with its axes as in the model (no order: as they are)."""
     axes = tuple(range(type.rank))
     shape = show_shape([type.shape[axis] for axis in order or axes])
@@ -57,17 +66,18 @@ def view_of(type: TensorType, offset: int, order: Order) -> str:
 class GraphWriter:
     """Writes the function of one planned graph."""
 
-    def __init__(self, plan: Plan, variables: dict[str, int]):
+    def __init__(self, plan: Plan, variables: dict[str, int], names: Names | None = None, lane: str = ""):
         self.plan = plan
         self.variables = variables
-        self.names = Names()
+        self.names = names or Names()
+        self.lane = lane  # for the tiles of a region: where the scratch space of a lane starts
         self.of: dict[Value, str] = {}
         self.bound: list[str] = []  # lines that run once, when views are made
         self.body: list[str] = []  # lines that run at every call
         self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
         self.functions: list[str] = []  # scans that run at the same time as others, each a function
         self.last_heading = ""
-        self.scans = 0
+        self.scans = self.regions = 0
 
     def lines(self) -> list[str]:
         graph = self.plan.graph
@@ -80,6 +90,10 @@ class GraphWriter:
         results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
         return [
             f"def bind_{graph.name}(arena, B):",
+            # A branch before everything else: CPython's compiler takes quadratic time over a long first block that
+            # functions inside of it share variables with.
+            f"{INDENT}if arena.nbytes < {self.plan.size}:",
+            f'{INDENT * 2}raise ValueError("the arena is too small")',
             *(INDENT + line for line in self.bound),
             *(INDENT + line if line else "" for line in self.functions),
             "",
@@ -91,10 +105,11 @@ class GraphWriter:
 
     def write_outputs(self, graph: Graph) -> None:
         """New values of variables that were not written in place yet."""
+        old_values = {value.name: value for value in graph.of_kind(*VARIABLES)}
         for name, value in graph.outputs.items():
             if name not in self.variables:
                 continue
-            old = next((v for v in graph.inputs if v.name == name and v.kind in VARIABLES), None)
+            old = old_values.get(name)
             if old is None or self.plan.owner.get(value) is not old:
                 target = self.of[old] if old else self.names.fresh(name)
                 if old is None:
@@ -112,20 +127,21 @@ class GraphWriter:
             for result in node.results:
                 self.declare(result, f"{prefix}{numbers[result]}")
             note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
-            if "body" in node.attributes:
-                self.write(comment(note[2:]), depth)
-                if node in member_of:
-                    self.write_member(node, member_of[node], arguments)
-                else:
-                    self.write_scan(node, arguments, depth)
+            if node.op.name == "fused":
+                self.write_region(node, note, depth)
+            elif node in member_of:
+                self.write(note, depth)
+                self.write_member(node, member_of[node], arguments)
+            elif node.op.name == "scan":
+                self.write(note, depth)
+                self.write_scan(node, arguments, depth)
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
-                places = enumerate(node.operands)
-                same = frozenset(
-                    i for i, operand in places if self.plan.owner.get(operand) is self.plan.owner[node.result]
-                )
-                statement = Statement(node, arguments, self.of[node.result], same, self.scratch(node))
+                homes = [self.plan.owner[result] for result in node.results]
+                same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
+                outs = ", ".join(self.of[result] for result in node.results)
+                statement = Statement(node, arguments, outs, same, self.scratch(node))
                 first, *rest = EMITTERS[node.op.name](statement)
                 self.write(f"{first}  {note}", depth)
                 for line in rest:
@@ -136,7 +152,7 @@ class GraphWriter:
         if node not in self.plan.scratch:
             return ""
         value = self.plan.scratch[node]
-        self.declare(value, f"{self.of[node.result]}_scratch")
+        self.declare(value, f"{self.of[node.results[0]]}_scratch")
         return self.of[value]
 
     def write(self, line: str, depth: int) -> None:
@@ -155,13 +171,15 @@ class GraphWriter:
         owner = self.plan.owner[value]
         if value.node in self.plan.views:
             self.of[value] = self.names.fresh(wanted)
+        elif value in self.plan.in_place:
+            self.of[value] = self.of[self.plan.in_place[value]]
         elif owner in self.of and owner is not value:
             self.of[value] = self.of[owner]
         else:
             self.of[value] = self.names.fresh(wanted)
-            self.bound.append(
-                f"{self.of[value]} = {view_of(value.type, self.plan.blocks[owner].offset, self.plan.orders[owner])}"
-            )
+            offset = self.plan.blocks[owner].offset
+            place = f"{self.lane} + {offset}" if self.lane and offset else self.lane or offset
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, place, self.plan.orders[owner])}")
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""
@@ -199,6 +217,36 @@ class GraphWriter:
         if not body.nodes and not carries:
             self.write("pass", depth + 1)
         self.last_heading = ""
+
+    def write_region(self, node: Node, note: str, depth: int) -> None:
+        """A loop over tiles: a function that makes the views of one tile, and one that runs many."""
+        self.regions += 1
+        name, planned = f"region_{self.regions}", self.plan.tiles[node]
+        tile, step = planned.tile, node.attributes["step"]
+        lane = f"{self.plan.block(self.plan.scratch[node]).offset} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
+        inner = GraphWriter(planned.plan, {}, self.names, lane)
+        for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
+            inner.take_part(value, self.of[node.operands[index]], axis, step)
+        for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):
+            inner.take_part(value, self.of[result], divided_axis(result.type), step)
+        inner.write_nodes(tile.graph, number(tile.graph), f"{name}_", 0)
+        used = set(re.findall(r"\w+", "\n".join(line.split("  #")[0] for line in inner.body)))
+        views = ", ".join(view for line in inner.bound if (view := line.split(" = ")[0]) in used)
+        self.functions += ["", f"def {name}_tile(lane, i):", *(INDENT + line for line in inner.bound)]
+        self.functions += [f"{INDENT}return {views},", "", f"def {name}(tiles):", f"{INDENT}for {views}, in tiles:"]
+        self.functions += [INDENT * 2 + line for line in inner.body]
+        self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
+        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
+        self.last_heading = ""
+
+    def take_part(self, value: Value, whole: str, axis: int | None, step: int) -> None:
+        """Names the part of a tensor that a tile works on."""
+        if axis is None or axis == SHARED:
+            self.of[value] = whole
+            return
+        self.of[value] = self.names.fresh(f"{whole}_part")
+        colons = ":, " * axis if axis < value.type.rank - 1 else "..., " if axis else ""
+        self.bound.append(f"{self.of[value]} = {whole}[{colons}i : i + {step}]")
 
     def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
         """A scan as a function of its own; after the last of a group, all of them are called at once."""

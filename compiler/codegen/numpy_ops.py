@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim
 from compiler.memory import Scratch
 
 
@@ -152,7 +152,9 @@ EMITTERS: dict[str, Emitter] = {
     "select": select,
     "matmul": kernel("matmul"),
     "erf": kernel("erf"),
+    "clip": kernel("clip", "low", "high"),
     "sum": total,
+    "sum_of_products": kernel("sum_of_products", "axes"),
     "reduce_max": reduction("max"),
     "argmax": argmax,
     "concat": concat,
@@ -177,8 +179,8 @@ def select_scratch(node: Node) -> Scratch | None:
     """A mask, where floats are kept or set to zero."""
     condition, yes, no = node.operands
     zero = isinstance(no, Literal) and repr(no.value) == "0.0"
-    plain = not isinstance(condition, Literal) and yes.type == node.result.type == TensorType("f32", yes.type.shape)
-    return Scratch(node.result, 0) if zero and plain and condition.type.shape == yes.type.shape else None
+    arrays = not isinstance(condition, Literal) and not isinstance(yes, Literal)
+    return Scratch(node.result, 0) if zero and arrays and node.result.type.dtype == "f32" else None
 
 
 def pooling_scratch(node: Node) -> Scratch:

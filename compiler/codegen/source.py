@@ -17,20 +17,22 @@ class Names:
 
     def __init__(self) -> None:
         self.used: set[str] = set(RESERVED)
+        self.counts: dict[str, int] = {}  # how often a name was wanted
 
     def fresh(self, wanted: str) -> str:
-        """The wanted name as an ASCII identifier, with underscores after it until it is new."""
+        """The wanted name as an ASCII identifier, with an underscore or a number after it where it is taken."""
         name = re.sub(r"[^A-Za-z0-9_]", "_", wanted)
-        name = name if re.match(r"[A-Za-z]", name) else f"v{name}"
-        while name in self.used:
-            name += "_"
-        self.used.add(name)
-        return name
+        name = found = name if re.match(r"[A-Za-z]", name) else f"v{name}"
+        while found in self.used:
+            self.counts[name] = count = self.counts.get(name, 0) + 1
+            found = f"{name}_{count}" if count > 1 else f"{name}_"
+        self.used.add(found)
+        return found
 
 
 def comment(text: str) -> str:
     """One line of printable ASCII, whatever the model's file is called."""
-    return "# " + "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    return "# " + re.sub(r"[^ -~]", "?", text)
 
 
 def heading(origin: Origin | None) -> str:

@@ -43,13 +43,14 @@ def call_builtin(
     evaluator: Evaluator, called: Builtin, given: Sequence[Given], span: Span, frame: Frame, piped: bool
 ) -> Any:
     """Binds the arguments by the Python signature and calls; every refusal is reported at the call."""
-    rest = [argument.value for argument in given if called.variadic and not argument.name]
-    named = [argument for argument in given if argument.name or not called.variadic]
+    rest, named = [], given
+    if called.variadic:
+        rest = [argument.value for argument in given if not argument.name]
+        named = [argument for argument in given if argument.name]
     bound = bind(called.name, called.parameters, called.optional, named, span, "argument")
     if isinstance(bound, Problem):
         return evaluator.fail(bound.span, frame, bound.message, bound.expected, bound.found)
     values = {name: argument.value for name, argument in bound.items()}
-
     try:
         result = called.function(Site(evaluator, span, frame), *rest, **values)
     except TypeRuleError as refusal:
@@ -57,9 +58,10 @@ def call_builtin(
             refusal.message = f"{called.name}: {refusal.message}"
         return evaluator.refuse(refusal, span, frame, [argument.value for argument in given])
     evaluator.weigh(result, span, frame)
-    source = next((argument.value for argument in given if tensors_in(argument.value)), None)
     fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # a scan tells of its cell
-    evaluator.remember(called.name, fresh, source, span, frame)
+    if fresh:
+        source = next((argument.value for argument in given if tensors_in(argument.value)), None)
+        evaluator.remember(called.name, fresh, source, span, frame)
     if piped and frame.call is not None and not frame.namespace.is_library:
         frame.call.children.append(Call(called.name, frame.path, "fn", True, True, span, result))
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compiler.diagnostics import Span
@@ -72,7 +71,7 @@ def with_hyperparameters(
     for parameter in group:
         if parameter.name.id not in values and parameter.default is not None:
             values[parameter.name.id] = evaluator.evaluate(parameter.default, defaults)
-    return POISON if poisoned(*values.values()) else replace(closure, hyperparameters=values)
+    return POISON if poisoned(*values.values()) else Closure(closure.declaration, closure.namespace, values)
 
 
 def refuse_call(evaluator: Evaluator, closure: Closure, problem: Problem, frame: Frame) -> Poison:

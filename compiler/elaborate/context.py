@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from compiler.elaborate.frames import Frame
 
 LARGEST_GRAPH = 200_000
-STEPS_OF_AN_OPERATION = 8  # what a node costs in time, in compile-time steps
+STEPS_FOR_AN_OPERATION = 24  # compile-time steps that each node may take: only what leads to no nodes is limited
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
@@ -56,6 +56,7 @@ class Context:
         self.parent = parent
         self.own: set[Value] = set()
         self.captured: dict[Value, Value] = {}
+        self.variables: dict[str, Value] = {}
 
     @property
     def root(self) -> Context:
@@ -73,8 +74,9 @@ class Context:
     def variable(self, name: str, type: TensorType, kind: str) -> Value:
         """The graph input of a variable, made when first asked for."""
         root = self.root
-        known = next((value for value in root.graph.of_kind(kind) if value.name == name), None)
-        return known or root.input(name, type, kind)
+        if name not in root.variables:
+            root.variables[name] = root.input(name, type, kind)
+        return root.variables[name]
 
     def emit(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any], origin: Origin) -> Any:
         """Adds a node; tensors of a graph around this one become inputs of the scan. Raises TypeRuleError."""
@@ -105,7 +107,7 @@ class Context:
         return literal(dim, "f32")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Site:
     """One expression being elaborated: what operators and builtins emit nodes through."""
 
@@ -115,7 +117,7 @@ class Site:
 
     def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
         """Adds a node; raises TypeRuleError when the op refuses the operands."""
-        self.evaluator.namespace.steps += STEPS_OF_AN_OPERATION
+        self.evaluator.namespace.steps -= STEPS_FOR_AN_OPERATION
         return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
 
     def cast(self, value: Value, dtype: str) -> Value:

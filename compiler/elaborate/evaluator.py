@@ -50,7 +50,9 @@ class Evaluator:
 
     def evaluate(self, node: syntax.Expression, frame: Frame) -> Any:
         """The value of an expression."""
-        self.tick(node.span, frame)
+        self.namespace.steps += 1
+        if self.namespace.steps > MOST_STEPS or self.nesting > DEEPEST_NESTING:
+            self.tick(node.span, frame, cost=0)  # gives up
         self.nesting += 1
         try:
             return EXPRESSIONS[type(node)](self, node, frame)
@@ -149,10 +151,9 @@ class Evaluator:
 
     def remember(self, name: str, result: Any, source: Any, span: Span, frame: Frame) -> None:
         """Notes which call tensors came out of. A call that keeps the shape is no part of its history."""
-        if not isinstance(result, Value | list):
-            return
-        (source,) = tensors_in(source)[:1] or (None,)
-        for tensor in tensors_in(result):
+        tensors = tensors_in(result)
+        (source,) = (tensors and tensors_in(source)[:1]) or (None,)
+        for tensor in tensors:
             if source is not None and tensor.type.shape == source.type.shape:
                 if source in self.history:
                     self.history.setdefault(tensor, self.history[source])

@@ -162,10 +162,9 @@ class ModelBuilder:
     def show_first_values_to_optimizer(self, result: ElaboratedModel) -> None:
         """Lets the optimizer's first values of slots read those of the parameters."""
         init = self.variables.init
-        for name, value in result.module["init"].outputs.items():
-            held = next((v for v in result.module["train_step"].inputs if v.name == name), None)
-            if held is not None:
-                init.captured[held] = value
+        for held in result.module["train_step"].inputs:
+            if held.name in init.graph.outputs:
+                init.captured[held] = init.graph.outputs[held.name]
 
 
 def update_parameter(model: ElaboratedModel, parameter: Value, gradient: Value, step: Value) -> Value | Poison:

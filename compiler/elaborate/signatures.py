@@ -14,7 +14,7 @@ from compiler.language.syntax import EllipsisDim, Expression, Name, Parameter, T
 ELLIPSIS = "..."  # among the shape variables: the dimensions that an ellipsis stands for
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Given:
     """One argument of a call: its value, where it stands, and its keyword if it has one."""
 
@@ -37,28 +37,30 @@ def bind(
     callee: str, names: Sequence[str], optional: Collection[str], given: Sequence[Given], span: Span, noun: str
 ) -> dict[str, Given] | Problem:
     """The argument of each parameter that has one; `noun` says what they are: tensor, hyperparameter, argument."""
-    takes = counted(len(names), noun) + (f" ({', '.join(names)})" if names else "")
-    found = counted(len(given), noun)
+
+    def problem(message: str, span: Span, found: str | None = None) -> Problem:
+        takes = counted(len(names), noun) + (f" ({', '.join(names)})" if names else "")
+        return Problem(message, span, takes, found or counted(len(given), noun))
+
     positional = [argument for argument in given if argument.name is None]
     if len(positional) > len(names):
-        return Problem(f"too many {noun}s for {callee}", positional[len(names)].span, takes, found)
+        return problem(f"too many {noun}s for {callee}", positional[len(names)].span)
     bound = dict(zip(names, positional, strict=False))
     for argument in given:
         if argument.name is None:
             continue
         if argument.name not in names:
-            message = f"{callee} has no {noun} named {argument.name}"
             hint = did_you_mean(argument.name, names)
-            return Problem(message + (f"; {hint}" if hint else ""), argument.span, takes, argument.name)
+            message = f"{callee} has no {noun} named {argument.name}" + (f"; {hint}" if hint else "")
+            return problem(message, argument.span, argument.name)
         if argument.name in bound:
-            return Problem(f"{callee} is given {argument.name} twice", argument.span, takes, found)
+            return problem(f"{callee} is given {argument.name} twice", argument.span)
         bound[argument.name] = argument
     missing = [name for name in names if name not in bound and name not in optional]
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        if not given:
-            found = f"none (without parentheses, {callee} is the {'function' if noun != 'tensor' else 'layer'} itself)"
-        return Problem(f"{', '.join(missing)} {verb} missing in the call of {callee}", span, takes, found)
+        message = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in the call of {callee}"
+        itself = f"none (without parentheses, {callee} is the {'function' if noun != 'tensor' else 'layer'} itself)"
+        return problem(message, span, None if given else itself)
     return bound
 
 

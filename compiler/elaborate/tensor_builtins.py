@@ -38,17 +38,25 @@ register_unary("abs", abs)
 register_unary("sign", lambda x: (x > 0) - (x < 0))
 
 
-def register_extremum(name: str, on_numbers: Callable[..., Any]) -> None:
+def register_extremum(name: str, on_numbers: Callable[..., Any]) -> Callable[[Site, Any, Any], Any]:
     def apply(site: Site, a: Any, b: Any) -> Any:
         if is_number(a) and is_number(b):
             return on_numbers(a, b)
         return site.emit(name, *(side if is_number(side) else tensor(site, side) for side in (a, b)))
 
     register(name, apply)
+    return apply
 
 
-register_extremum("max", max)
-register_extremum("min", min)
+maximum = register_extremum("max", max)
+minimum = register_extremum("min", min)
+
+
+@builtin
+def clip(site: Site, x: Any, low: Any, high: Any) -> Any:
+    if is_tensor(x) and x.type.is_float and is_number(low) and is_number(high):
+        return site.emit("clip", x, low=float(low), high=float(high))
+    return minimum(site, maximum(site, x, low), high)
 
 
 @builtin

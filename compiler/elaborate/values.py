@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from compiler.ir.graph import Value
@@ -76,12 +77,15 @@ class Call:
     children: list[Call] = field(default_factory=list)
 
 
+NUMBERS, FUNCTIONS = (int, float), (Closure, Builtin)  # asked for often: making a union anew each time takes longer
+
+
 def is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
 def is_function(value: Any) -> TypeGuard[Closure | Builtin]:
-    return isinstance(value, Closure | Builtin)
+    return isinstance(value, FUNCTIONS)
 
 
 def is_tensor(value: Any) -> TypeGuard[Value]:
@@ -90,7 +94,9 @@ def is_tensor(value: Any) -> TypeGuard[Value]:
 
 def tensors_in(value: Any) -> list[Value]:
     """The tensors of a result: itself, or those of a list."""
-    return [item for item in (value if isinstance(value, list) else [value]) if is_tensor(item)]
+    if isinstance(value, list):
+        return [item for item in value if is_tensor(item)]
+    return [value] if is_tensor(value) else []
 
 
 def poisoned(*values: Any) -> bool:
@@ -141,6 +147,7 @@ def describe_type(value: Any) -> str:
     return str(value.type) if is_tensor(value) else describe(value)
 
 
+@cache
 def snake_case(name: str) -> str:
     """`Conv2D` -> `conv2d`, `BatchNorm` -> `batch_norm`, `LSTM` -> `lstm`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()

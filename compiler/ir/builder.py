@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from compiler.ir.graph import Graph, Literal, Node, Origin, Scalar, Value
+from compiler.ir.inference import infer
 from compiler.ir.types import FLOATS, Dim, TensorType, TypeRuleError, extent, fits
 from compiler.ops import OPS
 
@@ -46,12 +47,25 @@ class Builder:
         """Adds a node; raises TypeRuleError when the op's rule refuses the operands."""
         op = OPS[name]
         values = as_values(operands)
-        attributes = op.complete(attributes)
-        types = op.result_types([value.type for value in values], attributes)
-        node = Node(op, values, attributes, [], self.origin)
+        complete, types = infer(op, tuple([value.type for value in values]), attributes)
+        node = Node(op, values, dict(complete), [], self.origin)
         node.results = [Value(type, node=node) for type in types]
         self.graph.nodes.append(node)
         return node.results[0] if len(types) == 1 else node.results
+
+    def reuse(self, node: Node) -> list[Value]:
+        """Adds a node of another graph as it is; it belongs to both now, and nobody may change it."""
+        self.graph.nodes.append(node)
+        return node.results
+
+    def inline(self, body: Graph, operands: Sequence[Value]) -> list[Value]:
+        """Adds the nodes of a body with these operands in the place of its inputs; returns its outputs."""
+        new: dict[Value, Value] = dict(zip(body.inputs, operands, strict=True))
+        for node in body.nodes:
+            with self.at(node.origin):
+                self.emit(node.op.name, [new.get(operand, operand) for operand in node.operands], node.attributes)
+            new.update(zip(node.results, self.graph.nodes[-1].results, strict=True))
+        return [new.get(value, value) for value in body.outputs.values()]
 
     def extend_scan(self, node: Node, outputs: Sequence[Value]) -> list[Value]:
         """Makes a `scan` also return the stack of these values of its body; types come from the op's rule."""
@@ -80,6 +94,8 @@ def literal(value: Scalar, dtype: str) -> Literal:
 
 def as_values(operands: Sequence[Value | Scalar]) -> list[Value]:
     dtypes = [operand.type.dtype for operand in operands if isinstance(operand, Value)]
+    if len(dtypes) == len(operands):
+        return list(operands)  # type: ignore[arg-type]
     number_dtype = next((dtype for dtype in dtypes if dtype != "bool"), "f32")
     return [
         operand

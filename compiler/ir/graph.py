@@ -1,7 +1,8 @@
 """The graph IR in one file: values, nodes and graphs in static single assignment form.
 
     Graph   = name, inputs: Value*, nodes: Node*, outputs: {name: Value}
-    Node    = op, operands: Value*, attributes, results: Value*, origin     (the attribute `body` of a scan is a Graph)
+    Node    = op, operands: Value*, attributes, results: Value*, origin     (the attribute `body` of a scan is a Graph,
+                                                                              and so is that of a fused region)
     Value   = type, name and kind if it is a graph input
     Literal = a Value that is a scalar known at compile time; printed in place, never a node
     Module  = {name: Graph}
@@ -13,7 +14,7 @@ A body is isolated: it sees its own inputs and literals, nothing of the graph ar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compiler.ir.types import TensorType
@@ -35,7 +36,7 @@ class Origin:
     backward: bool = False
 
     def in_backward(self) -> Origin:
-        return replace(self, backward=True)
+        return Origin(self.file, self.line, self.column, self.path, True)
 
     def __str__(self) -> str:
         words = [f"{self.file}:{self.line}:{self.column}", self.path, "(backward)" if self.backward else ""]

@@ -1,187 +1,351 @@
-"""Reads IR text back. Types are inferred again from each op's rule and must be the ones written down."""
+"""Reads IR text back. Types are inferred again from each op's rule and must be the ones written down.
+
+The first thing that is wrong is a UserError with its place in the text, whatever the text is.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import isinf
+from typing import Any, NamedTuple, NoReturn
 
+from compiler.diagnostics import Diagnostic, Note, Span, UserError, did_you_mean
 from compiler.ir.builder import Builder, literal
-from compiler.ir.graph import Graph, Module, Origin, Value
+from compiler.ir.graph import Graph, Module, Origin, Scalar, Value
 from compiler.ir.types import DTYPES, Batch, TensorType, TypeRuleError, parse_type
 from compiler.ops import OPS
 
 TOKENS = re.compile(
     r"""(?P<comment>//[^\n]*) | (?P<space>\s+) | (?P<value>%[\w.]+)
-      | (?P<type>(?:f32|f64|i32|i64|u8|bool)\[[^\]\n]*\])
-      | (?P<number>-?(?:\d+\*B\b|(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)\b)) | (?P<string>"(?:[^"\\\n]|\\.)*")
-      | (?P<name>[\w.]+) | (?P<mark>[(){}\[\],=:])""",
-    re.VERBOSE,
+      | (?P<type>(?:f32|f64|i32|i64|u8|bool)\[[^\[\]\n]*\])
+      | (?P<number>-?\d+(?:\*B\b|\.\d*(?:e[+-]?\d+)?|e[+-]?\d+)?|-inf\b) | (?P<string>"(?:[^"\\\n]|\\.)*")
+      | (?P<name>[A-Za-z_][\w.]*) | (?P<mark>[(){}\[\],=:]) | (?P<unknown>.)""",
+    re.VERBOSE | re.ASCII,
 )
-ORIGIN = re.compile(r"// (.+):(\d+):(\d+)(?: ((?!\(backward\))\S+))?( \(backward\))?$")
+KINDS_OF_TOKENS = {  # what each is called where it is missing
+    "value": "a value such as %0",
+    "type": "a type such as f32[B,3]",
+    "name": "a name",
+}
+ORIGIN = re.compile(r"// (.+):(\d{1,9}):(\d{1,9})(?: ((?!\(backward\))\S+))?( \(backward\))?$")
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+KINDS = ("input", "target", "param", "state", "slot", "counter", "folded", "carry", "sequence", "constant")
+VARIABLES = KINDS[2:7]
+WORDS: dict[str, Any] = {"true": True, "false": False, "inf": float("inf"), "nan": float("nan"), "B": Batch()}
+DTYPE_OF_LITERALS = {float: "f32", int: "i32", bool: "bool"}
+DEEPEST_NESTING = 30  # bodies within bodies, lists within lists
+LONGEST_INTEGER = 20  # digits: every value of 64 bits has fewer
+LONGEST_EXCERPT = 60  # characters of a token in a message
+MOST_LISTED = 12  # names in a message
 
 
-class IRSyntaxError(Exception):
-    """IR text that cannot be read; `line` counts from 1."""
+class Token(NamedTuple):
+    """A word of IR text; lines and columns count from 1."""
 
-    def __init__(self, line: int, message: str):
-        super().__init__(f"line {line}: {message}")
-        self.line, self.message = line, message
+    kind: str
+    text: str
+    line: int
+    column: int
 
 
-def read_module(text: str) -> Module:
-    """Reads what `printer.print_module` wrote; raises IRSyntaxError."""
-    reader = Reader(text)
-    module: Module = {}
-    while reader.kind != "end":
-        graph = reader.graph()
-        if graph.name in module:
-            reader.fail(f"a second graph named {graph.name}")
-        module[graph.name] = graph
-    return module
+Scope = dict[str, tuple[Value, Token]]  # the values of a graph by name, each with where it is defined
+
+
+def read_module(text: str, file: str = "<ir>") -> Module:
+    """Reads what `printer.print_module` wrote; raises UserError at the first mistake."""
+    return Reader(text, file).module()
 
 
 class Reader:
-    """A recursive-descent parser over a list of tokens; recursion is as deep as bodies nest."""
+    """A recursive-descent parser with two tokens of lookahead; recursion is as deep as bodies nest."""
 
-    def __init__(self, text: str):
-        self.tokens: list[tuple[str, str, int]] = []
-        self.origins: dict[int, Origin] = {}
-        self.position = 0
-        self.tokenize(text)
+    def __init__(self, text: str, file: str):
+        self.text, self.file = text, file
+        self.origins: dict[int, Origin] = {}  # by line
+        self.variables: dict[str, tuple[TensorType, Token]] = {}
+        self.tokens = self.tokenize(text)
+        self.token, self.following = next(self.tokens), next(self.tokens)
+        self.last_line = 1  # of what has been read
+        self.depth = 0
 
-    def tokenize(self, text: str) -> None:
-        start, line = 0, 1
-        while start < len(text):
-            match = TOKENS.match(text, start)
-            if match is None:
-                raise IRSyntaxError(line, f"unexpected character {text[start]!r}")
+    def tokenize(self, text: str) -> Iterator[Token]:
+        """The tokens, and then the end of the text for ever; comments that are origins are kept by their lines."""
+        line, line_start = 1, 0
+        for match in TOKENS.finditer(text):
             kind, token = str(match.lastgroup), match[0]
-            if kind == "comment" and (origin := ORIGIN.match(token)):
-                file, row, column, path, backward = origin.groups()
-                self.origins[line] = Origin(file, int(row), int(column), path or "", bool(backward))
-            elif kind not in ("space", "comment"):
-                self.tokens.append((kind, token, line))
-            line += token.count("\n")
-            start = match.end()
-        self.tokens.append(("end", "end of text", line))
+            if kind == "comment":
+                if origin := ORIGIN.match(token):
+                    file, row, column, path, backward = origin.groups()
+                    self.origins[line] = Origin(file, int(row), int(column), path or "", bool(backward))
+            elif kind != "space":
+                yield Token(kind, token, line, match.start() - line_start + 1)
+            if newlines := token.count("\n"):
+                line, line_start = line + newlines, match.start() + token.rfind("\n") + 1
+        while True:
+            yield Token("end", "the end of the text", line, len(text) - line_start + 1)
 
-    @property
-    def kind(self) -> str:
-        return self.tokens[self.position][0]
+    # Tokens -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def line(self) -> int:
-        return self.tokens[self.position][2]
+    def fail(self, token: Token, message: str, expected: str | None = None, found: str | None = None) -> NoReturn:
+        self.report(Diagnostic(message, self.span(token), expected, found))
 
-    def fail(self, message: str, line: int | None = None) -> NoReturn:
-        raise IRSyntaxError(line or self.line, message)
+    def report(self, diagnostic: Diagnostic) -> NoReturn:
+        raise UserError([diagnostic], {self.file: self.text})
 
-    def take(self, kind: str, text: str | None = None) -> str:
-        found_kind, found, _ = self.tokens[self.position]
-        if found_kind != kind or text not in (None, found):
-            self.fail(f"expected {text or kind}, found {found!r}")
-        self.position += 1
+    def span(self, token: Token) -> Span:
+        width = 1 if token.kind == "end" else len(token.text)
+        return Span(self.file, token.line, token.column, token.line, token.column + width)
+
+    def unexpected(self, expected: str) -> NoReturn:
+        text = self.token.text
+        shown = text if len(text) <= LONGEST_EXCERPT else text[:LONGEST_EXCERPT] + "…"
+        self.fail(self.token, "syntax error", expected, shown if self.token.kind == "end" else f"`{shown}`")
+
+    def advance(self) -> Token:
+        token = self.token
+        self.last_line = token.line
+        self.token, self.following = self.following, next(self.tokens)
+        return token
+
+    def take(self, kind: str, text: str | None = None) -> Token:
+        if self.token.kind != kind or text not in (None, self.token.text):
+            self.unexpected(f"`{text}`" if text else KINDS_OF_TOKENS[kind])
+        return self.advance()
+
+    def accept(self, mark: str) -> bool:
+        found = self.token.kind == "mark" and self.token.text == mark
+        if found:
+            self.advance()
         return found
 
-    def accept(self, text: str) -> bool:
-        if self.tokens[self.position][:2] != ("mark", text):
-            return False
-        self.position += 1
-        return True
+    def items(self, close: str, read: Callable[[], None]) -> None:
+        """Items with commas between them, up to and with the closing mark."""
+        while not self.accept(close):
+            read()
+            if not self.accept(","):
+                if self.token.text != close:
+                    self.unexpected(f"`,` or `{close}`")
+                self.advance()
+                return
 
-    def graph(self) -> Graph:
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > DEEPEST_NESTING:
+            self.fail(self.token, "bodies and lists nest too deep", f"at most {DEEPEST_NESTING} levels")
+        yield
+        self.depth -= 1
+
+    # Graphs -----------------------------------------------------------------------------------------------------------
+
+    def module(self) -> Module:
+        module: Module = {}
+        outputs: list[tuple[Token, TensorType]] = []
+        while self.token.kind != "end":
+            named = self.following
+            graph = self.graph(outputs)
+            if graph.name in module:
+                self.fail(named, f"a second graph named {graph.name}", "one graph of each name", graph.name)
+            module[graph.name] = graph
+        for token, type in outputs:
+            variable, declared = self.variables.get(token.text, (type, token))
+            if variable != type:
+                self.clash(
+                    token, f"the new value of the variable {token.text} has another type", variable, type, declared
+                )
+        return module
+
+    def graph(self, outputs: list[tuple[Token, TensorType]] | None = None) -> Graph:
+        """A graph of the module, whose outputs are noted, or the body of a node."""
         self.take("name", "graph")
-        graph = Graph(self.take("name"))
-        builder, scope = Builder(graph), {}
+        name = self.take("name")
+        if not IDENTIFIER.fullmatch(name.text):
+            self.fail(name, "this cannot be the name of a graph", "letters, digits and underscores", name.text)
+        graph = Graph(name.text)
+        builder, scope = Builder(graph), Scope()
         self.take("mark", "(")
-        while not self.accept(")"):
-            name = self.take("value")
-            self.take("mark", ":")
-            type = parse_type(self.take("type"))
-            kind = self.take("name") if self.kind == "name" else ""
-            scope[name] = builder.input(name[1:], type, kind)
-            self.accept(",")
+        self.items(")", lambda: self.input(builder, scope, outputs is not None))
         self.take("mark", "{")
-        while self.kind == "value":
+        while self.token.kind == "value":
             self.node(builder, scope)
         self.take("name", "return")
-        while not self.accept("}"):
-            name = self.take("name") if self.kind == "name" else self.take("number")
-            self.take("mark", "=")
-            graph.outputs[name] = self.operand(scope)
-            self.accept(",")
+        self.items("}", lambda: self.output(graph, scope, outputs))
         return graph
 
-    def node(self, builder: Builder, scope: dict[str, Value]) -> None:
-        line = self.line
-        declared: list[tuple[str, TensorType]] = []
+    def input(self, builder: Builder, scope: Scope, of_module: bool) -> None:
+        name = self.take("value")
+        if name.text[1].isdigit():
+            self.fail(name, "this cannot be the name of an input", "a name that begins with a letter", name.text)
+        self.take("mark", ":")
+        type = self.type()
+        kind = self.advance() if self.token.kind == "name" else None
+        if kind and kind.text not in KINDS:
+            self.unknown(kind, "kind of input", KINDS)
+        self.define(name, builder.input(name.text[1:], type, kind.text if kind else ""), scope)
+        if of_module and kind and kind.text in VARIABLES:
+            self.declare_variable(name, type)
+
+    def declare_variable(self, name: Token, type: TensorType) -> None:
+        if any(isinstance(dim, Batch) for dim in type.shape):
+            self.fail(name, "the size of a variable depends on the batch", "sizes that are known", str(type))
+        known, token = self.variables.setdefault(name.text[1:], (type, name))
+        if known != type:
+            self.clash(name, f"the variable {name.text} has another type in another graph", known, type, token)
+
+    def clash(self, token: Token, message: str, expected: TensorType, found: TensorType, declared: Token) -> NoReturn:
+        notes = (Note(f"{expected} is declared here", self.span(declared)),)
+        self.report(Diagnostic(message, self.span(token), str(expected), str(found), notes))
+
+    def output(self, graph: Graph, scope: Scope, outputs: list[tuple[Token, TensorType]] | None) -> None:
+        name = self.take("name")
+        if name.text in graph.outputs:
+            self.fail(name, f"a second output named {name.text}", "one output of each name", name.text)
+        self.take("mark", "=")
+        graph.outputs[name.text] = value = self.operand(scope)
+        if outputs is not None:
+            outputs.append((name, value.type))
+
+    # Nodes ------------------------------------------------------------------------------------------------------------
+
+    def node(self, builder: Builder, scope: Scope) -> None:
+        declared: list[tuple[Token, Token, TensorType]] = []
         while not declared or self.accept(","):
             name = self.take("value")
             self.take("mark", ":")
-            declared.append((name, parse_type(self.take("type"))))
+            declared.append((name, self.token, self.type()))
         self.take("mark", "=")
         op = self.take("name")
-        if op not in OPS:
-            self.fail(f"unknown op {op}")
+        if op.text not in OPS:
+            self.unknown(op, "op", OPS)
         operands, attributes = self.arguments(scope)
-        builder.origin = self.origins.get(self.tokens[self.position - 1][2])
-        try:
-            builder.emit(op, operands, attributes)
-        except TypeRuleError as error:
-            self.fail(f"{op}: {error}", line)
+        builder.origin = self.origins.get(self.last_line)
+        with self.refusing(op, f"{op.text}: "):
+            builder.emit(op.text, operands, attributes)
         results = builder.graph.nodes[-1].results
-        if [value.type for value in results] != [type for _, type in declared]:
-            self.fail(
-                f"{op}: written as {declared[0][1]}, the rule gives {', '.join(str(v.type) for v in results)}", line
-            )
-        scope.update(zip((name for name, _ in declared), results, strict=True))
+        inferred = ", ".join(str(value.type) for value in results)
+        if len(results) != len(declared):
+            self.fail(op, f"{op.text} has another number of results", inferred, f"{len(declared)} results")
+        for (name, token, type), value in zip(declared, results, strict=True):
+            if value.type != type:
+                self.fail(token, f"{op.text} gives another type", str(value.type), str(type))
+            self.define(name, value, scope)
 
-    def arguments(self, scope: dict[str, Value]) -> tuple[list[Value], dict[str, Any]]:
+    def arguments(self, scope: Scope) -> tuple[list[Value], dict[str, Any]]:
         operands: list[Value] = []
         attributes: dict[str, Any] = {}
-        self.take("mark", "(")
-        while not self.accept(")"):
-            if self.kind == "name" and self.tokens[self.position + 1][1] == "=":
-                name = self.take("name")
+
+        def read() -> None:
+            if self.token.kind == "name" and self.following.text == "=":
+                name = self.advance()
+                if name.text in attributes:
+                    self.fail(name, f"a second attribute {name.text}", "each attribute once", name.text)
                 self.take("mark", "=")
-                attributes[name] = self.attribute()
+                attributes[name.text] = self.attribute()
             else:
                 operands.append(self.operand(scope))
-            self.accept(",")
+
+        self.take("mark", "(")
+        self.items(")", read)
         return operands, attributes
 
-    def operand(self, scope: dict[str, Value]) -> Value:
-        if self.kind == "value":
-            name = self.take("value")
-            if name not in scope:
-                self.fail(f"{name} is not defined before this line")
-            return scope[name]
+    def operand(self, scope: Scope) -> Value:
+        token = self.token
+        if token.kind == "value":
+            self.advance()
+            if token.text not in scope:
+                hint = "" if token.text[1].isdigit() else did_you_mean(token.text, scope)
+                message = f"{token.text} is not defined before this line" + (f"; {hint}" if hint else "")
+                self.fail(token, message, "an input, or the result of a node above", token.text)
+            return scope[token.text][0]
         value = self.attribute()
+        if type(value) not in DTYPE_OF_LITERALS:
+            self.fail(token, "this cannot be an operand", "a value, a number, true or false", f"`{token.text}`")
+        return self.literal(token, value)
+
+    def literal(self, token: Token, value: Scalar) -> Value:
+        """A number with its dtype, if that is written."""
+        dtype = DTYPE_OF_LITERALS[type(value)]
         if self.accept(":"):
-            dtype = self.take("name")
-            if dtype not in DTYPES:
-                self.fail(f"unknown dtype {dtype}")
+            written = self.take("name")
+            if written.text not in DTYPES:
+                self.unknown(written, "dtype", DTYPES)
+            dtype = written.text
+        with self.refusing(token):
             return literal(value, dtype)
-        return literal(value, {float: "f32", int: "i32", bool: "bool"}[type(value)])
 
     def attribute(self) -> Any:
-        if self.accept("["):
-            items = []
-            while not self.accept("]"):
-                items.append(self.attribute())
-                self.accept(",")
+        token = self.token
+        if token.kind == "mark" and token.text == "[":
+            self.advance()
+            items: list[Any] = []
+            with self.nested():
+                self.items("]", lambda: items.append(self.attribute()))
             return tuple(items)
-        kind, text, _ = self.tokens[self.position]
-        if kind == "name" and text == "graph":
-            return self.graph()
-        self.position += 1
-        if kind == "string":
-            return json.loads(text)
-        if text == "B" or text.endswith("*B"):
-            return Batch(int(text[:-2] or 1) if text != "B" else 1)
-        if text in ("true", "false"):
-            return text == "true"
-        if kind != "number":
-            self.fail(f"expected an attribute, found {text!r}")
-        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+        if token.kind == "name" and token.text == "graph":
+            with self.nested():
+                return self.graph()
+        if token.kind == "name" and token.text in WORDS:
+            return WORDS[self.advance().text]
+        if token.kind == "string":
+            return self.string()
+        if token.kind == "number":
+            return self.number()
+        self.unexpected("a value, a number, a string, a list, true, false or a graph")
+
+    # Parts of nodes ---------------------------------------------------------------------------------------------------
+
+    def type(self) -> TensorType:
+        token = self.take("type")
+        if any(len(digits) > LONGEST_INTEGER for digits in re.findall(r"\d+", token.text)):
+            self.too_long(token)
+        try:
+            with self.refusing(token):
+                return parse_type(token.text)
+        except ValueError:
+            self.fail(token, "this is not a type", "a type such as f32[B,3]", token.text)
+
+    def string(self) -> str:
+        token = self.advance()
+        try:
+            return json.loads(token.text)
+        except ValueError:
+            self.fail(token, "this is not a string", "a string as in JSON", token.text[:LONGEST_EXCERPT])
+
+    def number(self) -> Any:
+        token = self.advance()
+        if token.text.endswith("*B") or re.fullmatch(r"-?\d+", token.text):
+            if len(token.text) > LONGEST_INTEGER:
+                self.too_long(token)
+            return Batch(int(token.text[:-2])) if token.text.endswith("B") else int(token.text)
+        value = float(token.text)
+        if isinf(value) and token.text != "-inf":
+            self.fail(token, "the number is too large", "a number below 1.8e308, or inf", token.text[:LONGEST_EXCERPT])
+        return value
+
+    def too_long(self, token: Token) -> NoReturn:
+        self.fail(token, "the number is too long", f"at most {LONGEST_INTEGER} digits", f"{len(token.text)} characters")
+
+    def define(self, name: Token, value: Value, scope: Scope) -> None:
+        if name.text in scope:
+            notes = (Note("the first is here", self.span(scope[name.text][1])),)
+            message = f"{name.text} is defined twice"
+            self.report(Diagnostic(message, self.span(name), "each value once", name.text, notes))
+        scope[name.text] = value, name
+
+    def unknown(self, token: Token, what: str, known: Any) -> NoReturn:
+        hint = did_you_mean(token.text, known)
+        message = f"unknown {what} {token.text[:LONGEST_EXCERPT]}" + (f"; {hint}" if hint else "")
+        expected = ", ".join(known) if len(known) <= MOST_LISTED else f"one of the {len(known)} {what}s in docs/ir.md"
+        self.fail(token, message, expected, token.text[:LONGEST_EXCERPT])
+
+    @contextmanager
+    def refusing(self, token: Token, prefix: str = "") -> Iterator[None]:
+        """What a rule refuses is wrong at this token."""
+        try:
+            yield
+        except TypeRuleError as error:
+            self.fail(token, prefix + error.message, error.expected, error.found)

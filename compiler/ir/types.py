@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from typing import ClassVar
 
 FLOATS = ("f32", "f64")
 INTEGERS = ("i32", "i64", "u8")
@@ -18,11 +20,31 @@ LARGEST_RANK = 16  # NumPy ends at 32 or 64, and a view may have more axes than 
 LARGEST_TENSOR = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Interned:
+    """Immutable, and equal ones are one object: comparing and hashing them costs as little as for any object."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} cannot be changed")
+
+
+class Batch(Interned):
     """The dimension `factor * B`, known only at run time."""
 
-    factor: int = 1
+    __slots__ = ("factor",)
+    factor: int
+    known: ClassVar[dict[int, Batch]] = {}
+
+    def __new__(cls, factor: int = 1) -> Batch:
+        if factor not in cls.known:
+            batch = super().__new__(cls)
+            object.__setattr__(batch, "factor", factor)
+            cls.known[factor] = batch
+        return cls.known[factor]
+
+    def __repr__(self) -> str:
+        return f"Batch({self.factor})"
 
     def __str__(self) -> str:
         return "B" if self.factor == 1 else f"{self.factor}*B"
@@ -73,7 +95,11 @@ def fits(value: float, dtype: str) -> bool:
 
 def extent(shape: Iterable[Dim]) -> Extent:
     """The number of elements of a shape."""
-    dims = tuple(shape)
+    return extent_of(tuple(shape))
+
+
+@cache
+def extent_of(dims: Shape) -> Extent:
     factor = prod(d.factor if isinstance(d, Batch) else d for d in dims)
     return Extent(factor, sum(isinstance(d, Batch) for d in dims) if factor else 0)
 
@@ -91,33 +117,31 @@ def at_batch(shape: Iterable[Dim], batch: int) -> tuple[int, ...]:
     return tuple(d.factor * batch if isinstance(d, Batch) else d for d in shape)
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(Interned):
     """`f32[B, 28, 28]`; a scalar is `f32[]`."""
 
+    __slots__ = ("dtype", "is_float", "rank", "shape")
     dtype: str
-    shape: Shape = ()
+    shape: Shape
+    rank: int
+    is_float: bool
+    known: ClassVar[dict[tuple[str, Shape], TensorType]] = {}
 
-    def __post_init__(self) -> None:
-        if len(self.shape) > LARGEST_RANK:
-            raise TypeRuleError("a tensor has too many dimensions", f"at most {LARGEST_RANK}", str(len(self.shape)))
-        for dim in self.shape:
-            size = dim.factor if isinstance(dim, Batch) else dim
-            if not 0 <= size <= LARGEST_DIMENSION:
-                raise TypeRuleError("a dimension is out of range", f"0 to {LARGEST_DIMENSION}", str(dim))
-        if extent(self.shape).factor > LARGEST_TENSOR:
-            raise TypeRuleError("a tensor is too large", f"at most {LARGEST_TENSOR} elements", show_shape(self.shape))
+    def __new__(cls, dtype: str, shape: Shape = ()) -> TensorType:
+        if (dtype, shape) not in cls.known:
+            check_shape(shape)
+            type = super().__new__(cls)
+            values = (dtype, dtype in FLOATS, len(shape), shape)
+            for name, value in zip(cls.__slots__, values, strict=True):
+                object.__setattr__(type, name, value)
+            cls.known[dtype, shape] = type
+        return cls.known[dtype, shape]
+
+    def __repr__(self) -> str:
+        return f"TensorType({self})"
 
     def __str__(self) -> str:
         return self.dtype + show_shape(self.shape)
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def is_float(self) -> bool:
-        return self.dtype in FLOATS
 
     def with_shape(self, shape: Iterable[Dim]) -> TensorType:
         return TensorType(self.dtype, tuple(shape))
@@ -127,6 +151,18 @@ class TensorType:
 
     def bytes_at(self, batch: int) -> int:
         return BYTES[self.dtype] * extent(self.shape).at(batch)
+
+
+def check_shape(shape: Shape) -> None:
+    """Raises TypeRuleError for what no tensor can have."""
+    if len(shape) > LARGEST_RANK:
+        raise TypeRuleError("a tensor has too many dimensions", f"at most {LARGEST_RANK}", str(len(shape)))
+    for dim in shape:
+        size = dim.factor if isinstance(dim, Batch) else dim
+        if not 0 <= size <= LARGEST_DIMENSION:
+            raise TypeRuleError("a dimension is out of range", f"0 to {LARGEST_DIMENSION}", str(dim))
+    if extent(shape).factor > LARGEST_TENSOR:
+        raise TypeRuleError("a tensor is too large", f"at most {LARGEST_TENSOR} elements", show_shape(shape))
 
 
 def show_shape(shape: Iterable[Dim]) -> str:
@@ -151,6 +187,8 @@ def parse_type(text: str) -> TensorType:
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """NumPy's broadcasting rule; `B` only meets `B` or 1."""
+    if len(set(shapes)) == 1:
+        return shapes[0]
     rank = max(map(len, shapes))
     result: list[Dim] = []
     for column in zip(*((1,) * (rank - len(s)) + tuple(s) for s in shapes), strict=True):

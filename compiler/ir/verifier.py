@@ -7,6 +7,7 @@ node between its neighbours.
 from __future__ import annotations
 
 from compiler.ir.graph import Graph, Literal, Module, Node, Value
+from compiler.ir.inference import infer
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TypeRuleError
 
@@ -39,16 +40,16 @@ def verify_graph(graph: Graph, stage: str) -> None:
 
 def node_problem(node: Node, defined: set[Value]) -> str | None:
     for operand in node.operands:
-        if not isinstance(operand, Literal) and operand not in defined:
+        if operand not in defined and not isinstance(operand, Literal):
             return "an operand is not defined before its use"
-    if any(result in defined or result.node is not node for result in node.results):
-        return "a result is defined twice or belongs to another node"
+    for result in node.results:
+        if result in defined or result.node is not node:
+            return "a result is defined twice or belongs to another node"
     try:
-        complete = node.op.complete(node.attributes)
-        inferred = node.op.result_types([operand.type for operand in node.operands], complete)
+        _, inferred = infer(node.op, tuple([operand.type for operand in node.operands]), node.attributes)
     except TypeRuleError as error:
         return f"the op's rule refuses it: {error}"
-    if list(inferred) != [result.type for result in node.results]:
+    if inferred != tuple([result.type for result in node.results]):
         return f"the op's rule gives {', '.join(map(str, inferred))}"
     return None
 

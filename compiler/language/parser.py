@@ -71,8 +71,8 @@ def parse_expression(text: str, file: str, diagnostics: Diagnostics) -> Expressi
     return _Parser(text, file, diagnostics).expression()
 
 
-def read_source(path: str | PathLike[str], diagnostics: Diagnostics) -> str | None:
-    """The text of a file, or None with an error recorded: not a readable, regular UTF-8 file of at most 1 MB."""
+def read_source(path: str | PathLike[str], diagnostics: Diagnostics, largest: int = LARGEST_FILE) -> str | None:
+    """The text of a file, or None with an error recorded: not a readable, regular UTF-8 file of that many bytes."""
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -80,13 +80,13 @@ def read_source(path: str | PathLike[str], diagnostics: Diagnostics) -> str | No
             diagnostics.error(None, f"cannot read {path}", expected="a file of model source", found=kind)
             return None
         with open(path, "rb") as source:
-            content = source.read(LARGEST_FILE + 1)
+            content = source.read(largest + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL or a lone surrogate
         reason = error.strerror if isinstance(error, OSError) else str(error)
         diagnostics.error(None, f"cannot read {path}", found=(reason or str(error)).lower())
         return None
-    if len(content) > LARGEST_FILE:
-        diagnostics.error(None, f"{path} is too large", expected=f"at most {LARGEST_FILE} bytes")
+    if len(content) > largest:
+        diagnostics.error(None, f"{path} is too large", expected=f"at most {largest} bytes")
         return None
     try:
         return content.decode("utf-8")

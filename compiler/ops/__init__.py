@@ -4,8 +4,8 @@ elementwise, with NumPy broadcasting, operands of one dtype
     add sub mul max min (x, y)   div pow (x, y)   neg abs sign floor (x)      arithmetic
     exp log sqrt tanh erf sin cos (x)                                         functions of floats
     lt le eq (x, y) -> bool   and or (x, y)   not (x)   select(condition, a, b)
-    cast(x, dtype)   stop_gradient(x)   copy(x)
-reductions       sum(x, axes, keepdims)   reduce_max(x, axes, keepdims)   argmax(x, axis) -> i32
+    clip(x, low, high)   cast(x, dtype)   stop_gradient(x)   copy(x)
+reductions       sum(x, axes, keepdims)   sum_of_products(a, b, axes)   reduce_max(x, axes, keepdims)   argmax(x, axis) -> i32
 shapes           reshape(x, shape)   transpose(x, permutation)   broadcast(x, shape)   concat(*xs, axis)
                  slice(x, start, stop, step)   pad(x, low, high, interior, value)   flip(x, axes)
                  extent(factor, power) -> f32[], factor * B**power
@@ -17,12 +17,13 @@ pooling          max_pool2d(x, window, stride, padding)   max_pool2d_grad(x, dy,
 indexing         iota(size) -> i32   gather(table, indices)   scatter_add(indices, updates, size)
 randomness       random(seed, step, shape, distribution, stream)   orthogonalize(x)
 control          scan(*carries, *sequences, *constants, carries, sequences, reverse, body)
+                 fused(*operands, step, body)
 """
 
-from compiler.ops import control, convolution, elementwise, indexing, linear, pooling, randomness, reductions, shapes
+from compiler.ops import control, convolution, elementwise, fusion, indexing, linear, pooling, randomness, reductions, shapes
 from compiler.ops.op import Op
 
-GROUPS = (elementwise, reductions, shapes, linear, convolution, pooling, indexing, randomness, control)
+GROUPS = (elementwise, reductions, shapes, linear, convolution, pooling, indexing, randomness, control, fusion)
 
 OPS: dict[str, Op] = {op.name: op for group in GROUPS for op in group.OPS}
 

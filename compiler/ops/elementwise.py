@@ -18,7 +18,7 @@ from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_s
 
 if TYPE_CHECKING:
     from compiler.ir.builder import Builder
-    from compiler.ir.graph import Value
+    from compiler.ir.graph import Node, Value
 
 PLAIN = frozenset({ELEMENTWISE})
 SYMMETRIC = frozenset({ELEMENTWISE, COMMUTATIVE})
@@ -52,6 +52,14 @@ def infer_select(types: Sequence[TensorType]) -> TensorType:
     return TensorType(types[1].dtype, broadcast_shapes(*(type.shape for type in types)))
 
 
+def infer_clip(types: Sequence[TensorType], low: float, high: float) -> TensorType:
+    expect_count(types, 1)
+    expect_dtype(types[0], FLOATS)
+    if any(isinstance(limit, bool) or not isinstance(limit, int | float) for limit in (low, high)) or not low <= high:
+        raise TypeRuleError("the limits of a clip are not valid", "two numbers, low <= high", f"{low} and {high}")
+    return types[0]
+
+
 def infer_cast(types: Sequence[TensorType], dtype: str) -> TensorType:
     expect_count(types, 1)
     if dtype not in DTYPES:
@@ -62,6 +70,21 @@ def infer_cast(types: Sequence[TensorType], dtype: str) -> TensorType:
 def divided(builder: Builder, dy: Value, condition: Value) -> list[Value | None]:
     """dy for the first of two operands where the condition holds, for the second elsewhere."""
     return [builder.select(condition, dy, 0.0), builder.select(condition, 0.0, dy)]
+
+
+def clip_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
+    """dy where the result is strictly between the limits, else 0: x itself need not be kept for it."""
+    y, low, high = node.result, node.attributes["low"], node.attributes["high"]
+    return [builder.select(builder.emit("and", (builder.lt(low, y), builder.lt(y, high)), {}), dy, 0.0)]
+
+
+def max_gradient(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> list[Value | None]:
+    """To the larger, of two equal ones to the second, so that relu'(0) = 0 for max(x, 0): then z > 0 says it too."""
+    return divided(builder, dz, builder.lt(y, z if isinstance(y, Literal) else x))
+
+
+def min_gradient(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> list[Value | None]:
+    return divided(builder, dz, builder.lt(z if isinstance(y, Literal) else x, y))
 
 
 def pow_base(builder: Builder, dz: Value, x: Value, y: Value) -> Value | None:
@@ -159,9 +182,9 @@ ARITHMETIC = (
         errors=BINARY_FLOATS_ONLY,
     ),
     Op(
-        "max",  # a tie passes the gradient to the second operand, so that relu'(0) = 0 for max(x, 0)
+        "max",
         infer=binary(NUMBERS),
-        gradient=equation(lambda builder, dz, z, x, y: divided(builder, dz, builder.lt(y, x))),
+        gradient=equation(max_gradient),
         reference=np.maximum,
         traits=SYMMETRIC,
         samples=binary_samples() + INTEGER_PAIRS,
@@ -170,11 +193,40 @@ ARITHMETIC = (
     Op(
         "min",
         infer=binary(NUMBERS),
-        gradient=equation(lambda builder, dz, z, x, y: divided(builder, dz, builder.lt(x, y))),
+        gradient=equation(min_gradient),
         reference=np.minimum,
         traits=SYMMETRIC,
         samples=binary_samples() + INTEGER_PAIRS,
         errors=NO_BOOL,
+    ),
+    Op(
+        "clip",  # min(max(x, low), high); a limit may be infinite
+        infer=infer_clip,
+        gradient=clip_gradient,
+        reference=lambda x, low, high: np.clip(x, low, high),
+        attributes={"low": REQUIRED, "high": REQUIRED},
+        traits=PLAIN,
+        samples=tuple(
+            sample(f"{type} -2..2", low=low, high=high)
+            for type, low, high in (
+                ("f32[]", -0.5, 0.5),
+                ("f32[1]", 0.25, 1.5),
+                ("f32[5]", -1.0, 0.5),
+                ("f64[2,3]", 0.0, 1.0),
+                ("f32[B,3]", float("-inf"), 0.75),
+                ("f32[2,1,2*B]", -0.75, float("inf")),
+                ("f32[0,2]", 0.0, 6.0),
+                ("f32[4]", 0.5, 0.5),
+            )
+        ),
+        errors=(
+            error("limits of a clip", "f32[3]", low=1.0, high=0.0),
+            error("limits of a clip", "f32[3]", low=float("nan"), high=0.0),
+            error("limits of a clip", "f32[3]", low=0.0, high="1"),
+            error("dtype", "i32[3]", low=0.0, high=1.0),
+            error("operands", "f32[]", "f32[]", low=0.0, high=1.0),
+            error("needs", "f32[3]", low=0.0),
+        ),
     ),
     Op(
         "neg",

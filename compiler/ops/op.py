@@ -63,7 +63,7 @@ class Sample:
         return {name: value() if callable(value) else value for name, value in self.attributes.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """A primitive.
 

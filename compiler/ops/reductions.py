@@ -1,4 +1,4 @@
-"""Reductions over named axes: `sum`, `reduce_max` and `argmax`. Axes are non-negative, ascending, each once."""
+"""Reductions over named axes: `sum`, `sum_of_products`, `reduce_max` and `argmax`. Axes are non-negative, ascending, each once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from compiler.ir.types import Shape, TensorType, TypeRuleError
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import NUMBERS, SIGNED, expect_axes, expect_dtype, zero_gradient
+from compiler.ops.rules import NUMBERS, SIGNED, expect_axes, expect_dtype, expect_same_dtype, zero_gradient
 
 if TYPE_CHECKING:
     from compiler.ir.builder import Builder
@@ -29,6 +29,14 @@ def infer_sum(types: Sequence[TensorType], axes: tuple[int, ...], keepdims: bool
     return types[0].with_shape(
         kept(shape, axes) if keepdims else (dim for axis, dim in enumerate(shape) if axis not in axes)
     )
+
+
+def infer_sum_of_products(types: Sequence[TensorType], axes: tuple[int, ...]) -> TensorType:
+    expect_count(types, 2)
+    expect_same_dtype(types)
+    if types[0].shape != types[1].shape:
+        raise TypeRuleError("the factors differ in shape", str(types[0]), str(types[1]))
+    return infer_sum(types[:1], axes, keepdims=False)
 
 
 def infer_reduce_max(types: Sequence[TensorType], axes: tuple[int, ...], keepdims: bool) -> TensorType:
@@ -54,6 +62,12 @@ def sum_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
     x = node.operands[0].type
     dy = builder.reshape(dy, shape=kept(x.shape, node.attributes["axes"]))
     return [builder.broadcast(dy, shape=x.shape)]
+
+
+def sum_of_products_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
+    a, b = node.operands
+    dy = builder.reshape(dy, shape=kept(a.type.shape, node.attributes["axes"]))
+    return [builder.mul(dy, b), builder.mul(dy, a)]
 
 
 def reduce_max_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
@@ -96,6 +110,30 @@ OPS = (
             error("dtype", "bool[2]", axes=(0,)),
             error("operands", "f32[]", "f32[]", axes=()),
             error("needs", "f32[2]"),
+        ),
+    ),
+    Op(
+        "sum_of_products",  # sum(a * b): no product of the size of a and b need be written
+        infer=infer_sum_of_products,
+        gradient=sum_of_products_gradient,
+        reference=lambda a, b, axes: (a * b).sum(axes, dtype=a.dtype),
+        attributes={"axes": REQUIRED},
+        samples=(
+            sample("f32[]", "f32[]", axes=()),
+            sample("f32[3]", "f32[3]", axes=(0,)),
+            sample("f32[2,3]", "f32[2,3]", axes=(0, 1)),
+            sample("f64[2,3]", "f64[2,3]", axes=(1,)),
+            sample("f32[B,3]", "f32[B,3]", axes=(0,)),
+            sample("f32[B,2,3,4]", "f32[B,2,3,4]", axes=(0, 1, 2)),
+            sample("f32[2,0,3]", "f32[2,0,3]", axes=(0, 1)),
+            sample("i32[B,3]", "i32[B,3]", axes=(1,)),
+        ),
+        errors=(
+            error("differ in shape", "f32[2,3]", "f32[3]", axes=(0,)),
+            error("differ in dtype", "f32[3]", "f64[3]", axes=(0,)),
+            error("axis is out of range", "f32[3]", "f32[3]", axes=(1,)),
+            error("dtype", "bool[2]", "bool[2]", axes=(0,)),
+            error("operands", "f32[2]", axes=(0,)),
         ),
     ),
     Op(

@@ -41,7 +41,8 @@ def infer_reshape(types: Sequence[TensorType], shape: Shape) -> TensorType:
 def infer_transpose(types: Sequence[TensorType], permutation: tuple[int, ...]) -> TensorType:
     expect_count(types, 1)
     rank = types[0].rank
-    if not all(map(is_integer, permutation)) or sorted(permutation) != list(range(rank)):
+    integers = isinstance(permutation, tuple) and all(map(is_integer, permutation))
+    if not integers or sorted(permutation) != list(range(rank)):
         found = show_attribute(permutation)
         raise TypeRuleError("not a permutation of the axes", f"axes 0 to {rank - 1}, each once", found)
     return types[0].with_shape(types[0].shape[axis] for axis in permutation)
@@ -91,8 +92,9 @@ def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
 def infer_slice(types: Sequence[TensorType], start: tuple[int, ...], stop: Shape, step: tuple[int, ...]) -> TensorType:
     expect_count(types, 1)
     shape = types[0].shape
-    if not len(start) == len(stop) == len(step) == len(shape):
-        raise TypeRuleError("the slice has the wrong number of axes", f"{len(shape)}, for {types[0]}", str(len(start)))
+    if not all(isinstance(each, tuple) and len(each) == len(shape) for each in (start, stop, step)):
+        found = " and ".join(map(show_attribute, (start, stop, step)))
+        raise TypeRuleError("the slice has the wrong number of axes", f"{len(shape)}, for {types[0]}", found)
     return types[0].with_shape(map(sliced, shape, start, stop, step))
 
 
@@ -125,7 +127,7 @@ def infer_pad(types: Sequence[TensorType], low: Any, high: Any, interior: Any, v
     interior = interior or (0,) * x.rank
     for name, sizes in (("padding before", low), ("padding after", high), ("padding between", interior)):
         expect_integers(name, sizes, x.rank)
-    if not fits(value, x.dtype):
+    if not isinstance(value, int | float) or not fits(value, x.dtype):
         raise TypeRuleError("the padding value does not fit the dtype", f"a value of {x.dtype}", str(value))
     return x.with_shape(map(padded, x.shape, low, high, interior))
 
@@ -227,6 +229,7 @@ OPS = (
             error("permutation", "f32[2,3]", permutation=(0, 0)),
             error("permutation", "f32[2,3]", permutation=(1, 2)),
             error("permutation", "f32[2]", permutation=(False,)),
+            error("permutation", "f32[2]", permutation=0),
             error("operands", permutation=()),
         ),
     ),
@@ -318,6 +321,7 @@ OPS = (
             error("batch axis", "f32[B]", start=(0,), stop=(Batch(),), step=(2,)),
             error("batch axis", "f32[3]", start=(0,), stop=(Batch(),), step=(1,)),
             error("number of axes", "f32[3,2]", start=(0,), stop=(3,), step=(1,)),
+            error("number of axes", "f32[3]", start=0, stop=3, step=1),
             error("operands", start=(), stop=(), step=()),
         ),
     ),
@@ -348,6 +352,7 @@ OPS = (
             error("batch axis", "f32[B]", low=(1,), high=(0,)),
             error("does not fit", "i32[3]", low=(0,), high=(1,), value=0.5),
             error("does not fit", "u8[3]", low=(0,), high=(1,), value=-1),
+            error("does not fit", "f32[3]", low=(0,), high=(1,), value=Batch()),
             error("dtype", "bool[3]", low=(0,), high=(1,)),
             error("out of range", "f32[3]", low=(LARGEST_DIMENSION,), high=(0,)),
             error("operands", low=(), high=()),

@@ -7,7 +7,7 @@ from typing import Any
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value, literal_key
 from compiler.ops.op import COMMUTATIVE, RANDOM
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import rebuild, with_operands
 
 
 def merge_common_subexpressions(graph: Graph) -> Graph:
@@ -22,8 +22,7 @@ def merge_common_subexpressions(graph: Graph) -> Graph:
         key = (node.op.name, frozenset(keys) if unordered else tuple(keys), repr(node.attributes))
         known = seen.setdefault(builder.graph, {})
         if key not in known:
-            builder.emit(node.op.name, operands, node.attributes)
-            known[key] = builder.graph.nodes[-1].results
+            known[key] = with_operands(builder, node, operands)
         return known[key]
 
     return rebuild(graph, rule)

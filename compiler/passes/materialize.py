@@ -6,47 +6,46 @@ an input, a literal, a view, or an output already, a `copy` is put in:   f(x) = 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.memory import VARIABLES
 from compiler.ops.op import VIEW
+from compiler.passes.rewriting import rebuild
 
 
 def materialize_outputs(graph: Graph) -> Graph:
-    """Changes bodies in place: they belong to this graph alone."""
-    for node in graph.nodes:
-        if "body" in node.attributes:
-            materialize_outputs(node.body)
-            carries = list(node.body.outputs)[: node.attributes["carries"]]
-            steps = list(node.body.outputs)[node.attributes["carries"] :]
-            copy_where_needed(node.body, carries)
-            copy_where_needed(node.body, steps)
+    """See the file's docstring."""
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        if node.op.name != "scan":
+            return None
+        body, carries = materialize_outputs(node.body), node.attributes["carries"]
+        copy_where_needed(body, list(body.outputs)[:carries])
+        copy_where_needed(body, list(body.outputs)[carries:])
+        builder.emit("scan", operands, {**node.attributes, "body": body})
+        return builder.graph.nodes[-1].results
+
+    result = rebuild(graph, rule)
     variables = {value.name for value in graph.of_kind(*VARIABLES)}
-    copy_where_needed(graph, [name for name in graph.outputs if name in variables])
-    copy_where_needed(graph, [name for name, value in graph.outputs.items() if isinstance(value, Literal)])
-    return graph
+    copy_where_needed(result, [name for name in result.outputs if name in variables])
+    copy_where_needed(result, [name for name, value in result.outputs.items() if isinstance(value, Literal)])
+    return result
 
 
 def copy_where_needed(graph: Graph, names: Iterable[str]) -> None:
     """Copies of inputs go first, while the inputs still hold their old values; other copies go last."""
+    first, last = Graph(graph.name), Graph(graph.name)
     taken: set[Value] = set()
     for name in names:
         value = graph.outputs[name]
         if value in taken or not is_written(value):
-            graph.outputs[name] = copied(graph, value, first=value.node is None)
+            graph.outputs[name] = Builder(last if value.node else first).copy(value)
         taken.add(graph.outputs[name])
+    graph.nodes = [*first.nodes, *graph.nodes, *last.nodes]
 
 
 def is_written(value: Value) -> bool:
     """Whether a node computes the value straight into bytes that it is given."""
-    return value.node is not None and VIEW not in value.node.op.traits and "body" not in value.node.attributes
-
-
-def copied(graph: Graph, value: Value, first: bool) -> Value:
-    extra = Graph(graph.name)
-    result = Builder(extra).copy(value)
-    nodes: list[Node] = extra.nodes
-    graph.nodes[:] = [*nodes, *graph.nodes] if first else [*graph.nodes, *nodes]
-    return result
+    return value.node is not None and VIEW not in value.node.op.traits and value.node.op.name != "scan"

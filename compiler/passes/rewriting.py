@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
 
 # rule(builder, node, operands) -> the new results, or None to keep the node as it is
 Rule = Callable[[Builder, Node, list[Value]], Sequence[Value] | None]
+MakeBuilder = Callable[[Graph], Builder]
+NOTHING: Mapping[Value, Value] = {}
 
 
-def rebuild(graph: Graph, rule: Rule) -> Graph:
-    """A copy of a graph (and of the bodies in it) with a rule applied to every node; inputs are kept."""
+def rebuild(
+    graph: Graph, rule: Rule, make_builder: MakeBuilder = Builder, replacing: Mapping[Value, Value] = NOTHING
+) -> Graph:
+    """A graph with a rule applied to every node, and to those of the bodies in it; inputs are kept.
+
+    A node that stays as it is belongs to both graphs: nobody may change it. `replacing` has other values for inputs, or
+    for what is not computed in the graph any more.
+    """
     result = Graph(graph.name, list(graph.inputs))
-    builder = Builder(result)
-    new: dict[Value, Value] = {}
+    builder = make_builder(result)
+    new = dict(replacing)
     for node in graph.nodes:
         operands = [new.get(operand, operand) for operand in node.operands]
-        with builder.at(node.origin):
-            replaced = rule(builder, node, operands)
-            if replaced is None:
-                replaced = copy_node(builder, node, operands, rule)
-        new.update(zip(node.results, replaced, strict=True))
+        builder.origin = node.origin
+        replaced = rule(builder, node, operands)
+        if replaced is None:
+            if "body" in node.attributes:
+                body = rebuild(node.body, rule, make_builder)
+                replaced = results_of(builder.emit(node.op.name, operands, {**node.attributes, "body": body}))
+            elif make_builder is Builder:
+                replaced = with_operands(builder, node, operands)
+            else:
+                replaced = results_of(builder.emit(node.op.name, operands, node.attributes))
+        if replaced is not node.results:
+            new.update(zip(node.results, replaced, strict=True))
     result.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}
     return result
 
 
-def copy_node(builder: Builder, node: Node, operands: list[Value], rule: Rule) -> Sequence[Value]:
-    attributes = dict(node.attributes)
-    if "body" in attributes:
-        attributes["body"] = rebuild(node.body, rule)
-    builder.emit(node.op.name, operands, attributes)
-    return builder.graph.nodes[-1].results
+def with_operands(builder: Builder, node: Node, operands: list[Value]) -> list[Value]:
+    """Adds the node with other operands, or itself where they are its own; returns its results."""
+    if operands == node.operands:
+        return builder.reuse(node)
+    return results_of(builder.emit(node.op.name, operands, node.attributes))
+
+
+def results_of(emitted: Value | list[Value]) -> list[Value]:
+    return [emitted] if isinstance(emitted, Value) else emitted
+
+
+def keep(builder: Builder, node: Node, operands: list[Value]) -> None:
+    """The rule that changes nothing."""

@@ -10,13 +10,14 @@ gradients: autodiff sums them in carries.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import merged
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import keep, rebuild
 
 
 def hoist_from_scans(graph: Graph) -> Graph:
@@ -25,12 +26,15 @@ def hoist_from_scans(graph: Graph) -> Graph:
 
 
 def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    if "body" not in node.attributes:
+    if node.op.name != "scan":
         return None
     scan = Scan.of(node, operands)
     hoisted = scan.hoist_products(builder)
     totals = scan.take_totals()
-    return scan.emit(builder, totals) if hoisted or totals else None
+    if hoisted or totals:
+        return scan.emit(builder, totals)
+    builder.emit("scan", operands, {**node.attributes, "body": scan.body})
+    return builder.graph.nodes[-1].results
 
 
 @dataclass
@@ -57,8 +61,6 @@ class Scan:
     @classmethod
     def of(cls, node: Node, operands: list[Value]) -> Scan:
         body = rebuild(node.body, rewrite)
-        body.inputs = [Value(value.type, value.name, value.kind) for value in node.body.inputs]
-        substitute(body, dict(zip(node.body.inputs, body.inputs, strict=True)))
         pairs = list(zip(body.inputs, operands, strict=True))
         first, last = node.attributes["carries"], node.attributes["carries"] + node.attributes["sequences"]
         outputs = list(body.outputs.values())
@@ -66,47 +68,36 @@ class Scan:
 
     def hoist_products(self, builder: Builder) -> bool:
         """y = x @ w  →  Y = X @ w"""
-        outside = {inner: outer for inner, outer in (*self.sequences, *self.constants)}
-        sequences = {inner for inner, _ in self.sequences}
-        constants = {inner for inner, _ in self.constants}
-        found = [
-            n
-            for n in self.body.nodes
-            if n.op.name == "matmul" and n.operands[0] in sequences and n.operands[1] in constants
-        ]
-        for node in (node for node in found if node.result.type.rank == 2):
-            x, w = (outside[operand] for operand in node.operands)
+        sequences, constants = dict(self.sequences), dict(self.constants)
+        products: dict[Value, Value] = {}
+        for node in self.body.nodes:
+            if node.op.name != "matmul" or node.result.type.rank != 2:
+                continue
+            x, w = sequences.get(node.operands[0]), constants.get(node.operands[1])
+            if x is None or w is None:
+                continue
             rows = builder.reshape(x, shape=(merged(x.type.shape[:2]), x.type.shape[2]))
             stack = builder.reshape(builder.matmul(rows, w), shape=(*x.type.shape[:2], w.type.shape[1]))
-            inner = Value(node.result.type, f"product_{len(self.sequences)}", "sequence")
-            self.sequences.append((inner, stack))
-            self.body.nodes.remove(node)
-            self.replace(node.result, inner)
-        return bool(found)
-
-    def replace(self, old: Value, new: Value) -> None:
-        substitute(self.body, {old: new})
-        self.updates = [new if value is old else value for value in self.updates]
-        self.steps = [new if value is old else value for value in self.steps]
+            products[node.result] = Value(node.result.type, f"product_{len(self.sequences)}", "sequence")
+            self.sequences.append((products[node.result], stack))
+        self.body.nodes = [node for node in self.body.nodes if node.results[0] not in products]
+        self.body = rebuild(self.body, keep, replacing=products)
+        outputs, count = list(self.body.outputs.values()), len(self.carries)
+        self.updates, self.steps = outputs[:count], outputs[count:]
+        return bool(products)
 
     def take_totals(self) -> list[Total]:
         """The carries that only sum what a product or a sum over all steps can give at once."""
+        reads = Counter(operand for node in self.body.nodes for operand in node.operands)
+        reads.update((*self.updates, *self.steps))
         totals = []
         for index, (carry, _) in enumerate(self.carries):
-            added = self.added_to(carry, self.updates[index])
+            update = self.updates[index]
+            added = added_to(carry, update) if reads[carry] == reads[update] == 1 else None
             total = added and total_of(index, added)
             if total:
                 totals.append(total)
         return totals
-
-    def added_to(self, carry: Value, update: Value) -> Value | None:
-        """g where update = carry + g, and neither is read by anything else."""
-        if update.node is None or update.node.op.name != "add" or carry not in update.node.operands:
-            return None
-        reads = [operand for node in self.body.nodes for operand in node.operands] + self.updates + self.steps
-        if sum(value is carry for value in reads) != 1 or sum(value is update for value in reads) != 1:
-            return None
-        return next(operand for operand in update.node.operands if operand is not carry)
 
     def emit(self, builder: Builder, totals: Sequence[Total]) -> list[Value]:
         """Adds the scan without the totals' carries, and then the totals; the results stand for the old ones."""
@@ -114,7 +105,8 @@ class Scan:
         kept = [i for i in range(len(self.carries)) if i not in summed]
         stacks = {inner: outer for inner, outer in self.sequences}
         needed = dict.fromkeys(term for total in totals for term in total.terms if term not in stacks)
-        extra = [term for term in needed if term not in self.steps]
+        known = set(self.steps)
+        extra = [term for term in needed if term not in known]
         outputs = [*(self.updates[i] for i in kept), *self.steps, *extra]
         pairs = [*(self.carries[i] for i in kept), *self.sequences, *self.constants]
         updates = {self.updates[i].node for i in summed}
@@ -133,6 +125,13 @@ class Scan:
             start = self.carries[total.carry][1]
             final[total.carry] = value if is_zero(start) else builder.add(start, value)
         return [*(final[i] for i in range(len(self.carries))), *results[len(kept) : len(kept) + len(self.steps)]]
+
+
+def added_to(carry: Value, update: Value) -> Value | None:
+    """g where update = carry + g"""
+    if update.node is None or update.node.op.name != "add" or carry not in update.node.operands:
+        return None
+    return next((operand for operand in update.node.operands if operand is not carry), None)
 
 
 def total_of(carry: int, added: Value) -> Total | None:
@@ -159,10 +158,3 @@ def is_zero(value: Value) -> bool:
     """broadcast(0)"""
     source = value.node.operands[0] if value.node and value.node.op.name == "broadcast" else value
     return isinstance(source, Literal) and source.value == 0
-
-
-def substitute(graph: Graph, new: dict[Value, Value]) -> None:
-    """Puts other values in the place of some, as operands and as outputs."""
-    for node in graph.nodes:
-        node.operands = [new.get(operand, operand) for operand in node.operands]
-    graph.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}

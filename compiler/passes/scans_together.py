@@ -5,36 +5,45 @@ a = scan(x); b = f(y); c = scan(b)   →   b = f(y); a = scan(x); c = scan(b)
 
 from __future__ import annotations
 
-from compiler.ir.graph import Graph, Node, Value
+from collections.abc import Container
+
+from compiler.ir.graph import Graph, Node
 
 
 def bring_scans_together(graph: Graph) -> Graph:
-    """Moves a scan, with all that it needs, up to an earlier one that it does not depend on. Bodies are left alone."""
-    nodes = list(graph.nodes)
-    for scan in [node for node in nodes if "body" in node.attributes]:
-        needed = needs(scan)
-        at = nodes.index(scan)
-        earlier = [i for i in range(at) if "body" in nodes[i].attributes and nodes[i] not in needed]
-        if not earlier:
-            continue
-        first = earlier[0]
-        between = nodes[first:at]
-        if any("body" in node.attributes and node in needed for node in between):
-            continue
-        before = [node for node in between if node in needed]
-        after = [node for node in between if node not in needed]
-        group = 1 + next((i for i, node in enumerate(after[1:]) if "body" not in node.attributes), len(after) - 1)
-        nodes[first : at + 1] = [*before, *after[:group], scan, *after[group:]]
-    return Graph(graph.name, list(graph.inputs), nodes, dict(graph.outputs))
+    """Moves scans, with all that they need, up to the first one of their depth. Bodies are left alone."""
+    companions = scans_by_depth(graph)
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    order: dict[Node, None] = {}
+    for node in graph.nodes:
+        if node not in order:
+            group = companions.get(node, [node])
+            for each in group:
+                order |= dict.fromkeys(sorted(missing(each, order), key=position.__getitem__))
+            order |= dict.fromkeys(group)
+    return Graph(graph.name, list(graph.inputs), list(order), dict(graph.outputs))
 
 
-def needs(node: Node) -> set[Node]:
-    """All nodes that a node depends on."""
+def scans_by_depth(graph: Graph) -> dict[Node, list[Node]]:
+    """For each scan those with as many scans before them, itself included: none of them depends on another."""
+    depth: dict[Node, int] = {}
+    groups: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        sources = [operand.node for operand in node.operands if operand.node is not None]
+        depth[node] = max((depth[source] + (source.op.name == "scan") for source in sources), default=0)
+        if node.op.name == "scan":
+            groups.setdefault(depth[node], []).append(node)
+    return {scan: group for group in groups.values() for scan in group}
+
+
+def missing(node: Node, present: Container[Node]) -> set[Node]:
+    """The nodes that a node depends on but for those that are present, which lack nothing."""
     found: set[Node] = set()
-    pending: list[Value] = list(node.operands)
+    pending = [node]
     while pending:
-        source = pending.pop().node
-        if source is not None and source not in found:
-            found.add(source)
-            pending += source.operands
+        for operand in pending.pop().operands:
+            source = operand.node
+            if source is not None and source not in present and source not in found:
+                found.add(source)
+                pending.append(source)
     return found

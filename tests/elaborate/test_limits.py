@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from compiler.elaborate import evaluator
+from compiler.elaborate import context, evaluator
 from tests.elaborate.running import MARK, check_mistakes, mistakes, model, output, value_of
 from tests.elaborate.running import examples as numbers
 
@@ -15,8 +15,9 @@ SECONDS = 20  # on a busy machine; most take far less
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch):
-    """A tenth of the steps, so that the tests are quick."""
+    """A tenth of the steps and of the operations, so that the tests are quick."""
     monkeypatch.setattr(evaluator, "MOST_STEPS", evaluator.MOST_STEPS // 10)
+    monkeypatch.setattr(context, "LARGEST_GRAPH", context.LARGEST_GRAPH // 10)
 
 
 ENDLESS = """
@@ -46,7 +47,7 @@ appended lists: takes too long
 l = []
 for i in range(100000) { l = append(l, i) }
 
-two to the thirty calls: takes too long
+two to the thirty calls: the model is too large
 x = twice(30, x)
 
 calls without end: forever calls itself too deeply
@@ -95,13 +96,20 @@ def test_the_limit_holds_for_all_models_together():
 
 
 def test_graphs_have_a_largest_size(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("compiler.elaborate.context.LARGEST_GRAPH", 100)
+    monkeypatch.setattr(context, "LARGEST_GRAPH", 100)
     assert "the model is too large" in str(mistakes(model("for i in range(200) { x = x + i }\nreturn x")))
 
 
 def test_a_long_sound_program():
     """Two thousand operations in a row, built by a loop."""
     assert output(model("for i in range(1000) { x = x * 1 + 1 }\nreturn x"), numbers(1, 4))[0, 0] == 1000
+
+
+def test_what_makes_operations_may_take_its_time(monkeypatch: pytest.MonkeyPatch):
+    """Each of them pays for the steps that led to it; what comes to nothing does not."""
+    monkeypatch.setattr(evaluator, "MOST_STEPS", 100)
+    assert output(model("for i in range(100) { x = x * 1 + 1 }\nreturn x"), numbers(1, 4))[0, 0] == 100
+    assert "takes too long" in str(mistakes(model("for i in range(100) { n = i * 1 + 1 }\nreturn x")))
 
 
 def test_deep_sound_recursion():

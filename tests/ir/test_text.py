@@ -1,4 +1,4 @@
-"""IR as text: printing, reading back and printing again gives the same bytes; bad text is refused with its line."""
+"""IR as text: printing, reading back and printing again gives the same bytes, whatever the hash seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from compiler.ir.printer import print_module
-from compiler.ir.reader import IRSyntaxError, read_module
+from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from tests.programs import MODELS, ROOT, compiled_model
 
@@ -39,22 +39,3 @@ def test_text_and_source_do_not_depend_on_hash_seeds():
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
     assert run("0") == run("1") == run("4242")
-
-
-BAD = {
-    "graph g(%x: f32[2] input) {\n  %0: f32[2] = frobnicate(%x)\n  return y=%0\n}": (2, "unknown op frobnicate"),
-    "graph g(%x: f32[2] input) {\n  %0: f32[3] = exp(%x)\n  return y=%0\n}": (2, "written as f32[3]"),
-    "graph g(%x: f32[2] input) {\n  %0: f32[2] = exp(%z)\n  return y=%0\n}": (2, "%z is not defined"),
-    "graph g(%x: f32[2] input) {\n  %0: f32[2] = add(%x, true)\n  return y=%0\n}": (2, "dtype"),
-    "graph g(%x: f32[2] input) {\n  return y=%x": (2, "expected"),
-    "graph g(%x: f32[2] input) {\n  ?": (2, "unexpected character"),
-    "graph g() {\n  return\n}\ngraph g() {\n  return\n}": (6, "second graph named g"),
-}
-
-
-@pytest.mark.parametrize(("text", "expected"), BAD.items())
-def test_bad_text_is_refused(text: str, expected: tuple[int, str]):
-    with pytest.raises(IRSyntaxError) as caught:
-        read_module(text)
-    assert caught.value.line == expected[0]
-    assert expected[1] in caught.value.message

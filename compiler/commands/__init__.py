@@ -1,0 +1,20 @@
+"""The commands by name. They call the driver and the runtime, and print; what is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from compiler.commands.looking import check_command, emit_command, opt_command, plan_command, summary_command
+from compiler.commands.running import eval_command, predict_command, train_command
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": train_command,
+    "eval": eval_command,
+    "predict": predict_command,
+    "summary": summary_command,
+    "check": check_command,
+    "emit": emit_command,
+    "opt": opt_command,
+    "plan": plan_command,
+}

@@ -1,0 +1,36 @@
+"""constant-folding: f(2, 3) = the number that f gives, where every operand is known at compile time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.interpreter import evaluate, reference_dtype
+from compiler.ir.types import fits
+from compiler.ops.op import BATCH, RANDOM
+from compiler.passes.rewriting import rebuild
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Scalars only, by the float64 reference; like the model's own numbers they are rounded where they are used."""
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        value = folded(node, operands)
+        return None if value is None else [value]
+
+    return rebuild(graph, rule)
+
+
+def folded(node: Node, operands: Sequence[Value]) -> Literal | None:
+    """The literal that a node amounts to with these operands, if it does. What depends on the batch does not."""
+    known = [operand for operand in operands if isinstance(operand, Literal)]
+    types = [result.type for result in node.results]
+    if not known or len(known) < len(operands) or len(types) > 1 or types[0].shape or node.op.traits & {BATCH, RANDOM}:
+        return None
+    with np.errstate(all="ignore"):
+        (array,) = evaluate(node, [np.asarray(each.value, reference_dtype(each.type)) for each in known], batch=1)
+    value = np.asarray(array, reference_dtype(types[0])).item()
+    return Literal(types[0], value=value) if fits(value, types[0].dtype) else None

@@ -1,0 +1,176 @@
+"""Equations between terms, written as text and used as rewrites from the left to the right: `neg(neg(x)) = x`.
+
+What a variable stands for is in its name; `result` is the value that the left side computes:
+    X Y Q        a tensor of the shape of the result
+    s t          smaller than the result: it is stretched by broadcasting. All small ones of an equation together, too
+    p q          smaller, and without the batch among its dimensions: a parameter, or a statistic over the batch
+    low high     numbers known at compile time, low < high
+    others       anything
+A number stands for itself, and `name=` before an argument of the right side makes it an attribute. The same variable
+twice is the same value twice. The operands of a commutative op match in either order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Literal, Node, Value, literal_key
+from compiler.ir.types import Batch, Shape, broadcast_shapes, extent
+from compiler.ops.op import COMMUTATIVE
+
+TOKENS = re.compile(r"[\w.]+=?|[(),]")
+LITERAL = "a literal"
+SMALL, BATCHLESS, LIMITS = ("s", "t", "p", "q"), ("p", "q"), ("low", "high")
+Bindings = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    value: float
+
+    def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
+        if isinstance(value, Literal) and repr(float(value.value)) == repr(self.value):
+            yield bound
+
+    def build(self, builder: Builder, bound: Bindings) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    name: str
+
+    def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
+        if self.name in bound:
+            if literal_key(bound[self.name]) == literal_key(value):
+                yield bound
+        elif self.admits(value, shape):
+            yield {**bound, self.name: value}
+
+    def admits(self, value: Value, shape: Shape) -> bool:
+        if self.name.isupper():
+            return value.type.shape == shape
+        if self.name in LIMITS:
+            return isinstance(value, Literal)
+        if self.name in BATCHLESS and any(isinstance(dim, Batch) for dim in value.type.shape):
+            return False
+        return self.name not in SMALL or is_smaller(value.type.shape, shape)
+
+    def build(self, builder: Builder, bound: Bindings) -> Value:
+        return bound[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An op applied to patterns; attributes occur on right sides only."""
+
+    op: str
+    operands: tuple[Pattern, ...]
+    attributes: tuple[tuple[str, Variable], ...] = ()
+
+    def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
+        if value.node is not None and value.node.op.name == self.op:
+            yield from self.matches_node(value.node, bound, shape)
+
+    def matches_node(self, node: Node, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
+        yield from match_all(self.operands, node.operands, bound, shape)
+        if COMMUTATIVE in node.op.traits:
+            yield from match_all(self.operands, node.operands[::-1], bound, shape)
+
+    def build(self, builder: Builder, bound: Bindings) -> Value:
+        attributes = {name: bound[variable.name].value for name, variable in self.attributes}  # type: ignore
+        return builder.emit(self.op, [operand.build(builder, bound) for operand in self.operands], attributes)
+
+
+Pattern = Number | Variable | Term
+NAMED = {"true": Number(1.0), "false": Number(0.0)}
+
+
+def match_all(
+    patterns: Sequence[Pattern], values: Sequence[Value], bound: Bindings, shape: Shape
+) -> Iterator[Bindings]:
+    """All ways to match the patterns with the values side by side."""
+    if not patterns:
+        yield bound
+        return
+    for extended in patterns[0].matches(values[0], bound, shape):
+        yield from match_all(patterns[1:], values[1:], extended, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """See the file's docstring."""
+
+    text: str
+    left: Term
+    right: Pattern
+    needs: frozenset[str]  # among what makes the operands of a node that it matches
+
+    def rewrite(self, builder: Builder, node: Node) -> Value | None:
+        """The right side, if the node matches the left one."""
+        shape = node.result.type.shape
+        for bound in self.left.matches_node(node, {}, shape):
+            if limits_ascend(bound) and smaller_together(bound, shape):
+                return stretched(builder, self.right.build(builder, bound), shape)
+        return None
+
+
+def limits_ascend(bound: Bindings) -> bool:
+    if "low" not in bound:
+        return True
+    low, high = bound["low"], bound["high"]
+    assert isinstance(low, Literal) and isinstance(high, Literal)
+    return low.value < high.value
+
+
+def smaller_together(bound: Bindings, shape: Shape) -> bool:
+    """Whether what is computed of all small operands is small as well: [B,1] and [C] are not."""
+    small = [value.type.shape for name, value in bound.items() if name in SMALL]
+    return len(small) < 2 or is_smaller(broadcast_shapes(*small), shape)
+
+
+def is_smaller(shape: Shape, result: Shape) -> bool:
+    """Whether a shape that broadcasts to that of the result has fewer elements."""
+    return shape != result and extent(shape) != extent(result)
+
+
+def stretched(builder: Builder, value: Value | float, shape: Shape) -> Value:
+    assert isinstance(value, Value)
+    return value if value.type.shape == shape else builder.broadcast(value, shape=shape)
+
+
+def equation(text: str) -> Equation:
+    """Reads `left = right`."""
+    left, right = (read_pattern(TOKENS.findall(side)) for side in text.split(" = "))
+    assert isinstance(left, Term)
+    return Equation(text, left, right, frozenset(map(needed, left.operands)) - {""})
+
+
+def needed(pattern: Pattern) -> str:
+    """The op that must make an operand, or LITERAL, or nothing in particular."""
+    if isinstance(pattern, Variable):
+        return LITERAL if pattern.name in LIMITS else ""
+    return LITERAL if isinstance(pattern, Number) else pattern.op
+
+
+def makers(node: Node) -> set[str]:
+    """What makes the operands of a node."""
+    return {v.node.op.name if v.node else LITERAL if isinstance(v, Literal) else "" for v in node.operands}
+
+
+def read_pattern(tokens: list[str]) -> Pattern:
+    """Takes one pattern off the front of the tokens."""
+    word = tokens.pop(0)
+    if not tokens or tokens[0] != "(":
+        return NAMED[word] if word in NAMED else Number(float(word)) if word[0].isdigit() else Variable(word)
+    operands: list[Pattern] = []
+    attributes: list[tuple[str, Variable]] = []
+    while tokens.pop(0) != ")":
+        if tokens[0].endswith("="):
+            attributes.append((tokens.pop(0)[:-1], Variable(tokens.pop(0))))
+        else:
+            operands.append(read_pattern(tokens))
+    return Term(word, tuple(operands), tuple(attributes))

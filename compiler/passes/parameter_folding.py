@@ -1,0 +1,98 @@
+"""fold-parameters: what `evaluate` and `predict` compute of variables alone is computed once, in a graph of its own.
+
+    predict(x, w) = f(x, g(w))   →   prepare(w) = g(w);  predict(x, folded) = f(x, folded)
+
+The outputs of `prepare` are inputs of kind `folded` of the other graphs, which share those that they have in common. The
+runtime runs `prepare` before it evaluates or predicts; they are no part of a checkpoint. Views, which cost nothing, and
+what does not depend on a variable stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Module, Node, Value, literal_key
+from compiler.ops.op import VIEW
+from compiler.passes.dead_code import pruned
+from compiler.passes.fixed_values import fixed_values
+from compiler.passes.rewriting import rebuild
+
+PREPARE = "prepare"
+INFERENCE = ("evaluate", "predict")
+
+
+def fold_parameters(module: Module) -> Module:
+    """See the file's docstring. A module that has a `prepare` already stays as it is."""
+    if PREPARE in module:
+        return module
+    preparation = Preparation()
+    folded = {name: preparation.take_from(module[name]) for name in INFERENCE if name in module}
+    prepare = preparation.graph
+    return {**module, **folded, PREPARE: prepare} if prepare.outputs else module
+
+
+class Preparation:
+    """The graph `prepare` while it grows: one node for what several graphs compute."""
+
+    def __init__(self) -> None:
+        self.graph = Graph(PREPARE)
+        self.builder = Builder(self.graph)
+        self.variables: dict[str, Value] = {}
+        self.known: dict[Any, Value] = {}
+        self.names: dict[Value, str] = {}
+
+    def take_from(self, graph: Graph) -> Graph:
+        """Moves what a graph computes of variables alone; returns the rest of it."""
+        sources = computed_of_variables(graph)
+        moved = self.copy(graph, sources)
+        names = {source: self.name(moved[source]) for source in sources}
+        inputs = {name: Value(source.type, name, "folded") for source, name in names.items()}
+
+        def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:
+            return [inputs[names[node.result]]] if node.results[0] in names else None
+
+        rest = pruned(rebuild(graph, rule))
+        rest.inputs += inputs.values()
+        return rest
+
+    def name(self, value: Value) -> str:
+        """The name of an output: no variable of a model is called so, for a layer's name does not begin with a digit."""
+        if value not in self.names:
+            self.names[value] = f"folded.{len(self.names)}"
+            self.graph.outputs[self.names[value]] = value
+        return self.names[value]
+
+    def copy(self, graph: Graph, sources: Iterable[Value]) -> dict[Value, Value]:
+        """Adds the nodes that some values need; returns the new value of every old one."""
+        new: dict[Value, Value] = {}
+        for node in pruned(Graph(graph.name, graph.inputs, graph.nodes, {str(i): v for i, v in enumerate(sources)})).nodes:
+            operands = [new.get(v, v) if v.node or isinstance(v, Literal) else self.variable(v) for v in node.operands]
+            key = (node.op.name, tuple(map(literal_key, operands)), repr(node.attributes))
+            if key not in self.known:
+                with self.builder.at(node.origin):
+                    self.known[key] = self.builder.emit(node.op.name, operands, node.attributes)
+            new[node.result] = self.known[key]
+        return new
+
+    def variable(self, value: Value) -> Value:
+        if value.name not in self.variables:
+            self.variables[value.name] = self.builder.input(value.name, value.type, value.kind)
+        return self.variables[value.name]
+
+
+def computed_of_variables(graph: Graph) -> list[Value]:
+    """What nodes that see the data read, or the graph returns, of what is computed of variables alone."""
+    fixed, constant = fixed_values(graph), fixed_values(graph, kinds=())
+    varying = [node for node in graph.nodes if not fixed.issuperset(node.results)]
+    read = [*(operand for node in varying for operand in node.operands), *graph.outputs.values()]
+    sources = dict.fromkeys(unviewed(value) for value in read if value in fixed)
+    return [source for source in sources if source.node is not None and source not in constant]
+
+
+def unviewed(value: Value) -> Value:
+    """What a value is a view of."""
+    while value.node is not None and VIEW in value.node.op.traits:
+        value = value.node.operands[0]
+    return value

@@ -1,0 +1,83 @@
+"""Examples of the passes that fuse: before, after, and what they leave alone. `test_passes.py` runs them."""
+
+from __future__ import annotations
+
+from compiler.passes.fusion import fuse
+from compiler.passes.sums_of_products import sum_products
+from compiler.passes.tiling import tile
+
+# A dense layer with its gradient of the bias: the product takes the epilogue, a reduction over the batch comes along.
+DENSE = """
+graph g(%x: f32[B,784] input, %w: f32[784,2048] param, %b: f32[2048] param) {
+  %0: f32[B,2048] = matmul(%x, %w)
+  %1: f32[B,2048] = add(%0, %b)
+  %2: f32[B,2048] = max(%1, 0.0)
+  %3: f32[2048] = sum(%2, axes=[0], keepdims=false)
+  return y=%2, s=%3
+}"""
+ONE_REGION = """
+graph g(%x: f32[B,784] input, %w: f32[784,2048] param, %b: f32[2048] param) {
+  %0: f32[B,2048], %1: f32[2048] = fused(%x, %w, %b, step=0, body=graph body(%x0: f32[B,784], %x1: f32[784,2048], %x2: f32[2048]) {
+    %0: f32[B,2048] = matmul(%x0, %x1)
+    %1: f32[B,2048] = add(%0, %x2)
+    %2: f32[B,2048] = max(%1, 0.0)
+    %3: f32[2048] = sum(%2, axes=[0], keepdims=false)
+    return y0=%2, y1=%3
+  })
+  return y=%0, s=%1
+}"""
+# A product that two regions read stays; so does what needs the whole of a divided tensor, and a random draw.
+APART = """
+graph g(%x: f32[B,784] input, %w: f32[784,512] param, %u: f32[512,512] param, %seed: i64[] counter) {
+  %0: f32[B,512] = matmul(%x, %w)
+  %1: f32[B,512] = exp(%0)
+  %2: f32[B,512] = matmul(%1, %u)
+  %3: f32[B,512] = random(%seed, 0, shape=[B,512], distribution="uniform", stream=1)
+  %4: f32[B] = reduce_max(%2, axes=[1], keepdims=false)
+  return y=%0, z=%4, r=%3
+}"""
+TILED = """
+graph g(%x: f32[B,784] input, %w: f32[784,2048] param, %b: f32[2048] param) {
+  %0: f32[B,2048] = matmul(%x, %w)
+  %1: f32[B,2048], %2: f32[2048] = fused(%0, %b, step=256, body=graph body(%x0: f32[B,2048], %x1: f32[2048]) {
+    %0: f32[B,2048] = add(%x0, %x1)
+    %1: f32[B,2048] = max(%0, 0.0)
+    %2: f32[2048] = sum(%1, axes=[0], keepdims=false)
+    return y0=%1, y1=%2
+  })
+  return y=%1, s=%2
+}"""
+# Too little work to divide: 128 examples of 512 numbers.
+LITTLE_WORK = """
+graph g(%x: f32[B,512] input, %b: f32[512] param) {
+  %0: f32[B,512] = add(%x, %b)
+  %1: f32[B,512] = exp(%0)
+  return y=%1
+}"""
+MULTIPLIED = """
+graph g(%x: f32[B,3] input, %y: f32[B,3] input, %b: f32[3] input) {
+  %0: f32[B,3] = mul(%x, %y)
+  %1: f32[3] = sum(%0, axes=[0], keepdims=false)
+  return s=%1
+}"""
+SUMMED = """
+graph g(%x: f32[B,3] input, %y: f32[B,3] input, %b: f32[3] input) {
+  %0: f32[B,3] = mul(%x, %y)
+  %1: f32[3] = sum_of_products(%x, %y, axes=[0])
+  return s=%1
+}"""
+# Read by somebody else; not of the shape of its factors.
+STILL_NEEDED = """
+graph g(%x: f32[B,3] input, %y: f32[B,3] input, %b: f32[3] input) {
+  %0: f32[B,3] = mul(%x, %y)
+  %1: f32[3] = sum(%0, axes=[0], keepdims=false)
+  %2: f32[B,3] = mul(%x, %b)
+  %3: f32[B] = sum(%2, axes=[1], keepdims=false)
+  return p=%0, s=%1, t=%3
+}"""
+
+FUSION_CASES = {
+    "fusion": (fuse, DENSE, ONE_REGION, APART),
+    "tiling": (tile, ONE_REGION, TILED, LITTLE_WORK),
+    "sums-of-products": (sum_products, MULTIPLIED, SUMMED, STILL_NEEDED),
+}
