@@ -1,6 +1,7 @@
 """Milliseconds of a training step, nnc beside the frameworks that are installed; README.md beside this file explains.
 
-python tests/bench/steps.py [--models softmax,mlp] [--peers torch,jax] [--rounds 5] [--threads 2] [--json FILE]
+python tests/bench/steps.py [--models softmax,mlp] [--peers torch,jax] [--rounds 5] [--threads 2]
+                           [--json FILE] [--plot FILE.svg]
 python tests/bench/steps.py --profile [--models cnn] [--threads 2]
 """
 
@@ -44,6 +45,7 @@ COLUMNS = (
     Column("torch eager", "torch"),
     Column("torch channels_last", "torch", ("channels_last",), ("cnn", "separable_cnn")),
     Column("JAX jit", "jax"),
+    Column("JAX scan", "jax", ("scan",)),
     Column("Keras", "keras"),
 )
 PEERS = {
@@ -51,7 +53,7 @@ PEERS = {
     "jax": "pip install jax",
     "keras": "pip install keras tensorflow-cpu",
 }
-RATIO = "nnc / best torch"
+RATIOS = {"nnc / best torch": "torch", "nnc / best JAX": "JAX", "nnc / Keras": "Keras"}  # title: how its columns begin
 
 
 @dataclass
@@ -92,6 +94,8 @@ def main() -> None:
         "python": platform.python_version(),
     }
     print("\n".join(comparison(results, [column.title for column in columns], machine, options.rounds)))
+    if options.plot:
+        plot({model: results.medians(model) for model in results.rounds}, options.plot)
     if options.json:
         medians = {model: results.medians(model) for model in results.rounds}
         saved = {**machine, "versions": results.versions, "milliseconds": medians, "rounds": results.rounds}
@@ -105,6 +109,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the table (needs matplotlib)")
     parser.add_argument("--profile", action="store_true", help="show where the time of nnc's step goes instead")
     return parser.parse_args()
 
@@ -160,21 +165,42 @@ def progress(text: str) -> None:
 
 def comparison(results: Results, titles: Sequence[str], machine: Mapping[str, Any], rounds: int) -> list[str]:
     """The table in Markdown and what it was measured with."""
-    with_ratio = any(title.startswith("torch") for title in titles)
+    ratios = {title: peer for title, peer in RATIOS.items() if any(column.startswith(peer) for column in titles)}
     rows = []
     for model in results.rounds:
         medians = results.medians(model)
         cells = [f"{medians[title]:.3g}" if title in medians else "-" for title in titles]
-        torch = [figure for title, figure in medians.items() if title.startswith("torch")]
-        rows.append([model, *cells, *([f"{medians['nnc'] / min(torch):.2f}"] if with_ratio else [])])
+        rows.append([model, *cells, *(f"{ratio(medians, peer):.2f}" for peer in ratios.values())])
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return [
-        *table(["model", *titles, *([RATIO] if with_ratio else [])], rows),
+        *table(["model", *titles, *ratios], rows),
         "",
         f"Milliseconds per training step, batch 128; median of {rounds} round{'s' if rounds > 1 else ''}. "
         f"{machine['cpu']}, {machine['threads']} of {machine['cores']} threads. "
         f"Python {machine['python']}, {versions}.",
     ]
+
+
+def ratio(medians: Mapping[str, float], peer: str) -> float:
+    """Our step by the fastest of a peer's."""
+    return medians["nnc"] / min(figure for title, figure in medians.items() if title.startswith(peer))
+
+
+def plot(medians: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """One group of bars a model: steps per second, those of nnc being 1."""
+    from matplotlib.figure import Figure
+
+    titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
+    axes = (figure := Figure(figsize=(9, 4))).subplots()
+    for i, title in enumerate(titles):
+        here = [(place, figures) for place, figures in enumerate(medians.values()) if title in figures]
+        places = [place + (i - (len(titles) - 1) / 2) * 0.8 / len(titles) for place, _ in here]
+        axes.bar(places, [figures["nnc"] / figures[title] for _, figures in here], 0.8 / len(titles), label=title)
+    axes.set_xticks(range(len(medians)), list(medians))
+    axes.axhline(1, color="black", linewidth=0.5)
+    axes.set_ylabel("training steps per second, nnc = 1")
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight")
 
 
 def profile_table(model: str, answer: Mapping[str, Any]) -> str:

@@ -42,12 +42,14 @@ def test_the_table_of_a_comparison():
         results.add("cnn", "torch channels_last", {"milliseconds": 4 * figure, "versions": {"torch": "2"}})
         results.add("mlp", "nnc", {"milliseconds": figure, "versions": {"nnc": "1"}})
         results.add("mlp", "torch eager", {"milliseconds": figure / 2, "versions": {"torch": "2"}})
+    results.add("cnn", "JAX scan", {"milliseconds": 1.0, "versions": {}})
+    results.add("mlp", "JAX scan", {"milliseconds": 4.0, "versions": {}})
     machine = {"cpu": "A processor", "cores": 4, "threads": 2, "python": "3.11.0"}
-    titles = ["nnc", "torch eager", "torch channels_last"]
+    titles = ["nnc", "torch eager", "torch channels_last", "JAX scan"]
     head, _, cnn, mlp, _, note = comparison(results, titles, machine, rounds=3)
-    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["model", *titles, "nnc / best torch"]
-    assert [cell.strip() for cell in cnn.split("|")[1:-1]] == ["cnn", "2", "10", "8", "0.25"]
-    assert [cell.strip() for cell in mlp.split("|")[1:-1]] == ["mlp", "2", "1", "-", "2.00"]
+    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["model", *titles, "nnc / best torch", "nnc / best JAX"]
+    assert [cell.strip() for cell in cnn.split("|")[1:-1]] == ["cnn", "2", "10", "8", "1", "0.25", "2.00"]
+    assert [cell.strip() for cell in mlp.split("|")[1:-1]] == ["mlp", "2", "1", "-", "4", "2.00", "0.50"]
     assert "median of 3 rounds" in note and "A processor, 2 of 4 threads" in note and "torch 2" in note
 
 

@@ -1,4 +1,7 @@
-"""Training steps of JAX, one jitted function that updates the parameters in place: `jax_steps MODEL THREADS`."""
+"""Training steps of JAX, one jitted function that updates the parameters in place: `jax_steps MODEL THREADS [scan]`.
+
+With `scan` the function is an epoch, its batches in one `lax.scan`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from tests.bench.peers.common import MODELS, RECIPES, float_digits, measure, orders, report
+from tests.bench.peers.common import BATCH, IMAGES, MODELS, RECIPES, float_digits, measure, orders, report
 
 Parameters = dict[str, Array]
 
@@ -138,8 +141,14 @@ def update(model: str, state: Any, images: Array, labels: Array, batch: Array) -
     return (parameters, velocity, key), value
 
 
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def update_often(model: str, state: Any, images: Array, labels: Array, batches: Array) -> Any:
+    """The state after a step on each of the batches, and the losses."""
+    return lax.scan(lambda state, batch: update(model, state, images, labels, batch), state, batches)
+
+
 def main() -> None:
-    model = sys.argv[1]
+    model, whole = sys.argv[1], "scan" in sys.argv[3:]
     images, labels = map(jnp.asarray, float_digits())
     parameters: Parameters = {}
     NETWORKS[model](Network(parameters), images[:2])
@@ -147,11 +156,17 @@ def main() -> None:
     state, value = (parameters, velocity, jax.random.key(0)), None
     batches = orders()
 
+    epoch = jnp.asarray([next(batches) for _ in range(IMAGES // BATCH)])
+
     def step() -> None:
         nonlocal state, value
-        state, value = update(model, state, images, labels, next(batches))
+        if whole:
+            state, value = update_often(model, state, images, labels, epoch)
+        else:
+            state, value = update(model, state, images, labels, next(batches))
 
-    report(measure(step, lambda: jax.block_until_ready((state, value))), jax=jax.__version__)
+    figures = measure(step, lambda: jax.block_until_ready((state, value)))
+    report([figure / len(epoch) if whole else figure for figure in figures], jax=jax.__version__)
 
 
 if __name__ == "__main__":
