@@ -30,7 +30,7 @@ from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, check_complete, run_p
 from compiler.timings import Timings
 from compiler.train_step import differentiate
 from runtime.datasets import BUILT_IN
-from runtime.program import Executable, Manifest, Settings
+from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Settings
 
 # Elaboration follows the calls and expressions of the model; their depth is capped well below this.
 RECURSION_LIMIT = 20_000
@@ -203,10 +203,15 @@ def plan_module(module: Module, batch: int) -> tuple[list[Plan], list[tuple[str,
     """Plans of all graphs, and the variables with their offsets.
 
     Variables come first, each at an offset for good; the graphs share the bytes after them, since one runs at a time.
+    Only `prepare` runs while the inputs of another may be filled already, and so works behind it.
     """
     variables, offset = [], 0
     for name, type in variable_types(module).items():
         variables.append((name, type, offset))
         offset += aligned(type.bytes_at(1))
     placed = {name: at for name, _, at in variables}
-    return [plan_graph(graph, batch, offset, placed, scratch_of) for graph in module.values()], variables
+    plans: dict[str, Plan] = {}
+    for name, graph in sorted(module.items(), key=lambda item: item[0] == PREPARE):
+        base = max((plans[each].size for each in INFERENCE if each in plans and name == PREPARE), default=offset)
+        plans[name] = plan_graph(graph, batch, base, placed, scratch_of)
+    return list(plans.values()), variables

@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   nnc summary models/cnn.nn                            layers, shapes, parameters
   nnc emit models/cnn.nn --stage source                the NumPy code that will run
   nnc emit models/cnn.nn --diff fusion                 what a pass changes
+  nnc emit models/mlp.nn --standalone train.py         one file that trains with NumPy alone
   nnc opt step.ir --passes dead-code                   a pass on IR text
   nnc plan models/cnn.nn --batch 64,128                memory, and who needs it
 """
@@ -42,6 +43,8 @@ class Parser(argparse.ArgumentParser):
             raise RuntimeUserError(f"something is missing: {match[1]}", expected=usage)
         if match := re.match(r"argument (.+?): expected one argument", message):
             raise RuntimeUserError(f"{match[1]} needs a value", expected=usage, found="none")
+        if match := re.match(r"argument (.+?): not allowed with argument (.+)", message):
+            raise RuntimeUserError(f"{match[2]} and {match[1]} exclude each other", expected=usage)
         raise RuntimeUserError(message, expected=usage)
 
 
@@ -88,7 +91,7 @@ def add_train_flags(command: argparse.ArgumentParser) -> None:
 
 
 def add_eval_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("target", metavar="RUN|FILE")
+    command.add_argument("file", metavar="RUN|FILE")
     add_program_flags(command)
     add_pass_flags(command)
     add_checkpoint_flag(command)
@@ -102,6 +105,7 @@ def add_predict_flags(command: argparse.ArgumentParser) -> None:
     )
     add_pass_flags(command)
     add_checkpoint_flag(command)
+    command.set_defaults(model=None, data=None, data_dir=None, set=[])
 
 
 def add_summary_flags(command: argparse.ArgumentParser) -> None:
@@ -116,6 +120,7 @@ def add_emit_flags(command: argparse.ArgumentParser) -> None:
     what.add_argument("--after", metavar="PASS", help="as a pass leaves it; PASS:1 is the first of several")
     what.add_argument("--diff", metavar="PASS", help="what a pass changes")
     what.add_argument("--dump-dir", metavar="DIR", type=Path, help="every stage as a file of a new folder")
+    what.add_argument("--standalone", metavar="train.py", type=Path, help="one file that trains with NumPy alone")
     add_looking_flags(command)
     add_program_flags(command)
 

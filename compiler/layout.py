@@ -23,7 +23,9 @@ Strides = tuple[int, ...]
 
 CHANNELS_FIRST_BATCH_LAST: Order = (3, 1, 2, 0)  # of images [N, H, W, C]
 PATCHES_BATCH_LAST: Order = (3, 4, 5, 1, 2, 0)  # of patches [N, OH, OW, kh, kw, C]
-IMAGE_OPS = ("conv2d", "conv2d_input_grad", "fold", "max_pool2d", "max_pool2d_grad")
+IMAGE_OPS = (
+    "conv2d", "conv2d_input_grad", "fold", "max_pool2d", "max_pool2d_grad", "max_pool2d_with_index", "max_pool2d_route",
+)  # fmt: skip
 ROW_MAJOR_OPS = ("random", "gather", "scatter_add", "orthogonalize", "conv2d_filter_grad")  # written in reading order
 
 

@@ -17,12 +17,13 @@ def describe(model: ElaboratedModel, module: Module) -> Manifest:
     values = model.train.values if model.train else {}
     settings = Settings(**{key: values[key] for key in Settings.__dataclass_fields__ if key in values})
     kinds = {name: variable.kind for name, variable in model.variables.by_name.items()}
+    kept = {*kinds, *COUNTERS}  # all but what is folded of them
     return Manifest(
         model=model.name,
         inputs=tuple(spec(v.name, v.type, "input") for v in module["predict"].of_kind("input")),
         targets=tuple(spec(v.name, v.type, "target") for v in graph.of_kind("target")),
         outputs=tuple(spec(name, type, "output") for name, type in model.outputs.items()),
-        variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items()),
+        variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items() if n in kept),
         metrics=tuple(model.train.metric_names) if model.train else (),
         classes=index_ranges(graph),
         settings=settings,
@@ -59,7 +60,7 @@ def iota_size(value: Value) -> int | None:
 
 
 def variable_types(module: Module) -> dict[str, TensorType]:
-    """Params, then states, then slots, then counters: each kind is contiguous."""
+    """Params, then states, then slots, then counters, then what is folded of them: each kind is contiguous."""
     known = {value.name: value for graph in module.values() for value in graph.of_kind(*VARIABLES)}
     types = {name: value.type for name, value in known.items()}
     if "init" in module:  # IR text may do without

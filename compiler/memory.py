@@ -10,12 +10,12 @@ and results; of that there is one copy for each thread that works on the region,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.division import SHARED, Tile, tile_of
 from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.types import TensorType
+from compiler.ir.types import TensorType, extent
 from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
 from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.packing import Block, assign_offsets, peak_of_live
@@ -38,7 +38,7 @@ class Plan:
     tiles: dict[Node, TilePlan] = field(default_factory=dict)
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
-    naive: int = 0  # bytes if every tensor had its own: inputs, and results of all nodes but views; variables apart
+    naive: int = 0  # bytes if every tensor that is ever computed had its own; variables apart
     in_place: dict[Value, Value] = field(default_factory=dict)  # result -> the operand that it is written over
     slots: dict[Value, Value] = field(default_factory=dict)  # body value -> the stacked result it is a step of
 
@@ -70,10 +70,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Space that a node's code needs for itself while it runs: one tensor like another, or a stack of so many."""
+    """Space that a node's code needs for itself while it runs; its axes lie in memory as they stand, or in an order."""
 
-    like: Value
-    count: int
+    type: TensorType
+    order: Order | None = None
 
 
 ScratchOf = Callable[[Node], Scratch | None]
@@ -92,16 +92,24 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], s
     for name, value in variables.items():
         plan.blocks[value].offset = placed[name]
     plan.base, plan.size = base, assign_offsets(free, base)
-    plan.naive = sum(value.type.bytes_at(batch) for value in tensors(graph))
+    given = sum(value.type.bytes_at(batch) for value in graph.inputs if value.kind not in VARIABLES)
+    plan.naive = given + bytes_computed(graph, batch)
     return plan
 
 
-def tensors(graph: Graph) -> Iterator[Value]:
-    """What would take space if nothing shared: inputs but variables, and what nodes compute, inside of bodies too."""
-    yield from (value for value in graph.inputs if value.kind not in VARIABLES)
-    for node in graph.walk():
+def bytes_computed(graph: Graph, batch: int) -> int:
+    """All that nodes write, at every step of a scan, in regions too; views write nothing."""
+    total = 0
+    for node in graph.nodes:
         if VIEW not in node.op.traits and node.op.name != "fused":  # results of a region are those of its body
-            yield from node.results
+            total += sum(result.type.bytes_at(batch) for result in node.results)
+        if "body" in node.attributes:
+            total += bytes_computed(node.body, batch) * (scan_length(node, batch) if node.op.name == "scan" else 1)
+    return total
+
+
+def scan_length(node: Node, batch: int) -> int:
+    return extent(node.operands[node.attributes["carries"]].type.shape[:1]).at(batch)
 
 
 class Planner:
@@ -198,12 +206,8 @@ class Planner:
                 block.first, block.last = min(block.first, start), self.time
 
     def own_scratch(self, node: Node, scratch: Scratch) -> None:
-        shape = scratch.like.type.shape
-        order = order_of(self.strides[scratch.like]) or batch_last(shape)
-        if scratch.count:
-            shape, order = (scratch.count, *shape), (0, *(axis + 1 for axis in order))
-        self.plan.scratch[node] = Value(TensorType(scratch.like.type.dtype, shape), kind="scratch")
-        self.own(self.plan.scratch[node], order)
+        self.plan.scratch[node] = value = Value(scratch.type, kind="scratch")
+        self.own(value, scratch.order or tuple(range(value.type.rank)))
 
     def view_of(self, node: Node) -> Strides | None:
         """The strides of the result if NumPy can give it as a view of the first operand."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from compiler.diagnostics import Note, Span, UserError
-from compiler.memory import Plan
+
+if TYPE_CHECKING:
+    from compiler.memory import Plan
 
 NAMED_TENSORS = 5
 

@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from compiler.ir.graph import Value
 
 ALIGNMENT = 64
-FEW = 4096
+FEW = 2048
 
 
 @dataclass(eq=False)

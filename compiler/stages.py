@@ -15,10 +15,11 @@ from pathlib import Path
 
 from compiler.codegen.numpy import generate
 from compiler.diagnostics import Diagnostics, UserError, did_you_mean
+from compiler.division import divided_axis, operand_axes
 from compiler.driver import differentiate_one, elaborate_one, plan_module, title_of
 from compiler.elaborate.inputs import Storage
 from compiler.ir.difference import Listing, difference
-from compiler.ir.graph import Module
+from compiler.ir.graph import Module, Node
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.types import TensorType
@@ -26,6 +27,7 @@ from compiler.language.formatter import dump_tree
 from compiler.language.parser import read_source
 from compiler.language.syntax import Program
 from compiler.memory import Plan
+from compiler.ops.op import VIEW
 from compiler.passes.pipeline import NUMPY_PIPELINE, PIPELINES, Pass, check_complete, labels, run_pass
 from compiler.plan_report import format_plans
 from runtime.datasets.files import reason
@@ -53,8 +55,23 @@ class Stage:
     name: str
     content: Program | Module | Planned
 
+    @property
+    def graphs(self) -> list[str]:
+        """The names of its graphs."""
+        if isinstance(self.content, Planned):
+            return [plan.graph.name for plan in self.content.plans]
+        return list(self.content) if isinstance(self.content, dict) else []
+
+    def check(self, graph: str | None) -> None:
+        """Raises UserError where there is no graph of this name."""
+        if graph is not None and graph not in self.graphs:
+            hint = did_you_mean(graph, self.graphs)
+            message = f"there is no graph {graph} at the stage {self.name}" + (f"; {hint}" if hint else "")
+            raise UserError.plain(message, expected=", ".join(self.graphs) or "no graph", found=graph)
+
     def show(self, graph: str | None = None) -> str:
-        """As text, of all graphs or of one."""
+        """As text, of all graphs or of one; raises UserError where there is none of this name."""
+        self.check(graph)
         content = self.content
         if isinstance(content, Program):
             return dump_tree(content)
@@ -97,9 +114,42 @@ def later_stages(module: Module, passes: Sequence[Pass], title: str, batch: int,
         yield Stage(label, module)
     yield Stage("optimized", module)
     check_complete(passes, PIPELINES[target])
+    check_regions(module)
     planned = Planned(title, batch, *plan_module(module, batch))
     yield Stage("plan", planned)
     yield Stage("source", planned)
+
+
+def check_regions(module: Module) -> None:
+    """Raises UserError for a region that cannot run in tiles of its step: IR text may say anything."""
+    for graph in module.values():
+        for node in graph.walk():
+            in_scan = node.op.name == "scan" and any(map(has_tiles, node.body.walk()))
+            problem = "a region in a scan" if in_scan else problem_of_tiles(node) if has_tiles(node) else ""
+            if problem:
+                expected = "nodes that can be divided along one axis, and a step that divides its length"
+                raise UserError.plain(f"a region of {graph.name} cannot run in tiles", expected=expected, found=problem)
+
+
+def has_tiles(node: Node) -> bool:
+    return node.op.name == "fused" and node.attributes["step"] > 0
+
+
+def problem_of_tiles(region: Node) -> str:
+    """Why a `fused` node with a step cannot run; empty if it can."""
+    step, lengths = region.attributes["step"], set()
+    for node in region.body.nodes:
+        if operand_axes(node) is None:
+            return node.op.name
+        lengths |= {
+            result.type.shape[axis] for result in node.results if (axis := divided_axis(result.type)) is not None
+        }
+    outputs = list(region.body.outputs.values())
+    if len(set(outputs)) < len(outputs) or any(v.node is None or VIEW in v.node.op.traits for v in outputs):
+        return "a result that no node writes for it alone"
+    if any(not isinstance(length, int) or length % step for length in lengths) or len(lengths) > 1:
+        return f"a step of {step} for lengths {', '.join(map(str, lengths))}"
+    return ""
 
 
 def read_ir(path: str | Path, diagnostics: Diagnostics) -> Module:
@@ -112,44 +162,26 @@ def read_ir(path: str | Path, diagnostics: Diagnostics) -> Module:
     return module
 
 
-def check_graph(module: Module, graph: str | None) -> None:
-    """Raises UserError where a module has no graph of this name."""
-    if graph is not None and graph not in module:
-        hint = did_you_mean(graph, module)
-        message = f"there is no graph {graph}" + (f"; {hint}" if hint else "")
-        raise UserError.plain(message, expected=", ".join(module), found=graph)
-
-
 # What is asked for ----------------------------------------------------------------------------------------------------
 
 
 def show_stage(stages: Iterator[Stage], name: str, graph: str | None = None) -> str:
     """The text of one stage, by its name or the label of a pass."""
-    for stage in with_graph(stages, graph):
-        if stage.name == name:
-            return stage.show(graph)
-    raise AssertionError(f"no stage {name}")
+    return next(stage for stage in stages if stage.name == name).show(graph)
 
 
 def show_difference(stages: Iterator[Stage], label: str, graph: str | None = None) -> str:
     """What a pass changed, graph by graph."""
     before: dict[str, Listing] = {}
-    for stage in with_graph(stages, graph):
-        if isinstance(stage.content, dict):
-            module = stage.content if graph is None else {graph: stage.content[graph]}
-            if stage.name == label:
-                return "\n\n".join(difference(before[name], after) for name, after in module.items()) + "\n"
-            before = {name: Listing.of(each) for name, each in module.items()}
-    raise AssertionError(f"no pass {label}")
-
-
-def with_graph(stages: Iterator[Stage], graph: str | None) -> Iterator[Stage]:
-    """The stages that show a graph, after a look whether there is one of this name."""
     for stage in stages:
         if isinstance(stage.content, dict):
-            check_graph(stage.content, graph)
-        if graph is None or not isinstance(stage.content, Program):
-            yield stage
+            module = stage.content
+            if stage.name == label:
+                stage.check(graph)
+                names = [graph] if graph else list(module)
+                return "\n\n".join(difference(before.get(name), module[name]) for name in names) + "\n"
+            before = {name: Listing.of(each) for name, each in module.items()}
+    raise AssertionError(f"no pass {label}")
 
 
 def dump(stages: Iterator[Stage], folder: Path, graph: str | None = None) -> list[str]:
@@ -158,10 +190,12 @@ def dump(stages: Iterator[Stage], folder: Path, graph: str | None = None) -> lis
     Raises RuntimeUserError for a folder that holds something already, or that cannot be made.
     """
     texts: dict[str, str] = {}
-    for stage in with_graph(stages, graph):
-        if stage.name != "optimized":  # what the last pass left
+    for stage in stages:
+        if stage.name != "optimized" and (graph is None or graph in stage.graphs):  # that is what the last pass left
             name = stage.name.partition(":")[0]
             texts[f"{len(texts):02}-{name}.{EXTENSIONS.get(name, 'ir')}"] = stage.show(graph)
+        if stage.name == "source":
+            stage.check(graph)  # some passes add graphs: by now all are there
     try:
         write_folder(folder, texts)
     except OSError as error:

@@ -16,6 +16,8 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 ALIGNMENT = 64
+INFERENCE = ("evaluate", "predict")  # graphs that change no variable
+PREPARE = "prepare"  # computes, where it exists, what those need of variables alone
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,15 @@ class Program:
         self._bound: dict[tuple[str, int], tuple[Callable[[], None], Arrays, Arrays]] = {}
 
     def bind(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
-        """(run, inputs, outputs) of a graph at a batch size up to the planned one; views are made once."""
+        """(run, inputs, outputs) of a graph at a batch size up to the planned one; views are made once.
+
+        `evaluate` and `predict` are bound to the variables as they are now: bind again when they have changed.
+        """
+        if graph in INFERENCE and f"bind_{PREPARE}" in self._functions:
+            self._views(PREPARE, 1)[0]()
+        return self._views(graph, batch)
+
+    def _views(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
         if not 1 <= batch <= self.batch:
             raise ValueError(f"batch {batch} outside 1 … {self.batch}")
         if (graph, batch) not in self._bound:
@@ -108,7 +118,7 @@ class Program:
 
     def inputs(self, graph: str, batch: int) -> Arrays:
         """The inputs and targets of a graph, as views to fill."""
-        return self.bind(graph, batch)[1]
+        return self._views(graph, batch)[1]
 
     def run(self, graph: str, batch: int) -> Arrays:
         """Executes a graph once and returns views of its results; the next run overwrites them."""

@@ -7,23 +7,30 @@ numbers, low half first, and a uniform float32 is the top 24 bits of one, times 
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from runtime.threads import parts, together
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 WORD = 2**64 - 1
+BLOCK = 8  # float32 numbers of one block of Philox
+MANY = 16_384  # numbers that are worth a thread
 TRUNCATION = 2.0  # a truncated normal is drawn again beyond this many standard deviations
 
 
-def generator(seed: int, step: int, stream: int) -> Generator:
-    """NumPy's generator at the start of a stream; a negative seed or step counts as its 64-bit pattern."""
+def generator(seed: int, step: int, stream: int, block: int = 0) -> Generator:
+    """NumPy's generator at a block of a stream; a negative seed or step counts as its 64-bit pattern."""
     from numpy.random import Generator, Philox  # imported late: most commands draw nothing
 
     key, counter = np.zeros(2, np.uint64), np.zeros(4, np.uint64)
-    key[0], key[1], counter[2] = seed & WORD, stream & WORD, step & WORD
+    key[0], key[1] = seed & WORD, stream & WORD
+    counter[0], counter[2] = block, step & WORD
     return Generator(Philox(key=key, counter=counter))
 
 
@@ -40,5 +47,12 @@ def draw(seed: int, step: int, stream: int, shape: tuple[int, ...], distribution
 
 
 def fill_uniform(out: np.ndarray, seed: int, step: int, stream: int) -> None:
-    """Writes draw(…, "uniform") into `out`, a contiguous float32 array, without a temporary array of its size."""
-    generator(seed, step, stream).random(out=out, dtype=np.float32)
+    """Writes draw(…, "uniform") into `out`, a contiguous float32 array: every thread a run of blocks."""
+    numbers = out.reshape(-1)
+    count = parts(numbers.size // MANY)
+    cuts = [numbers.size // BLOCK * i // count * BLOCK for i in range(count)] + [numbers.size]
+
+    def fill(first: int, last: int) -> None:
+        generator(seed, step, stream, first // BLOCK).random(out=numbers[first:last], dtype=np.float32)
+
+    together(*(partial(fill, first, last) for first, last in pairwise(cuts)))

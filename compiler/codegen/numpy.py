@@ -17,7 +17,8 @@ def bind_train_step(arena, B):
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
 from compiler.codegen.source import Names, comment, heading
@@ -32,8 +33,34 @@ from compiler.schedule import groups
 INDENT = "    "
 
 
-def generate(title: str, plans: Sequence[Plan], variables: Sequence[tuple[str, TensorType, int]]) -> str:
-    """The module's source; `variables` with their types and offsets make `bind_variables`."""
+@dataclass(frozen=True)
+class Kernel:
+    """What the source runs as one, and the clock measures: a call of `run`, or a statement in a loop."""
+
+    name: str
+    nodes: Sequence[Node]  # several where they run at the same time
+    copied: Value | None = None  # where it is no node, but the copy of a value into the place of a variable
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Where the source reads the clock, if it is one to be measured: after each of these, which writing it fills in."""
+
+    calls: list[Kernel] | None = None  # of `run`
+    inside: list[Kernel] | None = None  # in regions and scans
+
+
+NO_TICKS = Ticks()
+START_CLOCK = "tick = clock.start()"
+
+
+def generate(
+    title: str,
+    plans: Sequence[Plan],
+    variables: Sequence[tuple[str, TensorType, int]],
+    ticks: Mapping[str, Ticks] | None = None,
+) -> str:
+    """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
     header = [
         comment(title),
         "",
@@ -41,10 +68,14 @@ def generate(title: str, plans: Sequence[Plan], variables: Sequence[tuple[str, T
         "",
         "from runtime import kernels",
         "from runtime.kernels import view",
+        *(["from runtime.profiler import Clock"] if ticks else []),
         "from runtime.threads import spread, tiles",
+        *(["", "clock = Clock()"] if ticks else []),
     ]
-    functions = [GraphWriter(plan, {name: offset for name, _, offset in variables}).lines() for plan in plans]
-    functions.append(variables_function(variables))
+    ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
+    functions = [GraphWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
+    folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
+    functions.append(variables_function([each for each in variables if each[0] not in folded]))
     return "\n".join(header + [line for function in functions for line in ("", "", *function)]) + "\n"
 
 
@@ -66,16 +97,25 @@ def view_of(type: TensorType, offset: int | str, order: Order) -> str:
 class GraphWriter:
     """Writes the function of one planned graph."""
 
-    def __init__(self, plan: Plan, variables: dict[str, int], names: Names | None = None, lane: str = ""):
+    def __init__(
+        self,
+        plan: Plan,
+        variables: dict[str, int],
+        names: Names | None = None,
+        lane: str = "",
+        ticks: Ticks = NO_TICKS,
+    ):
         self.plan = plan
         self.variables = variables
         self.names = names or Names()
         self.lane = lane  # for the tiles of a region: where the scratch space of a lane starts
+        self.ticks = ticks
         self.of: dict[Value, str] = {}
         self.bound: list[str] = []  # lines that run once, when views are made
         self.body: list[str] = []  # lines that run at every call
         self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
-        self.functions: list[str] = []  # scans that run at the same time as others, each a function
+        self.functions: list[str] = []  # regions, and scans that run at the same time as others
+        self.members: list[str] = []  # of these scans, those that are not called yet
         self.last_heading = ""
         self.scans = self.regions = 0
 
@@ -84,6 +124,8 @@ class GraphWriter:
         for value in graph.inputs:
             self.of[value] = self.names.fresh(value.name)
             self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset, ())}")
+        if self.ticks.calls is not None:
+            self.write(START_CLOCK, 0)
         self.write_nodes(graph, number(graph), "v", depth=0)
         self.write_outputs(graph)
         inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target")}
@@ -115,6 +157,7 @@ class GraphWriter:
                 if old is None:
                     self.bound.append(f"{target} = {view_of(value.type, self.variables[name], ())}")
                 self.body.append(copy(target, self.show(value)))
+                self.tick(Kernel("copy", [], value), 0)
 
     def show(self, value: Value) -> str:
         return show_value(value.value) if isinstance(value, Literal) else self.of[value]
@@ -129,12 +172,14 @@ class GraphWriter:
             note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
             if node.op.name == "fused":
                 self.write_region(node, note, depth)
+                self.tick(Kernel(f"region_{self.regions}", [node]), depth)
             elif node in member_of:
                 self.write(note, depth)
                 self.write_member(node, member_of[node], arguments)
             elif node.op.name == "scan":
                 self.write(note, depth)
-                self.write_scan(node, arguments, depth)
+                name = self.write_scan(node, arguments, depth)
+                self.tick(Kernel(name, [node]), depth)
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
@@ -146,6 +191,14 @@ class GraphWriter:
                 self.write(f"{first}  {note}", depth)
                 for line in rest:
                     self.write(line, depth)
+                self.tick(Kernel(node.op.name, [node]), depth)
+
+    def tick(self, kernel: Kernel, depth: int) -> None:
+        """The clock is read after a kernel, if this source is one to be measured."""
+        kernels = self.ticks.inside if depth else self.ticks.calls
+        if kernels is not None:
+            self.write(f"tick({len(kernels)})", depth)
+            kernels.append(kernel)
 
     def scratch(self, node: Node) -> str:
         """The name of a node's scratch space, if it has any."""
@@ -190,8 +243,8 @@ class GraphWriter:
         else:
             self.bound.append(line)
 
-    def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> None:
-        """A loop over the steps: sequences and per-step outputs as views of this step, carries in place."""
+    def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> str:
+        """A loop over the steps: sequences and per-step outputs as views of this step, carries in place. Its name."""
         body, carries = node.body, node.attributes["carries"]
         constants = carries + node.attributes["sequences"]
         self.scans += 1
@@ -203,28 +256,34 @@ class GraphWriter:
             self.of[inner] = argument
             self.moving |= {inner} if outer in self.moving else set()
         stepped = dict(zip(body.inputs[carries:constants], arguments[carries:constants], strict=True))
-        stepped |= {value: self.of[stack] for value, stack in self.plan.slots.items() if stack in node.results}
+        values = list(body.outputs.values())[carries:]
+        stepped |= {value: self.of[stack] for value, stack in zip(values, node.results[carries:], strict=True)}
         self.write_steps(node, scan, stepped, depth)
         numbers = number(body)
         for value in stepped:
             self.of[value] = self.names.fresh(f"{scan}_{numbers[value]}")
             self.moving.add(value)
+        if self.ticks.inside is not None:
+            self.write(START_CLOCK, depth)
         self.write(f"for {', '.join(self.of[value] for value in stepped)}, in {scan}_steps:", depth)
         self.write_nodes(body, numbers, f"{scan}_", depth + 1)
         for carry, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
             if self.plan.owner[value] is not self.plan.owner[carry]:
                 self.write(copy(self.of[carry], self.of[value]), depth + 1)
+                self.tick(Kernel("copy", [], value), depth + 1)
         if not body.nodes and not carries:
             self.write("pass", depth + 1)
         self.last_heading = ""
+        return scan
 
     def write_region(self, node: Node, note: str, depth: int) -> None:
         """A loop over tiles: a function that makes the views of one tile, and one that runs many."""
         self.regions += 1
         name, planned = f"region_{self.regions}", self.plan.tiles[node]
         tile, step = planned.tile, node.attributes["step"]
-        lane = f"{self.plan.block(self.plan.scratch[node]).offset} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
-        inner = GraphWriter(planned.plan, {}, self.names, lane)
+        scratch = self.plan.block(self.plan.scratch[node]).offset if planned.lane_bytes else 0
+        lane = f"{scratch} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
+        inner = GraphWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside))
         for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
             inner.take_part(value, self.of[node.operands[index]], axis, step)
         for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):
@@ -233,8 +292,9 @@ class GraphWriter:
         used = set(re.findall(r"\w+", "\n".join(line.split("  #")[0] for line in inner.body)))
         views = ", ".join(view for line in inner.bound if (view := line.split(" = ")[0]) in used)
         self.functions += ["", f"def {name}_tile(lane, i):", *(INDENT + line for line in inner.bound)]
-        self.functions += [f"{INDENT}return {views},", "", f"def {name}(tiles):", f"{INDENT}for {views}, in tiles:"]
-        self.functions += [INDENT * 2 + line for line in inner.body]
+        self.functions += [f"{INDENT}return {views},", "", f"def {name}(tiles):"]
+        self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
+        self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
         self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
         self.write(f"spread({name}, {name}_tiles)  {note}", depth)
         self.last_heading = ""
@@ -251,12 +311,14 @@ class GraphWriter:
     def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
         """A scan as a function of its own; after the last of a group, all of them are called at once."""
         outer, self.body = self.body, []
-        self.write_scan(node, arguments, 1)
-        self.functions += ["", f"def scan_{self.scans}():", *self.body]
+        self.members.append(self.write_scan(node, arguments, 1))
+        self.functions += ["", f"def {self.members[-1]}():", *self.body]
         self.body = outer
         if node is group[-1]:
-            names = [f"scan_{self.scans - i}" for i in reversed(range(len(group)))]
-            self.write(f"kernels.together({', '.join(names)})", 0)
+            names = ", ".join(self.members)
+            self.members.clear()
+            self.write(f"kernels.together({names})", 0)
+            self.tick(Kernel(names, group), 0)
 
     def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
         """The views of every step: made once, or anew where the stacks themselves move in a loop around."""

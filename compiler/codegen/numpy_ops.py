@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, Batch, Dim
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType, at_batch
+from compiler.layout import CHANNELS_FIRST_BATCH_LAST
 from compiler.memory import Scratch
+from runtime.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
+from runtime.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
+from runtime.kernels.products import partial_sums
+
+TYPICAL_BATCH = 128  # for the choice whether scratch space pays; the code is right without it
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ def kernel(name: str, *attributes: str) -> Emitter:
     def emit(s: Statement) -> list[str]:
         settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
         settings += [f"scratch={s.scratch}"] if s.scratch else []
-        return [f"kernels.{name}({', '.join([*s.arguments, f'out={s.out}', *settings])})"]
+        out = f"({s.out})" if len(s.node.results) > 1 else s.out
+        return [f"kernels.{name}({', '.join([*s.arguments, f'out={out}', *settings])})"]
 
     return emit
 
@@ -88,17 +96,47 @@ def copy(out: str, source: str) -> str:
 
 
 def total(s: Statement) -> list[str]:
-    """A sum; over all axes but the last it goes by a product."""
+    """A sum; over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
     x = s.node.operands[0].type
-    if x.dtype == "f32" and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
-        return [f"kernels.sum_rows({s.arguments[0]}, out={s.out})"]
+    if x.is_float and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
+        letters = ascii_lowercase[: x.rank]
+        return [f'np.einsum("{letters}->{letters[-1]}", {s.arguments[0]}, out={s.out})']
     return reduction("sum")(s)
+
+
+def clip(s: Statement) -> list[str]:
+    return clipped(s, s.arguments[0], show_value(s["low"]), show_value(s["high"]))
+
+
+def maximum(s: Statement) -> list[str]:
+    """Of floats with a number, a clip: with a number among its operands np.maximum is three times as slow."""
+    x, number = tensor_and_number(s)
+    return clipped(s, x, number, "np.inf") if number else ufunc("maximum")(s)
+
+
+def minimum(s: Statement) -> list[str]:
+    """As `maximum`."""
+    x, number = tensor_and_number(s)
+    return clipped(s, x, "-np.inf", number) if number else ufunc("minimum")(s)
+
+
+def clipped(s: Statement, x: str, low: str, high: str) -> list[str]:
+    return [f"kernels.clip({x}, {low}, {high}, out={s.out})"]
+
+
+def tensor_and_number(s: Statement) -> tuple[str, str]:
+    """The two operands of a commutative op of floats, if one is a number and the other is not; else nothing."""
+    one, other = s.arguments
+    numbers = [isinstance(operand, Literal) for operand in s.node.operands]
+    if numbers[0] == numbers[1] or not s.node.result.type.is_float:
+        return "", ""
+    return (other, one) if numbers[0] else (one, other)
 
 
 def select(s: Statement) -> list[str]:
     condition, yes, no = s.arguments
-    if s.scratch:
-        return [f"kernels.select_or_zero({condition}, {yes}, out={s.out}, scratch={s.scratch})"]
+    if keeps_or_clears(s.node):
+        return [f"kernels.select_or_zero({condition}, {yes}, out={s.out})"]
     if 1 in s.overwritten:
         return [f"np.copyto({s.out}, {no}, where=np.logical_not({condition}))"]
     first = [] if 2 in s.overwritten else [copy(s.out, no)]
@@ -120,28 +158,25 @@ def concat(s: Statement) -> list[str]:
     return [f"np.concatenate(({', '.join(s.arguments)},), axis={s['axis']}, out={s.out})"]
 
 
-def iota(s: Statement) -> list[str]:
-    return [f"{s.out}[...] = np.arange({s['size']})"]
-
-
 def extent(s: Statement) -> list[str]:
     power = f" ** {s['power']}" if s["power"] > 1 else ""
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
-def argmax(s: Statement) -> list[str]:
-    return [copy(s.out, f"np.argmax({s.arguments[0]}, axis={s['axis']})")]
-
-
-def gather(s: Statement) -> list[str]:
-    return [f"np.take({s.arguments[0]}, {s.arguments[1]}, axis=0, out={s.out}, mode='clip')"]
+def convolution(s: Statement) -> list[str]:
+    """Depthwise convolutions have kernels of their own, for narrow images and for wide ones."""
+    name = s.node.op.name
+    if s["groups"] > 1:
+        name = f"depthwise_{name}" if in_bands(s.node) else f"depthwise_{name}_by_taps"
+    return kernel(name, "stride", "dilation")(s)
 
 
 STEPS = ("stride", "padding", "dilation")
+POOLING = ("window", "stride", "padding")
 UFUNCS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "max": "maximum",
-    "min": "minimum", "neg": "negative", "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp",
-    "log": "log", "sqrt": "sqrt", "tanh": "tanh", "sin": "sin", "cos": "cos",
+    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "neg": "negative",
+    "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp", "log": "log", "sqrt": "sqrt", "tanh": "tanh",
+    "sin": "sin", "cos": "cos",
     "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not", "and": "logical_and", "or": "logical_or",
 }  # fmt: skip
 
@@ -152,50 +187,98 @@ EMITTERS: dict[str, Emitter] = {
     "select": select,
     "matmul": kernel("matmul"),
     "erf": kernel("erf"),
-    "clip": kernel("clip", "low", "high"),
+    "clip": clip,
+    "max": maximum,
+    "min": minimum,
     "sum": total,
     "sum_of_products": kernel("sum_of_products", "axes"),
     "reduce_max": reduction("max"),
-    "argmax": argmax,
+    "argmax": kernel("argmax", "axis"),
     "concat": concat,
     "pad": pad,
-    "iota": iota,
+    "iota": kernel("iota"),
     "extent": extent,
-    "gather": gather,
+    "gather": kernel("gather"),
     "scatter_add": kernel("scatter_add"),
-    "conv2d": kernel("depthwise_conv2d", *STEPS),
-    "conv2d_input_grad": kernel("depthwise_conv2d_input_grad", *STEPS),
-    "conv2d_filter_grad": kernel("depthwise_conv2d_filter_grad", *STEPS),
+    **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), convolution),
     "patches": kernel("patches", *STEPS),
     "fold": kernel("fold", *STEPS),
-    "max_pool2d": kernel("max_pool2d", "window", "stride", "padding"),
-    "max_pool2d_grad": kernel("max_pool2d_grad", "window", "stride", "padding"),
+    **{op: kernel(op, *POOLING) for op in ("max_pool2d", "max_pool2d_with_index", "max_pool2d_route")},
     "random": kernel("random", "distribution", "stream"),
     "orthogonalize": kernel("orthogonalize"),
 }
 
 
-def select_scratch(node: Node) -> Scratch | None:
-    """A mask, where floats are kept or set to zero."""
+def keeps_or_clears(node: Node) -> bool:
+    """Whether a select keeps floats or sets them to zero."""
     condition, yes, no = node.operands
-    zero = isinstance(no, Literal) and repr(no.value) == "0.0"
     arrays = not isinstance(condition, Literal) and not isinstance(yes, Literal)
-    return Scratch(node.result, 0) if zero and arrays and node.result.type.dtype == "f32" else None
+    return arrays and yes.type.is_float and isinstance(no, Literal) and repr(no.value) == "0.0"
 
 
-def pooling_scratch(node: Node) -> Scratch:
-    """The pixels of each tap, the largest, and two masks."""
-    rows, columns = node.attributes["window"]
-    return Scratch(node.operands[1], rows * columns + 3)
+def sizes_of(node: Node) -> list[tuple[int, ...]]:
+    """The shapes of x, w and y of a convolution or of one of its adjoints, at a typical batch."""
+    first, second, result = (at_batch(value.type.shape, TYPICAL_BATCH) for value in (*node.operands, *node.results))
+    return {
+        "conv2d": [first, second, result],
+        "conv2d_input_grad": [result, second, first],
+        "conv2d_filter_grad": [first, result, second],
+    }[node.op.name]
+
+
+def in_bands(node: Node) -> bool:
+    """Whether the kernels of a depthwise convolution work on bands of images."""
+    (_, _, width, _), (kh, kw, _, _), (_, _, columns, _) = sizes_of(node)
+    if node.op.name == "conv2d_filter_grad":
+        return bands_pay_for_filters(columns, width, (kh, kw), node.attributes["dilation"])
+    return bands_pay(width, (kh, kw), node.attributes["dilation"])
+
+
+def convolution_scratch(node: Node) -> Scratch:
+    name, dtype = node.op.name, node.result.type.dtype
+    (_, _, width, channels), (kh, kw, depth, filters), (_, _, columns, _) = sizes_of(node)
+    if node.attributes["groups"] == 1:
+        rows = kh * kw * depth
+        return space(dtype, conv2d_scratch(rows) if name == "conv2d" else conv2d_grad_scratch(rows, filters, channels))
+    if not in_bands(node):
+        y = node.result if name == "conv2d" else node.operands[0 if name == "conv2d_input_grad" else 1]
+        return Scratch(y.type, CHANNELS_FIRST_BATCH_LAST)
+    band = reach((kh, kw), node.attributes["dilation"]) * width
+    matrix = filters // channels * columns * band
+    sizes = {"conv2d": matrix, "conv2d_input_grad": matrix + band * MOST_IMAGES, "conv2d_filter_grad": 2 * matrix}
+    return Scratch(TensorType(dtype, (sizes[name], channels)), (1, 0))
+
+
+def matmul_scratch(node: Node) -> Scratch | None:
+    """Partial sums, where the result is a small matrix and its sums are long."""
+    rows, columns = node.result.type.shape[-2:]
+    if node.result.type.rank > 2 or isinstance(rows, Batch) or isinstance(columns, Batch):
+        return None
+    (depth,) = at_batch(node.operands[0].type.shape[1:], TYPICAL_BATCH)
+    shape = partial_sums(rows, columns, depth)
+    return None if shape is None else space(node.result.type.dtype, *shape)
+
+
+def argmax_scratch(node: Node) -> Scratch:
+    """A row of indices, and the operand with the axis in the place of the rows."""
+    axis, shape = node.attributes["axis"], node.operands[0].type.shape
+    count = shape[axis]
+    return space("i64", Batch(2 * count.factor) if isinstance(count, Batch) else 1 + count, *node.result.type.shape)
+
+
+def space(dtype: str, *shape: Dim) -> Scratch:
+    return Scratch(TensorType(dtype, shape))
 
 
 # What the code of an op needs besides its result: space in the arena, there for that node alone.
 SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
-    "select": select_scratch,
-    "max_pool2d_grad": pooling_scratch,
-    "conv2d": lambda node: Scratch(node.result, 0),
-    "conv2d_input_grad": lambda node: Scratch(node.operands[0], 0),
-    "conv2d_filter_grad": lambda node: Scratch(node.operands[1], 0),
+    "erf": lambda node: space(node.result.type.dtype, 2, *node.result.type.shape),
+    "matmul": matmul_scratch,
+    "argmax": argmax_scratch,
+    "gather": lambda node: space("i64", *node.operands[1].type.shape),
+    "max_pool2d_with_index": lambda node: Scratch(node.results[1].type, CHANNELS_FIRST_BATCH_LAST),
+    "max_pool2d_route": lambda node: Scratch(node.operands[1].type, CHANNELS_FIRST_BATCH_LAST),
+    **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), convolution_scratch),
 }
 
 

@@ -9,7 +9,13 @@ import re
 from compiler.ir.graph import Origin
 
 # Names that generated source uses itself, or that would hide something of Python's.
-RESERVED = {"np", "kernels", "arena", "batch", "view", "run", "B", *dir(builtins), *keyword.kwlist, *keyword.softkwlist}
+RESERVED = {
+    *("np", "kernels", "view", "spread", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
+    *dir(builtins),
+    *keyword.kwlist,
+    *keyword.softkwlist,
+}
+NUMBERED = re.compile(r"(region|scan)_\d+(_tiles?|_steps)?")  # its functions, and what they are called with
 
 
 class Names:
@@ -23,7 +29,7 @@ class Names:
         """The wanted name as an ASCII identifier, with an underscore or a number after it where it is taken."""
         name = re.sub(r"[^A-Za-z0-9_]", "_", wanted)
         name = found = name if re.match(r"[A-Za-z]", name) else f"v{name}"
-        while found in self.used:
+        while found in self.used or NUMBERED.fullmatch(found):
             self.counts[name] = count = self.counts.get(name, 0) + 1
             found = f"{name}_{count}" if count > 1 else f"{name}_"
         self.used.add(found)

@@ -1,4 +1,4 @@
-"""The commands by name. They call the driver and the runtime, and print; what is heavy is imported when it is needed."""
+"""The commands by name. They call the driver and the runtime, and print; heavy modules are imported where needed."""
 
 from __future__ import annotations
 

@@ -55,6 +55,9 @@ def emit_command(flags: argparse.Namespace) -> None:
     from compiler.passes.pipeline import find_label
     from compiler.stages import dump, show_difference, show_stage
 
+    if flags.standalone:
+        emit_standalone(flags)
+        return
     passes = chosen_passes(flags)
     wanted = flags.after or flags.diff
     name = find_label(passes, wanted) if wanted else flags.stage
@@ -72,6 +75,25 @@ def emit_command(flags: argparse.Namespace) -> None:
         print(show_stage(stages, name, flags.graph).rstrip("\n"))
 
 
+def emit_standalone(flags: argparse.Namespace) -> None:
+    """Writes a file that trains the model on its own, for data stored as those of the data set are."""
+    from compiler.codegen.standalone import GRAPHS, standalone
+    from compiler.commands.running import compile_for, describe_data
+    from compiler.driver import plan_module
+    from runtime.checkpoint import write_atomically
+
+    refuse_ir(flags.file, "emit --standalone")
+    if flags.graph:
+        raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
+    tree, data = load_program(flags.file, flags, overrides(flags))
+    compiled = compile_for(tree, describe_data(data, flags), flags)
+    module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
+    plans, variables = plan_module(module, compiled.manifest.settings.batch)
+    text = standalone(tree.file, compiled.manifest, plans, variables, data, flags.standalone.name)
+    write_atomically(flags.standalone, text.encode())
+    print(flags.standalone)
+
+
 def opt_command(flags: argparse.Namespace) -> None:
     from compiler.passes.pipeline import PIPELINES
     from compiler.stages import show_stage
@@ -87,16 +109,15 @@ def opt_command(flags: argparse.Namespace) -> None:
 def plan_command(flags: argparse.Namespace) -> None:
     from compiler.driver import plan_module
     from compiler.plan_report import format_report
-    from compiler.stages import Planned, check_graph
+    from compiler.stages import Planned
 
     batches = [read_batch(text) for text in names_in([flags.batch or ""])]
     flags.batch = None
-    stages = list(all_stages(flags))
-    *_, optimized, _, source = stages
-    assert isinstance(optimized.content, dict) and isinstance(source.content, Planned)
-    check_graph(optimized.content, flags.graph)
+    *_, optimized, plan, _ = all_stages(flags)
+    plan.check(flags.graph)
+    assert isinstance(optimized.content, dict) and isinstance(plan.content, Planned)
     plans = {batch: plan_module(optimized.content, batch)[0] for batch in batches}
-    print(format_report(plans or {source.content.batch: source.content.plans}, flags.graph).rstrip("\n"))
+    print(format_report(plans or {plan.content.batch: plan.content.plans}, flags.graph).rstrip("\n"))
 
 
 def read_batch(text: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,9 +12,10 @@ from pathlib import Path
 from compiler.diagnostics import Diagnostics, Note, Span, UserError
 from compiler.elaborate.values import Builtin, Closure
 from compiler.language.parser import parse, read_source
-from compiler.language.syntax import Function, Program
+from compiler.language.syntax import FUNCTION_KINDS, Function, Program
 
 LIBRARY_FOLDER = Path(__file__).resolve().parent.parent / "std"
+LIBRARY_HEAD = re.compile(rf"^(?:{'|'.join(FUNCTION_KINDS)}) (\w+)", re.MULTILINE)
 LONGEST_IMPORT_CHAIN = 50
 
 
@@ -20,7 +23,7 @@ LONGEST_IMPORT_CHAIN = 50
 class Namespace:
     """The declarations of a program or of the library; the rest is looked up in the parent."""
 
-    declarations: dict[str, Function] = field(default_factory=dict)
+    declarations: Mapping[str, Function] = field(default_factory=dict)
     builtins: dict[str, Builtin] = field(default_factory=dict)
     parent: Namespace | None = None
     is_library: bool = False
@@ -39,33 +42,58 @@ class Namespace:
         return [*self.declarations, *self.builtins, *inherited]
 
 
+class Library(Mapping[str, Function]):
+    """The declarations of the standard library, each parsed when it is needed for the first time."""
+
+    def __init__(self, folder: Path):
+        self.parsed: dict[str, Function] = {}
+        self.pieces: dict[str, tuple[str, str]] = {}  # name -> file, and its text from the start of the declaration
+        for path in sorted(folder.glob("*.nn")):
+            text = path.read_text("utf-8")
+            heads = [*LIBRARY_HEAD.finditer(text)]
+            for head, stop in zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True):
+                before = "\n" * text.count("\n", 0, head.start())  # so that lines are counted from those of the file
+                self.pieces[head[1]] = f"std/{path.name}", before + text[head.start() : stop]
+
+    def __getitem__(self, name: str) -> Function:
+        if name not in self.parsed:
+            file, text = self.pieces[name]
+            diagnostics = Diagnostics()
+            (self.parsed[name],) = parse(text, file, diagnostics).functions
+            diagnostics.raise_if_any()
+        return self.parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pieces)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.pieces
+
+
 @cache
 def library() -> Namespace:
-    """The standard library, parsed once a process."""
+    """The standard library, read once a process."""
     from compiler.elaborate import number_builtins, tensor_builtins  # noqa: F401 they register themselves
     from compiler.elaborate.builtins import BUILTINS
 
-    diagnostics = Diagnostics()
-    namespace = Namespace(builtins=BUILTINS, is_library=True)
-    for path in sorted(LIBRARY_FOLDER.glob("*.nn")):
-        program = parse(path.read_text("utf-8"), f"std/{path.name}", diagnostics)
-        namespace.declarations |= {function.name.id: function for function in program.functions}
-    diagnostics.raise_if_any()
-    return namespace
+    return Namespace(Library(LIBRARY_FOLDER), BUILTINS, is_library=True)
 
 
 def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
     """A program's declarations over the library's; a name declared twice in the program is an error."""
-    namespace = Namespace(parent=library())
+    declarations: dict[str, Function] = {}
     for function in program.functions:
         name = function.name.id
-        if name in namespace.declarations:
-            notes = [Note(f"{name} is declared here, too", namespace.declarations[name].name.span)]
+        if name in declarations:
+            notes = [Note(f"{name} is declared here, too", declarations[name].name.span)]
             message, expected = f"{name} is declared twice", "one declaration of each name"
             diagnostics.error(function.name.span, message, expected=expected, found=name, notes=notes)
         else:
-            namespace.declarations[name] = function
-    return namespace
+            declarations[name] = function
+    return Namespace(declarations, parent=library())
 
 
 def with_imports(program: Program, diagnostics: Diagnostics) -> Program:

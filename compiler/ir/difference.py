@@ -81,18 +81,21 @@ class Listing:
         return {value: value.name for value in self.inputs} | {value: str(i) for i, value in enumerate(results)}
 
 
-def difference(before: Listing, graph: Graph) -> str:
+def difference(before: Listing | None, graph: Graph) -> str:
     """The changed lines of a graph with some around them: `-` as it was, `+` as it is, `>` moved here."""
-    after = Listing.of(graph)
+    now = Listing.of(graph)
     matching = Matching()
-    matching.bodies[after] = before
-    matching.match(before, after)
-    old = names_before(before)
-    now = show(after, matching.names(after, old), matching.bodies)
-    marked = list(mark_lines(list(show(before, old, {})), list(now)))
+    old: Names = {}
+    if before is not None:
+        old = names_before(before)
+        matching.bodies[now] = before
+        matching.match(before, now)
+    lines_before = list(show(before, old, {})) if before else []
+    lines_now = list(show(now, matching.names(now, old, new=before is None), matching.bodies))
+    marked = list(mark_lines(lines_before, lines_now))
     counts = Counter(mark for mark, _ in marked)
     told = ", ".join(f"{counts[mark]} {word}" for mark, word in MARKS.items() if counts[mark])
-    return "\n".join([f"graph {before.name}: {told or 'unchanged'}", *hunks(marked)])
+    return "\n".join([f"graph {graph.name}: {told or 'unchanged'}", *hunks(marked)])
 
 
 def names_before(listing: Listing) -> Names:
@@ -132,6 +135,8 @@ class Matching:
             outputs = [(value, before.outputs[name]) for name, value in now.outputs.items() if name in before.outputs]
         rows_before = {value: row for row in before.rows for value in row.results}
         rows_now = {value: row for row in now.rows for value in row.results}
+        for value in rows_now.keys() & rows_before.keys():  # nodes that stay as they are may belong to both
+            self.pair(value, value)
         count = -1
         while count < len(self.partner):
             count = len(self.partner)

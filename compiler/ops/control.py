@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compiler.ir.graph import Literal
+from compiler.ir.graph import Graph, Literal
 from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
 from compiler.ops.op import BATCH, REQUIRED, Op, error, expect_count, sample
-from compiler.ops.rules import expect_integer
+from compiler.ops.rules import expect_integer, show_attribute
 from compiler.ops.scan_gradient import scan_gradient
 
 if TYPE_CHECKING:
     from compiler.ir.builder import Builder
-    from compiler.ir.graph import Graph, Value
+    from compiler.ir.graph import Value
 
 
 def infer_scan(
@@ -30,6 +30,7 @@ def infer_scan(
 ) -> Sequence[TensorType]:
     expect_integer("the number of carries", carries)
     expect_integer("the number of sequences", sequences, least=1)
+    expect_body(body)
     expect_count(types, len(body.inputs))
     if len(types) < carries + sequences or len(body.outputs) < carries:
         found = f"{len(types)} operands and {len(body.outputs)} outputs of the body"
@@ -49,6 +50,11 @@ def infer_scan(
             raise TypeRuleError(f"the carry {value.name} changes its type in the body", str(value.type), str(type))
     length = stacks[0].shape[0]
     return [*outputs[:carries], *(type.with_shape((length, *type.shape)) for type in outputs[carries:])]
+
+
+def expect_body(body: object) -> None:
+    if not isinstance(body, Graph):
+        raise TypeRuleError("the body is not valid", "a graph", show_attribute(body))
 
 
 def scan(*arrays: np.ndarray, carries: int, sequences: int, reverse: bool, body: Graph, batch: int) -> list[np.ndarray]:
@@ -76,7 +82,6 @@ def body(inputs: str, outputs: Callable[..., Sequence[Value]]) -> Callable[[], G
 
     def make() -> Graph:
         from compiler.ir.builder import Builder
-        from compiler.ir.graph import Graph
 
         graph = Graph("body")
         builder = Builder(graph)
@@ -210,6 +215,8 @@ OPS = (
                 body=body("h: f32[2]; c: f32[2]; x: f32[]", lambda b, h, c, x: [h]),
             ),
             error("needs", "f32[2]", "f32[4,2]", carries=1, sequences=1),
+            error("body is not valid", "f32[2]", "f32[4,2]", carries=1, sequences=1, body=0),
+            error("reverse is not valid", "f32[2]", "f32[4,2]", **SUM, reverse=1),
         ),
     ),
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compiler.ir.types import TensorType, TypeRuleError
-from compiler.ops.control import body
+from compiler.ops.control import body, expect_body
 from compiler.ops.op import BATCH, REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import expect_integer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 def infer_fused(types: Sequence[TensorType], step: int, body: Graph) -> Sequence[TensorType]:
     expect_integer("the step", step)
+    expect_body(body)
     expect_count(types, len(body.inputs))
     for value, type in zip(body.inputs, types, strict=True):
         if value.type != type:
@@ -89,6 +90,7 @@ OPS = (
             error("operands", "f32[B,4]", body=ACTIVATION),
             error("step is not valid", "f32[B,4]", "f32[4]", step=-1, body=ACTIVATION),
             error("needs", "f32[B,4]", "f32[4]"),
+            error("body is not valid", "f32[B,4]", "f32[4]", body="x0"),
         ),
     ),
 )

@@ -93,6 +93,9 @@ class Op:
         complete = {name: attributes.get(name, default) for name, default in self.attributes.items()}
         if missing := [name for name, value in complete.items() if value is REQUIRED]:
             raise TypeRuleError(f"{self.name} needs the attribute {missing[0]}")
+        for name, value in complete.items():
+            if isinstance(self.attributes[name], bool) and not isinstance(value, bool):
+                raise TypeRuleError(f"{name} is not valid", "true or false", str(value))
         return complete
 
 

@@ -1,6 +1,10 @@
 """Windows over images, channels last: max pooling, and `patches` with its adjoint `fold`.
 
 x [N, H, W, C]   max_pool2d(x) [N, OH, OW, C]   patches(x) [N, OH, OW, kh, kw, C]
+
+Max pooling has two forms. Models and autodiff use max_pool2d(x) and max_pool2d_grad(x, dy), which looks for the maxima
+once more. A pass makes of them max_pool2d_with_index(x), whose second result are the numbers of the taps where the
+maxima are, and max_pool2d_route(index, dy): x need not be kept then.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir.types import FLOATS, TensorType, TypeRuleError
+from compiler.ir.types import FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, show_shape
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import (
     equation,
@@ -51,15 +55,53 @@ def infer_max_pool2d_grad(types: Sequence[TensorType], window: Pair, stride: Pai
     return types[0]
 
 
+def infer_max_pool2d_with_index(types: Sequence[TensorType], window: Pair, **steps: Any) -> Sequence[TensorType]:
+    y = infer_max_pool2d(types, window, **steps)
+    return [y, y.with_dtype(index_dtype(window))]
+
+
+def infer_max_pool2d_route(types: Sequence[TensorType], input_size: Pair, window: Pair, **steps: Any) -> TensorType:
+    expect_count(types, 2)
+    index, dy = types
+    expect_dtype(dy, FLOATS, "the gradient")
+    expect_rank(dy, 4, "the gradient")
+    expect_integers("input size", input_size, 2)
+    batch, *_, channels = dy.shape
+    x = dy.with_shape((batch, *input_size, channels))
+    y = infer_max_pool2d([x], window, **steps)
+    if y != dy:
+        raise TypeRuleError("the gradient does not have the shape of the pooling's result", str(y), str(dy))
+    expect_dtype(index, (index_dtype(window),), "the index")
+    if index.shape != dy.shape:
+        raise TypeRuleError("index and gradient differ in shape", show_shape(dy.shape), show_shape(index.shape))
+    return x
+
+
+def index_dtype(window: Pair) -> str:
+    """Of the numbers of the taps of a window."""
+    return "u8" if window[0] * window[1] <= 256 else "i32"
+
+
 def max_pool2d(x: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
     return stacked_windows(x, window, stride, padding).max(0)
 
 
 def max_pool2d_grad(x: np.ndarray, dy: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
     first = stacked_windows(x, window, stride, padding).argmax(0)
-    dx = pad_images(np.zeros(x.shape), padding)
+    return max_pool2d_route(first, dy, x.shape[1:3], window, stride, padding)
+
+
+def max_pool2d_with_index(x: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> list[np.ndarray]:
+    seen = stacked_windows(x, window, stride, padding)
+    return [seen.max(0), seen.argmax(0).astype(NUMPY_NAMES[index_dtype(window)])]
+
+
+def max_pool2d_route(
+    index: np.ndarray, dy: np.ndarray, input_size: Sequence[int], window: Pair, stride: Pair, padding: Padding
+) -> np.ndarray:
+    dx = pad_images(np.zeros((len(dy), *input_size, dy.shape[3])), padding)
     for i, j, seen in taps(dx, window, stride, dy.shape[1:3]):
-        seen += np.where(first == i * window[1] + j, dy, 0.0)
+        seen += np.where(index == i * window[1] + j, dy, 0.0)
     return crop_images(dx, padding)
 
 
@@ -71,17 +113,31 @@ def stacked_windows(x: np.ndarray, window: Pair, stride: Pair, padding: Padding)
 
 def read_at_maximum(builder: Builder, node: Node, ddx: Value) -> list[Value | None]:
     """The gradient of max_pool2d_grad: ddx at the first maximum of each window; x itself only chooses the place."""
+    return [
+        None,
+        read_at(builder, node, builder.argmax(windows(builder, node, node.operands[0], float("-inf")), axis=3), ddx),
+    ]
+
+
+def read_at_index(builder: Builder, node: Node, ddx: Value) -> list[Value | None]:
+    """The gradient of max_pool2d_route: ddx at the place that the index names."""
+    return [None, read_at(builder, node, builder.cast(node.operands[0], dtype="i32"), ddx)]
+
+
+def read_at(builder: Builder, node: Node, index: Value, ddx: Value) -> Value:
+    """ddx at the tap of each window that an index [N, OH, OW, C] names, 0 in the padding."""
+    parts = windows(builder, node, ddx, 0.0)
+    index = builder.reshape(index, shape=(*index.type.shape[:3], 1, index.type.shape[3]))
+    numbers = builder.reshape(builder.iota(size=parts.type.shape[3]), shape=(parts.type.shape[3], 1))
+    return builder.sum(builder.select(builder.eq(index, numbers), parts, 0.0), axes=(3,))
+
+
+def windows(builder: Builder, node: Node, image: Value, outside: float) -> Value:
+    """What the windows of a node see, [N, OH, OW, kh * kw, C]."""
     (kh, kw), ((top, bottom), (left, right)) = node.attributes["window"], node.attributes["padding"]
-
-    def windows(image: Value, outside: float) -> Value:
-        image = builder.pad(image, low=(0, top, left, 0), high=(0, bottom, right, 0), value=outside)
-        parts = builder.patches(image, window=(kh, kw), stride=node.attributes["stride"])
-        return builder.reshape(parts, shape=(*parts.type.shape[:3], kh * kw, parts.type.shape[5]))
-
-    first = builder.argmax(windows(node.operands[0], float("-inf")), axis=3)
-    first = builder.reshape(first, shape=(*first.type.shape[:3], 1, first.type.shape[3]))
-    chosen = builder.eq(first, builder.reshape(builder.iota(size=kh * kw), shape=(kh * kw, 1)))
-    return [None, builder.sum(builder.select(chosen, windows(ddx, 0.0), 0.0), axes=(3,))]
+    image = builder.pad(image, low=(0, top, left, 0), high=(0, bottom, right, 0), value=outside)
+    parts = builder.patches(image, window=(kh, kw), stride=node.attributes["stride"])
+    return builder.reshape(parts, shape=(*parts.type.shape[:3], kh * kw, parts.type.shape[5]))
 
 
 def infer_patches(
@@ -179,6 +235,83 @@ OPS = (
             error("shape of the pooling", "f32[B,4,4,2]", "f32[B,3,3,2]", window=(2, 2), stride=(2, 2)),
             error("differ in dtype", "f32[B,4,4,2]", "f64[B,2,2,2]", window=(2, 2), stride=(2, 2)),
             error("operands", "f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
+        ),
+    ),
+    Op(
+        "max_pool2d_with_index",  # x -> y, and the number of the tap of the first maximum, in row-major order
+        infer=infer_max_pool2d_with_index,
+        gradient=lambda builder, node, dy, _: [
+            dy
+            and builder.max_pool2d_route(
+                node.results[1], dy, input_size=node.operands[0].type.shape[1:3], **node.attributes
+            )
+        ],
+        reference=max_pool2d_with_index,
+        attributes=POOLING,
+        samples=(
+            sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
+            sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
+            sample("f32[B,5,4,1]", window=(3, 2), stride=(2, 2)),
+            sample("f64[2,3,3,1]", window=(2, 2), stride=(1, 1)),
+            sample("f32[B,3,3,1] -3..-1", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
+            sample("f32[0,4,4,1]", window=(2, 2), stride=(2, 2)),
+            sample("f32[1,18,17,2]", window=(17, 16), stride=(1, 1)),
+        ),
+        errors=(
+            error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
+            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
+            error("operands", window=(2, 2), stride=(1, 1)),
+            error("needs", "f32[B,3,3,1]", window=(2, 2)),
+        ),
+    ),
+    Op(
+        "max_pool2d_route",  # index, dy -> dx: the gradient of each window goes to the tap of that number
+        infer=infer_max_pool2d_route,
+        gradient=read_at_index,
+        reference=max_pool2d_route,
+        attributes={"input_size": REQUIRED, **POOLING},
+        samples=(
+            sample("u8[1,1,1,1] 0..0", "f32[1,1,1,1]", input_size=(1, 1), window=(1, 1), stride=(1, 1)),
+            sample("u8[B,2,2,2] 0..3", "f32[B,2,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            sample("u8[B,2,2,1] 0..5", "f32[B,2,2,1]", input_size=(5, 4), window=(3, 2), stride=(2, 2)),
+            sample("u8[2,2,2,1] 0..3", "f64[2,2,2,1]", input_size=(3, 3), window=(2, 2), stride=(1, 1)),
+            sample("u8[B,2,1,2] 0..1", "f32[B,2,1,2]", input_size=(4, 5), window=(1, 2), stride=(3, 4)),
+            sample(
+                "u8[B,2,2,1] 0..3",
+                "f32[B,2,2,1]",
+                input_size=(3, 3),
+                window=(2, 2),
+                stride=(2, 2),
+                padding=((1, 0), (0, 1)),
+            ),
+            sample("u8[0,2,2,1] 0..3", "f32[0,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            sample("i32[1,2,2,1] 0..271", "f32[1,2,2,1]", input_size=(18, 17), window=(17, 16), stride=(1, 1)),
+        ),
+        errors=(
+            error(
+                "shape of the pooling", "u8[B,2,2,2]", "f32[B,2,2,2]", input_size=(9, 4), window=(2, 2), stride=(2, 2)
+            ),
+            error("differ in shape", "u8[B,2,2,1]", "f32[B,2,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            error(
+                "the index has the wrong",
+                "i32[B,2,2,1]",
+                "f32[B,2,2,1]",
+                input_size=(4, 4),
+                window=(2, 2),
+                stride=(2, 2),
+            ),
+            error(
+                "input size is not valid",
+                "u8[B,2,2,1]",
+                "f32[B,2,2,1]",
+                input_size=(4, -1),
+                window=(2, 2),
+                stride=(2, 2),
+            ),
+            error("dtype", "u8[B,2,2,1]", "i32[B,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            error("number of dimensions", "u8[B,2,2]", "f32[B,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            error("operands", "f32[B,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            error("needs", "u8[B,2,2,1]", "f32[B,2,2,1]", window=(2, 2), stride=(2, 2)),
         ),
     ),
     Op(

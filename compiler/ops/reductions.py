@@ -109,6 +109,7 @@ OPS = (
             error("axis is out of range", "f32[2]", axes=(0.0,)),
             error("dtype", "bool[2]", axes=(0,)),
             error("operands", "f32[]", "f32[]", axes=()),
+            error("keepdims is not valid", "f32[2]", axes=(0,), keepdims=1),
             error("needs", "f32[2]"),
         ),
     ),

@@ -16,6 +16,7 @@ from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
 from compiler.passes.fixed_values import fixed_values
 from compiler.passes.rewriting import keep, rebuild
+from compiler.passes.simplify import Simplifier
 
 PRODUCTS = ("conv2d", "matmul")
 
@@ -25,7 +26,7 @@ def fold_batch_norms(graph: Graph) -> Graph:
     variables = {value.name for value in graph.of_kind("param", "state", "slot", "counter")}
     if variables & set(graph.outputs):
         return rebuild(graph, keep)
-    return rebuild(graph, Folder(graph).rule)
+    return rebuild(graph, Folder(graph).rule, Simplifier)  # what is added behind the product comes together with b * s
 
 
 class Folder:

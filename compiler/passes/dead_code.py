@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
-from compiler.passes.rewriting import keep, rebuild
+from compiler.passes.rewriting import rebuild, results_of
 
 
 def remove_dead_code(graph: Graph) -> Graph:
     """f(x), unused = ∅"""
-    return pruned(rebuild(graph, keep))  # a copy: nodes with bodies are changed below
-
-
-def pruned(graph: Graph) -> Graph:
-    live = set(graph.outputs.values())
-    kept = []
+    read = set(graph.outputs.values())
+    live = []
     for node in reversed(graph.nodes):
-        if not live.isdisjoint(node.results):
-            if "body" in node.attributes:
-                prune_body(node, live)
-            live.update(node.operands)
-            kept.append(node)
-    return Graph(graph.name, list(graph.inputs), kept[::-1], dict(graph.outputs))
+        if not read.isdisjoint(node.results):
+            read.update(node.operands)
+            live.append(node)
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        return with_less_of_body(builder, node, operands, read) if "body" in node.attributes else None
+
+    return rebuild(Graph(graph.name, graph.inputs, live[::-1], graph.outputs), rule)
 
 
-def prune_body(node: Node, live: set[Value]) -> None:
-    """The carries of a scan stay; of all other results, those that are read."""
-    body, carries = node.body, node.attributes.get("carries", 0)
-    wanted = [i < carries or result in live for i, result in enumerate(node.results)]
-    body.outputs = {name: value for (name, value), keep in zip(body.outputs.items(), wanted, strict=True) if keep}
-    node.results = [result for result, keep in zip(node.results, wanted, strict=True) if keep]
-    node.attributes["body"] = pruned(body)
+def with_less_of_body(builder: Builder, node: Node, operands: list[Value], read: set[Value]) -> list[Value]:
+    """Adds the node without the results that nobody reads, but with all carries of a scan."""
+    carries = node.attributes.get("carries", 0)
+    kept = [i < carries or result in read for i, result in enumerate(node.results)]
+    outputs = {name: value for (name, value), keep in zip(node.body.outputs.items(), kept, strict=True) if keep}
+    body = remove_dead_code(Graph(node.body.name, node.body.inputs, node.body.nodes, outputs))
+    results = iter(results_of(builder.emit(node.op.name, operands, {**node.attributes, "body": body})))
+    return [next(results) if keep else result for result, keep in zip(node.results, kept, strict=True)]

@@ -45,8 +45,10 @@ def regions_of(graph: Graph) -> list[Region]:
     def joins(source: Node, value: Value, reader: Node) -> bool:
         return not refusal(kinds[source], kinds[reader], reader.operands.index(value))
 
-    found = with_products(graph, find_regions(graph.nodes, joins))
-    return [region for region in found if sum(VIEW not in node.op.traits for node in region) > 1]
+    found = find_regions(graph.nodes, joins)
+    inside = {node for region in found for node in region}
+    found += [[node] for node in graph.nodes if node not in inside and not kinds[node].refusal]  # may take a product
+    return [region for region in with_products(graph, found) if sum(VIEW not in node.op.traits for node in region) > 1]
 
 
 def kind_of(node: Node) -> Kind:

@@ -2,9 +2,9 @@
 
     predict(x, w) = f(x, g(w))   →   prepare(w) = g(w);  predict(x, folded) = f(x, folded)
 
-The outputs of `prepare` are inputs of kind `folded` of the other graphs, which share those that they have in common. The
-runtime runs `prepare` before it evaluates or predicts; they are no part of a checkpoint. Views, which cost nothing, and
-what does not depend on a variable stay where they are.
+The outputs of `prepare` are inputs of kind `folded` of the other graphs, which share what they have in common; they are
+no part of a checkpoint. The runtime runs `prepare` before it evaluates or predicts. Views, which cost nothing, and what
+does not depend on a variable stay where they are.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from typing import Any
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Module, Node, Value, literal_key
 from compiler.ops.op import VIEW
-from compiler.passes.dead_code import pruned
+from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fixed_values import fixed_values
 from compiler.passes.rewriting import rebuild
-
-PREPARE = "prepare"
-INFERENCE = ("evaluate", "predict")
+from runtime.program import INFERENCE, PREPARE
 
 
 def fold_parameters(module: Module) -> Module:
@@ -53,12 +51,12 @@ class Preparation:
         def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:
             return [inputs[names[node.result]]] if node.results[0] in names else None
 
-        rest = pruned(rebuild(graph, rule))
+        rest = remove_dead_code(rebuild(graph, rule))
         rest.inputs += inputs.values()
         return rest
 
     def name(self, value: Value) -> str:
-        """The name of an output: no variable of a model is called so, for a layer's name does not begin with a digit."""
+        """The name of an output. No variable of a model is called so: names do not begin with a digit."""
         if value not in self.names:
             self.names[value] = f"folded.{len(self.names)}"
             self.graph.outputs[self.names[value]] = value
@@ -67,7 +65,8 @@ class Preparation:
     def copy(self, graph: Graph, sources: Iterable[Value]) -> dict[Value, Value]:
         """Adds the nodes that some values need; returns the new value of every old one."""
         new: dict[Value, Value] = {}
-        for node in pruned(Graph(graph.name, graph.inputs, graph.nodes, {str(i): v for i, v in enumerate(sources)})).nodes:
+        needed = Graph(graph.name, graph.inputs, graph.nodes, {str(i): value for i, value in enumerate(sources)})
+        for node in remove_dead_code(needed).nodes:
             operands = [new.get(v, v) if v.node or isinstance(v, Literal) else self.variable(v) for v in node.operands]
             key = (node.op.name, tuple(map(literal_key, operands)), repr(node.attributes))
             if key not in self.known:

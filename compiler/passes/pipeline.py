@@ -17,11 +17,12 @@ from compiler.ir.verifier import verify_module
 from compiler.passes.batch_norm_folding import fold_batch_norms
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
-from compiler.passes.convolution_to_product import convolutions_to_products
+from compiler.passes.convolutions import lower_convolutions
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fusion import fuse
 from compiler.passes.materialize import materialize_outputs
 from compiler.passes.parameter_folding import fold_parameters
+from compiler.passes.pooling import pool_early
 from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.scans_together import bring_scans_together
 from compiler.passes.simplify import simplify
@@ -55,12 +56,13 @@ NUMPY_PIPELINE = (
     Pass("simplify", simplify),  # behind scan-hoisting, which knows sums in loops by their plain form
     Pass("dead-code", remove_dead_code),  # what the equations did without; the next counts who reads a product
     Pass("batch-norm-folding", fold_batch_norms),  # while there are convolutions, and factors stand right behind them
-    Pass("convolution-to-product", convolutions_to_products, required="NumPy has products, not convolutions"),
+    Pass("pooling", pool_early, required="NumPy has no kernel that looks for maxima again"),  # offsets are one by now
+    Pass("convolutions", lower_convolutions, required="NumPy's kernels take no padding and no groups"),
     Pass("simplify", simplify),  # offsets that the folding brought together, and the shapes of products
     Pass("common-subexpressions", merge_common_subexpressions),  # forward and backward share patches; schedules repeat
-    Pass("fold-parameters", fold_parameters, of_module=True),  # all that depends on the variables alone is known by now
     Pass("sums-of-products", sum_products),  # before it is asked who reads the products
     Pass("dead-code", remove_dead_code),  # once more what nobody reads any longer
+    Pass("fold-parameters", fold_parameters, of_module=True),  # all that depends on the variables alone is known by now
     Pass("fusion", fuse),  # what is left is what has to be computed
     Pass("tiling", tile, required="NumPy runs the nodes of a region one by one"),  # in parts that stay in the cache
     Pass("scans-together", bring_scans_together),  # the order is final but for copies
@@ -106,16 +108,24 @@ def unknown_pass(message: str, name: str, passes: Sequence[Pass]) -> UserError:
 
 
 def check_complete(passes: Sequence[Pass], pipeline: Sequence[Pass]) -> None:
-    """Raises UserError unless code can be generated after these passes: those required are there, the last one last."""
+    """Raises UserError unless code can be generated after these passes.
+
+    Those required are there, and behind the last of each run only passes that stand behind it in the pipeline.
+    """
     found = ", ".join(each.name for each in passes) or "no passes"
-    for each in pipeline:
-        if each.required and each not in passes:
+    for each in (each for each in pipeline if each.required):
+        if each not in passes:
             message = f"no code can be generated without the pass {each.name}"
             raise UserError.plain(message, expected=f"{each.name}: {each.required}", found=found)
-    last = pipeline[-1]
-    if last.required and passes[-1] is not last:
-        message = f"no code can be generated unless the last pass is {last.name}"
-        raise UserError.plain(message, expected=f"{last.name} at the end: {last.required}", found=found)
+        wrong = next((other for other in behind(each, passes) if other not in behind(each, pipeline)), None)
+        if wrong is not None:
+            message = f"no code can be generated where the pass {wrong.name} runs behind {each.name}"
+            raise UserError.plain(message, expected=f"{wrong.name} before {each.name}: {each.required}", found=found)
+
+
+def behind(each: Pass, passes: Sequence[Pass]) -> Sequence[Pass]:
+    """What runs after the last run of a pass."""
+    return passes[len(passes) - list(passes)[::-1].index(each) :]
 
 
 def labels(passes: Sequence[Pass]) -> list[str]:

@@ -32,10 +32,8 @@ def rebuild(
             if "body" in node.attributes:
                 body = rebuild(node.body, rule, make_builder)
                 replaced = results_of(builder.emit(node.op.name, operands, {**node.attributes, "body": body}))
-            elif make_builder is Builder:
-                replaced = with_operands(builder, node, operands)
             else:
-                replaced = results_of(builder.emit(node.op.name, operands, node.attributes))
+                replaced = with_operands(builder, node, operands)
         if replaced is not node.results:
             new.update(zip(node.results, replaced, strict=True))
     result.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}

@@ -63,10 +63,18 @@ class Simplifier(Builder):
     def emit(self, name: str, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
         added = super().emit(name, operands, attributes)
         node = self.graph.nodes.pop()
-        if name == "sum":
-            return self.sums.total(node.operands[0], **node.attributes)
-        for rule in RULES[name]:
-            if (value := rule(self, node)) is not None:
-                return value
+        if (value := self.instead_of(node)) is not None:
+            return value
         self.graph.nodes.append(node)
         return added
+
+    def reuse(self, node: Node) -> list[Value]:
+        value = self.instead_of(node)
+        return super().reuse(node) if value is None else [value]
+
+    def instead_of(self, node: Node) -> Value | None:
+        """What a rule gives for a node that is not in the graph yet; None if no rule applies."""
+        if node.op.name == "sum":
+            return self.sums.total(node.operands[0], **node.attributes)
+        found = (rule(self, node) for rule in RULES[node.op.name])
+        return next((value for value in found if value is not None), None)

@@ -73,7 +73,7 @@ def step_of(region: Region) -> int:
         return 0
     for_each = elements(largest) * BYTES[largest.dtype] / length
     most = max(1, min(TILE_BYTES // for_each, length // FEWEST_TILES))
-    return max(step for step in range(1, length) if length % step == 0 and step <= most)
+    return max(step for step in range(1, min(int(most), length - 1) + 1) if length % step == 0)
 
 
 def elements(type: TensorType) -> int:

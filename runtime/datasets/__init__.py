@@ -1,6 +1,7 @@
 """Data sets by name or path: `digits` is drawn on the spot, `mnist` is found or downloaded, a path is the user's own.
 
-A new built-in data set is a module with `describe()` and `load(data_dir, report)`, and a row in `BUILT_IN`.
+A new built-in data set is a module with `describe()`, `is_here(data_dir)` and `load(data_dir, report)`, and a row in
+`BUILT_IN`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 
 from runtime.datasets.dataset import ArrayInfo, Dataset, Report, Split
 
-__all__ = ["BUILT_IN", "ArrayInfo", "Dataset", "Report", "Split", "describe", "load"]
+__all__ = ["BUILT_IN", "ArrayInfo", "Dataset", "Report", "Split", "describe", "is_here", "load"]
 
 BUILT_IN = {
     "digits": "runtime.datasets.digits",
@@ -31,6 +32,16 @@ def describe(name_or_path: PathLike, data_dir: PathLike | None = None) -> dict[s
     from runtime.datasets import arrays
 
     return arrays.describe(arrays.find(name, _folder(data_dir), BUILT_IN))
+
+
+def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
+    """Whether there are data that `load` can read without a download; raises RuntimeUserError for a wrong folder."""
+    name = os.fspath(name_or_path)
+    if name in BUILT_IN:
+        return import_module(BUILT_IN[name]).is_here(_folder(data_dir))
+    from runtime.datasets import arrays
+
+    return arrays.is_here(name, _folder(data_dir))
 
 
 def load(name_or_path: PathLike, data_dir: PathLike | None = None, report: Report = lambda text: None) -> Dataset:

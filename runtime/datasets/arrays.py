@@ -39,10 +39,13 @@ class Member(NamedTuple):
     open: Callable[[], AbstractContextManager[IO[bytes]]]
 
 
+def is_here(name: str, data_dir: str | None) -> bool:
+    return any(map(os.path.exists, _candidates(name, data_dir)))
+
+
 def find(name: str, data_dir: str | None, built_in: Iterable[str]) -> str:
     """The path that a data set's name means: as it is, or else below `data_dir`."""
-    expanded = os.path.expanduser(name)
-    candidates = [expanded] + ([os.path.join(data_dir, expanded)] if data_dir else [])
+    candidates = _candidates(name, data_dir)
     for path in candidates:
         if os.path.exists(path):
             return path
@@ -52,6 +55,11 @@ def find(name: str, data_dir: str | None, built_in: Iterable[str]) -> str:
         found=f"nothing at {' or '.join(map(quoted, candidates))}",
         hint=did_you_mean(name, built_in) or None,
     )
+
+
+def _candidates(name: str, data_dir: str | None) -> list[str]:
+    expanded = os.path.expanduser(name)
+    return [expanded] + ([os.path.join(data_dir, expanded)] if data_dir else [])
 
 
 def describe(path: str) -> dict[str, ArrayInfo]:

@@ -73,6 +73,11 @@ def describe() -> dict[str, ArrayInfo]:
     return dict(INFO)
 
 
+def is_here(data_dir: str | None) -> bool:
+    """They are drawn, not downloaded."""
+    return True
+
+
 def load(data_dir: str | None, report: Report) -> Dataset:
     """Draw both splits: 12,000 images to train with and 2,000 to test with. `data_dir` and `report` are not needed."""
     scale = {name: info.scale for name, info in INFO.items()}

@@ -75,6 +75,11 @@ def load(data_dir: str | None, report: Report) -> Dataset:
     )
 
 
+def is_here(data_dir: str | None) -> bool:
+    """Whether `load` needs no download."""
+    return bool(_found(data_dir, lambda text: None)) or len(_look(cache_folder())) == len(FILES)
+
+
 def cache_folder() -> str:
     """Where downloads are kept: $XDG_CACHE_HOME/nnc/mnist, or the like below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")

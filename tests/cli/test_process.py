@@ -15,11 +15,12 @@ from tests.programs import MODELS, ROOT
 
 HASH_ALL_STAGES = f"""
 import hashlib
-from compiler.driver import load_tree, show_stage
+from compiler.driver import load_tree
 from compiler.flags import STAGES
+from compiler.stages import show_stage, stages_of_program
 for name in {MODELS!r}:
     for stage in STAGES:
-        text = show_stage(load_tree(f"models/{{name}}.nn"), stage, {{}})
+        text = show_stage(stages_of_program(load_tree(f"models/{{name}}.nn")), stage)
         print(name, stage, len(text), hashlib.sha256(text.encode()).hexdigest())
 """
 

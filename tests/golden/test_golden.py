@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.driver import load_tree, show_stage
+from compiler.driver import load_tree
+from compiler.stages import show_stage, stages_of_program
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = sorted(path.stem for path in HERE.glob("*.nn"))
@@ -20,8 +21,7 @@ STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_stage(program: str, stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(HERE)
-    tree = load_tree(f"{program}.nn")
-    text = show_stage(tree, stage, {})
+    text = show_stage(stages_of_program(load_tree(f"{program}.nn")), stage)
     golden = HERE / "expected" / f"{program}.{stage}.txt"
     if request.config.getoption("--update-golden"):
         golden.parent.mkdir(exist_ok=True)

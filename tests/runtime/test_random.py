@@ -60,9 +60,10 @@ def test_draws_follow_their_distributions():
     assert np.abs(truncated).max() <= 2.0 and abs(truncated.mean()) < 0.01 and abs(truncated.std() - 0.8796) < 0.01
 
 
-def test_fill_writes_the_same_numbers_in_place():
-    out = np.empty((5, 3), np.float32)
-    fill_uniform(out, 9, 8, 7)
-    np.testing.assert_array_equal(out, draw(9, 8, 7, (5, 3), "uniform"))
-    fill_uniform(out[:2], 9, 8, 6)
-    np.testing.assert_array_equal(out[:2], draw(9, 8, 6, (2, 3), "uniform"))
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_fill_writes_the_same_numbers_in_place(threads: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.threads.thread_count", lambda: threads)
+    for shape in ((5, 3), (301, 333)):
+        out = np.empty(shape, np.float32)
+        fill_uniform(out, 9, 8, 7)
+        np.testing.assert_array_equal(out, draw(9, 8, 7, shape, "uniform"))

@@ -1,0 +1,91 @@
+"""Generated source set as people write it: no line too wide, one kind of quotes, no views that nobody uses."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+import tokenize
+from collections import Counter
+
+WIDTH = 120
+INDENT = "    "
+NOTE = "  # %"  # begins the comment with the node of a statement
+TUPLE = re.compile(r"( *)(return|for) (.+?),?( in \w+:)?")
+
+
+def tidy(lines: list[str]) -> list[str]:
+    """The lines of one generated function."""
+    lines = double_quoted([line.rstrip() for line in lines])
+    lines = without_unused(lines)
+    return [part for line in lines for part in fitted(line)]
+
+
+def double_quoted(lines: list[str]) -> list[str]:
+    """Double quotes around strings that hold no quotes and no escapes."""
+    result = list(lines)
+    tokens = list(tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline))
+    for token in reversed(tokens):  # from right to left, though a string keeps its length
+        if token.type == tokenize.STRING and re.fullmatch(r"'[^'\"\\]*'", token.string):
+            row, start = token.start
+            line = result[row - 1]
+            result[row - 1] = f'{line[:start]}"{token.string[1:-1]}"{line[start + len(token.string) :]}'
+    return result
+
+
+def without_unused(lines: list[str]) -> list[str]:
+    """Drops views that are made and never used."""
+    code = [line.split("  #")[0] for line in lines]
+    counts = Counter(re.findall(r"\w+", "\n".join(code)))
+    made = [re.match(r" +(\w+) = view\(", line) for line in code]
+    return [line for line, match in zip(lines, made, strict=True) if not match or counts[match[1]] > 1]
+
+
+def fitted(line: str) -> list[str]:
+    """A statement with the comment after it, or under it where both together are too wide, wrapped if it still is."""
+    statement, mark, comment = line.partition(NOTE)
+    if len(line) <= WIDTH and not TUPLE.fullmatch(line):
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    notes = (
+        textwrap.wrap(f"# %{comment}", WIDTH, initial_indent=indent, subsequent_indent=f"{indent}#   ") if mark else []
+    )
+    return [*notes, *(wrapped(plain_tuple(statement), indent) if statement.strip() else [])]
+
+
+def plain_tuple(line: str) -> str:
+    """`return a, b` and `for a, b in tiles:`, in brackets where they are too wide or one alone."""
+    match = TUPLE.fullmatch(line)
+    if match is None:
+        return line
+    indent, word, items, rest = match[1], match[2], match[3], match[4] or ""
+    single = f"{items}," in line and ", " not in items
+    plain = f"{indent}{word} {items}{rest}"
+    return f"{indent}{word} ({items}{',' if single else ''}){rest}" if single or len(plain) > WIDTH else plain
+
+
+def wrapped(line: str, indent: str) -> list[str]:
+    """A line with what is in its first brackets on lines of its own, where it is too wide."""
+    start = min((i for i in map(line.find, "([{") if i >= 0), default=-1)
+    if len(line) <= WIDTH or start < 0:
+        return [line]
+    end = closing_bracket(line, start)
+    inner = indent + INDENT
+    filled = textwrap.wrap(
+        line[start + 1 : end],
+        WIDTH,
+        initial_indent=inner,
+        subsequent_indent=inner,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line[: start + 1], *filled, indent + line[end:]]
+
+
+def closing_bracket(line: str, start: int) -> int:
+    depth = 0
+    for i in range(start, len(line)):
+        depth += (line[i] in "([{") - (line[i] in ")]}")
+        if depth == 0:
+            return i
+    return len(line)

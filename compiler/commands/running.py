@@ -1,0 +1,227 @@
+"""The commands that run a program: train, eval, predict."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compiler.commands.programs import chosen_passes, load_program, names_in, overrides, refuse_ir, source_of
+from runtime.errors import RuntimeUserError
+
+if TYPE_CHECKING:
+    from compiler.cache import Build, Entry
+    from compiler.driver import Compilation
+    from compiler.language.syntax import Program as Tree
+    from compiler.timings import Timings
+    from runtime.datasets import ArrayInfo
+    from runtime.program import Manifest, Program
+
+Arrays = dict[str, "ArrayInfo"]
+
+
+def train_command(flags: argparse.Namespace) -> None:
+    from compiler.timings import Timings
+    from runtime.program import Program
+    from runtime.progress import Reporter
+    from runtime.run_folder import RunFolder
+    from runtime.trainer import train
+
+    if not flags.file and not flags.resume:
+        raise RuntimeUserError("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
+    if flags.resume and flags.out:
+        raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
+    refuse_ir(flags.file or "", "train")
+    timings = Timings()
+    timings.seconds["import"] = process_age(flags)
+    folder = RunFolder.open(flags.resume) if flags.resume else None
+    build, told = find_build(source_of(flags.file or flags.resume), flags, timings)
+    with timings.phase("load"):
+        program = Program(build.executable, build.manifest)
+    with timings.phase("data"):
+        dataset = load_data(build, flags)
+    if flags.timings:
+        print(f"cache: {told}")
+        print_timings(program, dataset, timings)
+    start = folder.resume(program, build.text) if folder else None
+    folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
+    gc.freeze()
+    gc.enable()
+    train(program, dataset, run_folder=folder, reporter=Reporter(flags.quiet), start=start)
+
+
+def eval_command(flags: argparse.Namespace) -> None:
+    from runtime.program import Program
+    from runtime.trainer import evaluate
+
+    refuse_ir(flags.file, "eval")
+    build, _ = find_build(source_of(flags.file), flags)
+    program = Program(build.executable, build.manifest)
+    load_weights(program, Path(flags.file), flags.best)
+    results = evaluate(program, load_data(build, flags).test)
+    print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
+
+
+def predict_command(flags: argparse.Namespace) -> None:
+    from runtime.predictions import read_examples, write_outputs
+    from runtime.program import Program
+    from runtime.run_folder import RunFolder
+    from runtime.trainer import predict
+
+    build, _ = find_build(RunFolder.open(flags.run).program, flags, for_data=False)
+    program = Program(build.executable, build.manifest)
+    load_weights(program, flags.run, flags.best)
+    examples = read_examples(flags.input, build.manifest.inputs, build.data)
+    write_outputs(flags.output, predict(program, examples))
+
+
+# From a file to a program in memory -----------------------------------------------------------------------------------
+
+
+def find_build(
+    path: Path, flags: argparse.Namespace, timings: Timings | None = None, for_data: bool = True
+) -> tuple[Build, str]:
+    """The compiled program of a file, from the cache if it is there, and what the cache says.
+
+    With `for_data` it is compiled for the way that its data set keeps arrays; raises RuntimeUserError where the data
+    set has not what the model needs.
+    """
+    from compiler.cache import Cache, Key
+    from compiler.timings import Timings
+
+    timings = timings or Timings()
+    cache = Cache.of_user()
+    with timings.phase("cache"):
+        choices = [for_data, overrides(flags), flags.model, flags.target, flags.passes, names_in(flags.disable)]
+        key = Key.of(path, choices)
+        entry, told = cache.load(key)
+        if entry and (reason := why_not(entry, flags)):
+            entry, told = None, f"miss, {reason}"
+    if entry is None:
+        entry = compile_entry(path, flags, timings, for_data)
+        cache.store(key, entry)
+    return entry.build, told
+
+
+def why_not(entry: Entry, flags: argparse.Namespace) -> str:
+    """Why an entry that is there cannot be used; empty if it can."""
+    from compiler.memory_limit import installed_memory
+
+    memory = installed_memory()
+    if memory is not None and entry.build.executable.arena_bytes > memory:
+        return "there is less memory now"
+    if entry.storage is not None:
+        arrays = describe_data(entry.build.data, flags)
+        if storage_of(arrays) != entry.storage:
+            return "the data set keeps its arrays in another way"
+        check_data(arrays, entry.build.manifest)
+    return ""
+
+
+def compile_entry(path: Path, flags: argparse.Namespace, timings: Timings, for_data: bool) -> Entry:
+    """Compiles a file; checks that data and memory suffice."""
+    from compiler.cache import Build, Entry, hash_of_file
+    from compiler.driver import resolved_text
+    from compiler.memory_limit import check_memory
+
+    with timings.phase("parse"):
+        tree, data = load_program(path, flags, overrides(flags))
+    arrays = describe_data(data, flags) if for_data else None
+    compiled = compile_for(tree, arrays, flags, timings)
+    check_memory(compiled.model.name, compiled.plans)
+    build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
+    hashes = {name: hash_of_file(name) for name in flags.diagnostics.sources}  # keys that flags replace are no files
+    files = {name: found for name, found in hashes.items() if found}
+    return Entry(build, files, None if arrays is None else storage_of(arrays))
+
+
+def compile_for(
+    tree: Tree, arrays: Arrays | None, flags: argparse.Namespace, timings: Timings | None = None
+) -> Compilation:
+    """Compiles for the way that a data set keeps its arrays, and checks that it has what the model needs."""
+    from compiler.driver import compile_tree
+
+    compiled = compile_tree(
+        tree,
+        model=flags.model,
+        storage=arrays,
+        passes=chosen_passes(flags),
+        diagnostics=flags.diagnostics,
+        timings=timings,
+    )
+    if compiled.model.train is None:
+        raise RuntimeUserError(
+            f"{compiled.tree.file}: {compiled.model.name} has no train block",
+            expected=f"train {compiled.model.name} {{ loss = …; optimizer = … }}",
+            found="none",
+        )
+    if arrays is not None:
+        check_data(arrays, compiled.manifest)
+    return compiled
+
+
+def describe_data(data: str, flags: argparse.Namespace) -> Arrays:
+    from runtime.datasets import describe
+
+    return describe(data, flags.data_dir)
+
+
+def storage_of(arrays: Arrays) -> dict[str, list[Any]]:
+    """What the compiled step depends on."""
+    return {name: [info.dtype, info.scale] for name, info in arrays.items()}
+
+
+def check_data(arrays: Arrays, manifest: Manifest) -> None:
+    """Raises RuntimeUserError where the data set has not what the model needs."""
+    from runtime.datasets.checks import check
+
+    check(arrays, (*manifest.inputs, *manifest.targets))
+
+
+def load_data(build: Build, flags: argparse.Namespace) -> Any:
+    from runtime.datasets import load
+    from runtime.datasets.checks import check_values
+
+    manifest = build.manifest
+    dataset = load(build.data, flags.data_dir, lambda text: print(text, file=sys.stderr))
+    check_values(dataset, (*manifest.inputs, *manifest.targets), manifest.classes)
+    return dataset
+
+
+def load_weights(program: Program, run: Path, best: bool) -> None:
+    """The weights of a run's checkpoint, or those that the seed gives."""
+    from runtime.checkpoint import load
+    from runtime.run_folder import RunFolder
+
+    if os.path.isdir(run):
+        folder = RunFolder.open(run)
+        load(folder.best if best else folder.last, program)
+    elif best:
+        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=str(run))
+    else:
+        program.initialize(program.manifest.settings.seed)
+
+
+def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
+    """Runs the first step once, apart from the training that follows, and prints all phases."""
+    from runtime.trainer import first_step
+
+    with timings.phase("first step"):
+        first_step(program, dataset)
+    total = sum(timings.seconds.values())
+    for name, seconds in timings.seconds.items():
+        print(f"{name:>13}  {seconds * 1e3:8.1f} ms")
+    print(f"{'total':>13}  {total * 1e3:8.1f} ms, {(total - timings.seconds['data']) * 1e3:.1f} ms without the data")
+
+
+def process_age(flags: argparse.Namespace) -> float:
+    """Seconds since the process started, where the system tells (to 10 ms), else since our first line ran."""
+    try:
+        born = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - born
+    except (OSError, AttributeError, ValueError, IndexError):
+        return time.perf_counter() - flags.started

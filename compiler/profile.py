@@ -1,0 +1,184 @@
+"""Where the time of a step goes, kernel by kernel: the generated source is written again with a clock, and run.
+
+A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. Rows are kernels of one
+name and one place in the model. What a kernel takes is held against what the machine does at best: bytes in a second in
+a large copy, operations in a second in a large product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from compiler.codegen.numpy import Kernel, Ticks, generate
+from compiler.costs import Cost, cost_of, total
+from compiler.driver import Compilation, plan_module, title_of
+from compiler.ir.graph import Node, Origin
+from compiler.ops.op import VIEW
+from runtime.program import Executable, Program
+
+if TYPE_CHECKING:
+    from runtime.datasets import Dataset
+    from runtime.profiler import Ceilings, Measured
+
+MOST_PLACES = 4  # of a row that are named
+RANDOM = "random numbers"
+TITLES = f"{'ms':>10}  {'share':>6}  {'calls':>6}  {'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}  kernel and model lines"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The kernels of one name and place; all figures are for a step."""
+
+    name: str
+    places: tuple[Origin, ...]
+    calls: float
+    seconds: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A graph of a program, measured."""
+
+    file: str
+    graph: str
+    batch: int
+    data: str  # what the steps ran on
+    rows: Sequence[Row]
+    measured: Measured
+    ceilings: Ceilings
+    inside: Sequence[Row] | None = None  # of regions and scans; the time of all threads together
+
+
+# Measuring ------------------------------------------------------------------------------------------------------------
+
+
+def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False) -> Profile:
+    """Runs steps of a graph, of training with the weights that the seed gives; without data on random numbers."""
+    from runtime.profiler import measure_ceilings
+
+    rows, measured = measure_kernels(compiled, graph, dataset, steps)
+    rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
+    data = dataset.name if dataset else RANDOM
+    batch = compiled.executable.batch
+    return Profile(compiled.tree.file, graph, batch, data, rows, measured, measure_ceilings(), rows_inside)
+
+
+def measure_kernels(
+    compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
+) -> tuple[list[Row], Measured]:
+    from runtime.feeding import fitted
+    from runtime.profiler import measure, random_arrays
+
+    executable, kernels = with_clock(compiled, graph, inside)
+    plain, timed = (Program(each, compiled.manifest) for each in (compiled.executable, executable))
+    timed.arena = plain.arena  # they take turns
+    plain.initialize(compiled.manifest.settings.seed)
+    arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
+    measured = measure(plain, timed, graph, arrays, len(kernels), steps)
+    return rows_of(kernels, measured, compiled.executable.batch), measured
+
+
+def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
+    """The program with a clock in one of its graphs, and after what it is read: calls, or statements inside of loops."""
+    kernels: list[Kernel] = []
+    ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
+    plans, variables = plan_module(compiled.optimized, compiled.executable.batch)
+    source = generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
+    return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
+
+
+def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[Row]:
+    """Kernels of one name and place together, those that take longest first; in running order if nobody measured."""
+    found: dict[tuple[str, tuple[Origin, ...]], list[Row]] = {}
+    figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
+    for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
+        cost = kernel_cost(kernel, batch)
+        here = tuple(places_of(kernel.nodes))
+        each = Row(kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations)))
+        found.setdefault((kernel.name, here), []).append(each)
+    rows = [
+        Row(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
+        for (name, here), rows in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
+def kernel_cost(kernel: Kernel, batch: int) -> Cost:
+    if kernel.copied:
+        return Cost(2 * kernel.copied.type.bytes_at(batch), 0)
+    return total(cost_of(node, batch) for node in kernel.nodes)
+
+
+def places_of(nodes: Iterable[Node]) -> Iterator[Origin]:
+    """Where nodes and those in their bodies come from, each place once."""
+    yield from dict.fromkeys(node.origin for node in with_bodies(nodes) if node.origin)
+
+
+def with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, and in the place of regions and scans what computes something in their bodies."""
+    for node in nodes:
+        if "body" in node.attributes:
+            yield from with_bodies(inner for inner in node.body.nodes if VIEW not in inner.op.traits)
+        else:
+            yield node
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def format_profile(profile: Profile) -> str:
+    measured, ceilings = profile.measured, profile.ceilings
+    lines = [
+        f"{profile.file}: {profile.graph}, batch {profile.batch}, {measured.steps} steps on {profile.data}",
+        f"this machine at best, {ceilings.threads} threads: {ceilings.gigabytes:.1f} GB/s in a copy of 64 MB, "
+        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of 1024 x 1024 matrices",
+        "GB/s beyond the best: from the cache",
+        "",
+        TITLES,
+        *(show_row(row, measured.step, profile) for row in profile.rows),
+        "",
+        *totals(profile),
+    ]
+    if profile.inside is not None:
+        spent = sum(row.seconds for row in profile.inside)
+        lines += ["", "inside of regions and scans, the time of all threads together", TITLES]
+        lines += [show_row(row, spent, profile) for row in profile.inside]
+    return "\n".join(lines) + "\n"
+
+
+def show_row(row: Row, whole: float, profile: Profile) -> str:
+    time = f"{row.seconds * 1e3:10.3f}  {row.seconds / whole if whole else 0:6.1%}  {row.calls:6.0f}"
+    bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
+    speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)
+    return f"{time}  {bandwidth}  {speed}  {row.name}  {show_places(row.places, profile.file)}"
+
+
+def against(amount: int, seconds: float, ceiling: float) -> str:
+    """Billions in a second, and which part of the ceiling that is."""
+    if not amount or not seconds:
+        return f"{'–':>7}  {'':>4}"
+    found = amount / seconds / 1e9
+    return f"{found:7.1f}  {found / ceiling:4.0%}"
+
+
+def show_places(places: Sequence[Origin], file: str) -> str:
+    """`5:15 conv2d_1, 5:58 batch_norm_1 (backward), and 2 more`"""
+    if not places:
+        return "made by the compiler"
+    shown = [str(place).removeprefix(f"{file}:") for place in places[:MOST_PLACES]]
+    return ", ".join(shown) + (f", and {len(places) - MOST_PLACES} more" if len(places) > MOST_PLACES else "")
+
+
+def totals(profile: Profile) -> Iterator[str]:
+    """The kernels, the rest, and the whole step."""
+    step, kernels = profile.measured.step, sum(row.seconds for row in profile.rows)
+    calls = sum(row.calls for row in profile.rows)
+    for seconds, text in (
+        (kernels, f"in kernels, {calls:.0f} calls"),
+        (step - kernels, "outside of them: the batch is put together, and the loop over batches"),
+        (step, "the whole step without a clock, mean of the quicker half"),
+    ):
+        yield f"{seconds * 1e3:10.3f}  {seconds / step:6.1%}  {text}"

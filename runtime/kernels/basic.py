@@ -1,0 +1,118 @@
+"""Kernels that are not about images or products: views, elementwise functions, indices, random numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from runtime.random import draw, fill_uniform
+
+try:
+    from numpy._core import umath
+except ImportError:  # NumPy 1
+    from numpy.core import umath  # type: ignore[no-redef]
+
+# clip(x, low, high, out=…): the ufunc inside np.clip, which puts 2 us of Python around it. With a number as one of its
+# operands np.maximum is three times as slow.
+clip = umath.clip  # type: ignore[attr-defined]
+
+
+def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """The array at a byte offset of the arena."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return arena[offset : offset + size].view(dtype).reshape(shape)
+
+
+def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
+    """For each index of the first axis, the views of all stacks there."""
+    order = range(len(stacks[0]))
+    return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
+
+
+def erf(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """The error function: a rational approximation with 3e-7 absolute error (Eigen's, after Cody), odd and clamped.
+
+    `out` may be x. `scratch` holds two arrays like it, whose axes lie in memory as those of `out` do.
+    """
+    clip(x, -3.8, 3.8, out=out)
+    out = out.transpose(sorted(range(out.ndim), key=lambda axis: -out.strides[axis]))
+    pair = scratch.reshape(2, *out.shape)
+    square, polynomial = pair[0, ...], pair[1, ...]
+    np.multiply(out, out, out=square)
+    evaluate(ERF_NUMERATOR, square, out=polynomial)
+    np.multiply(out, polynomial, out=out)
+    evaluate(ERF_DENOMINATOR, square, out=polynomial)
+    np.divide(out, polynomial, out=out)
+
+
+ERF_NUMERATOR = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+    -2.95459980854025e-03, -1.60960333262415e-02,
+)  # fmt: skip
+ERF_DENOMINATOR = (
+    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
+)  # fmt: skip
+
+
+def evaluate(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray) -> None:
+    """A polynomial by Horner's rule, highest power first."""
+    out.fill(coefficients[0])
+    for coefficient in coefficients[1:]:
+        np.multiply(out, x, out=out)
+        np.add(out, coefficient, out=out)
+
+
+def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """x where the condition holds, 0 elsewhere, whatever x is there; `out` may be x.
+
+    The bits of x, as an integer, are multiplied by 1 or 0. A masked copy would branch at every element, which costs
+    twenty times as much on a mask without pattern.
+    """
+    bits = f"i{x.itemsize}"
+    np.multiply(x.view(bits), condition.view(np.int8), out=out.view(bits))
+
+
+def argmax(x: np.ndarray, out: np.ndarray, axis: int, scratch: np.ndarray) -> None:
+    """The first index of the largest element. `scratch` i64[1 + n, …] holds the indices as NumPy wants them, and the
+    n elements of each row side by side, which NumPy would otherwise allocate space for."""
+    rows, indices = np.moveaxis(x, axis, -1), scratch[0, ...]
+    side_by_side = scratch[1:].reshape(-1).view(x.dtype)[: x.size].reshape(rows.shape)
+    np.copyto(side_by_side, rows)
+    np.argmax(side_by_side, axis=-1, out=indices)
+    np.copyto(out, indices, casting="same_kind")
+
+
+def iota(out: np.ndarray) -> None:
+    """0, 1, 2, …"""
+    out.fill(1)
+    out[:1] = 0
+    np.add.accumulate(out, out=out)
+
+
+def gather(table: np.ndarray, indices: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """The rows of a table that indices name; `scratch` holds i64 like the indices, which is what NumPy takes."""
+    np.copyto(scratch, indices)
+    np.take(table, scratch, axis=0, out=out, mode="clip")
+
+
+def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> None:
+    """Adds each row of `updates` to the row of `out` that its index names."""
+    out.fill(0)
+    np.add.at(out, indices, updates)
+
+
+def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: str, stream: int) -> None:
+    """Numbers that depend on (seed, step, stream) alone; those that are not uniform are allocated first."""
+    if distribution == "uniform":
+        fill_uniform(out, int(seed), int(step), stream)
+    else:
+        out[...] = draw(int(seed), int(step), stream, out.shape, distribution)
+
+
+def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
+    """Orthonormal rows or columns, whichever are fewer, by QR with positive diagonal of R; allocates."""
+    tall = x if x.shape[0] >= x.shape[1] else x.T
+    q, r = np.linalg.qr(tall)
+    q *= np.where(np.diag(r) < 0, -1, 1)
+    out[...] = q if tall is x else q.T
