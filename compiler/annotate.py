@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 LABEL, COLUMN = 6, 16  # where below a line of the model labels stand, and what they head
+PASS_WIDTH = 24  # of the names of passes
 MOST_OPS = 5  # of a pass that are named
 DIRECTIONS = ("forward", "backward", "update")
 
@@ -146,7 +147,7 @@ def passes_by_line(compiled: Compilation, graph: str, passes: Sequence[Pass]) ->
         after = nodes_by_line(module.get(graph))
         for line in {**before, **after}:
             if change := show_change(before.get(line, Counter()), after.get(line, Counter())):
-                found.setdefault(line, []).append(f"{label} {change}")
+                found.setdefault(line, []).append(f"{label:<{PASS_WIDTH}}{change}")
         before = after
     return found
 
@@ -170,7 +171,7 @@ def nodes_by_line(graph: Graph | None) -> dict[Line, Nodes]:
 
 
 def show_change(before: Nodes, after: Nodes) -> str:
-    """`−3 mul +1 neg`, or how many nodes are now in regions; nothing where neither changed."""
+    """`−3 mul +1 neg` and how many nodes are in regions, if this has changed; nothing where neither has."""
     change: Counter[str] = Counter()
     for (op, _), count in after.items():
         change[op] += count
@@ -181,23 +182,23 @@ def show_change(before: Nodes, after: Nodes) -> str:
     shown += ["…"] if ordered[MOST_OPS:] else []
     inside, inside_before = (sum(n for (_, region), n in nodes.items() if region) for nodes in (after, before))
     if inside != inside_before:
-        shown.append(f"({inside} of {after.total()} nodes in regions)")
+        shown.append(f"{inside} of {after.total()} nodes in regions")
     return " ".join(shown)
 
 
 def code_by_line(compiled: Compilation, graph: str) -> dict[Line, list[int]]:
     """The lines below the headings of the generated source; a heading holds until the next, or an empty line."""
-    origins = {heading(node.origin): node.origin for node in compiled.optimized[graph].walk() if node.origin}
+    headings: dict[str, Origin | None] = {
+        heading(node.origin): node.origin for node in compiled.optimized[graph].walk()
+    }
     found: dict[Line, list[int]] = {}
     inside, here = False, None
     for number, text in enumerate(compiled.executable.source.splitlines(), 1):
         if text.startswith("def "):
             inside = text.startswith(f"def bind_{graph}(")
-        elif text.strip() in origins:
-            here = origins[text.strip()]
-        elif not text.strip() or text.lstrip().startswith("#"):
-            here = None
-        elif inside and here:
+        elif not text or text.strip() in headings:
+            here = headings.get(text.strip())
+        elif inside and here and not text.lstrip().startswith("#"):
             found.setdefault(line_of(here), []).append(number)
     return found
 
@@ -225,9 +226,9 @@ def notes(annotations: Annotations, line: Line) -> Iterator[str]:
     yield from labelled("shapes", annotations.shapes.get(line, ()))
     for direction in DIRECTIONS:
         yield from kernel_notes(annotations, line, direction)
-    yield from labelled("also in", wrapped(annotations.regions.get(line, ()), ", "))
-    yield from labelled("passes", wrapped(annotations.passes.get(line, ()), "; "))
-    yield from labelled("code", wrapped(ranges(annotations.code.get(line, ())), ", "))
+    yield from labelled("also in", wrapped(annotations.regions.get(line, ())))
+    yield from labelled("passes", annotations.passes.get(line, ()))
+    yield from labelled("code", wrapped(ranges(annotations.code.get(line, ()))))
 
 
 def kernel_notes(annotations: Annotations, line: Line | None, direction: str) -> Iterator[str]:
@@ -250,9 +251,9 @@ def labelled(label: str, texts: Sequence[str]) -> Iterator[str]:
         yield f"{'':{LABEL}}{'' if i else label:<{COLUMN - LABEL}}{text}"
 
 
-def wrapped(items: Sequence[str], separator: str) -> list[str]:
+def wrapped(items: Sequence[str]) -> list[str]:
     """Items one after the other in lines that fit."""
-    return textwrap.wrap(separator.join(items), WIDTH - COLUMN, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(", ".join(items), WIDTH - COLUMN, break_long_words=False, break_on_hyphens=False)
 
 
 def ranges(numbers: Sequence[int]) -> list[str]:

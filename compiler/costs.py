@@ -1,7 +1,7 @@
 """What running a node takes, counted from its types: bytes read and written, and operations on numbers.
 
 Bytes are those that have to be moved once: each operand and each result, whatever a kernel reads again. Of a region
-that is what comes in and what goes out, since the rest stays in the cache; of a scan, what its nodes move at every step.
+these are what comes in and what goes out, since the rest stays in the cache; of a scan, what its nodes move each step.
 """
 
 from __future__ import annotations

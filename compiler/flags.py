@@ -26,6 +26,9 @@ EXAMPLES = """examples:
   nnc emit models/mlp.nn --standalone train.py         one file that trains with NumPy alone
   nnc opt step.ir --passes dead-code                   a pass on IR text
   nnc plan models/cnn.nn --batch 64,128                memory, and who needs it
+  nnc profile models/cnn.nn --data digits              where the time of a step goes
+  nnc annotate models/cnn.nn                           each line of the model with what became of it
+  nnc explain-fusion models/cnn.nn                     what runs as one, and why not more
 """
 
 
@@ -138,6 +141,29 @@ def add_plan_flags(command: argparse.ArgumentParser) -> None:
     add_program_flags(command, batch="N,…")
 
 
+def add_profile_flags(command: argparse.ArgumentParser) -> None:
+    add_measured_flags(command)
+    command.add_argument("--inside", action="store_true", help="also what is inside of regions and scans")
+
+
+def add_annotate_flags(command: argparse.ArgumentParser) -> None:
+    add_measured_flags(command)
+    command.add_argument("--no-time", action="store_true", help="only what is the same in every run")
+
+
+def add_measured_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a .nn file, or the folder of a run")
+    command.add_argument("--steps", metavar="N", default="100", help="how many steps to measure (default: 100)")
+    add_looking_flags(command)
+    add_program_flags(command)
+
+
+def add_explain_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a .nn file, the folder of a run, or a .ir file")
+    add_looking_flags(command)
+    add_program_flags(command)
+
+
 def add_looking_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--graph", metavar="NAME", help="train_step, evaluate, predict or init alone")
     command.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="what code is made for")
@@ -174,4 +200,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "emit": ("print what the program is at a stage of its way", add_emit_flags),
     "opt": ("run passes on IR text and print what they leave", add_opt_flags),
     "plan": ("memory: how much, when, what for, and what is shared", add_plan_flags),
+    "profile": ("time by kernel, beside what the machine does at best", add_profile_flags),
+    "annotate": ("the model's text, each line with its shapes, kernels, passes and code", add_annotate_flags),
+    "explain-fusion": ("what runs as one, and why neighbours do not", add_explain_flags),
 }

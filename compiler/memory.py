@@ -249,9 +249,9 @@ class Planner:
         lane = assign_offsets([block for value, block in planner.plan.blocks.items() if value not in given], 0)
         self.plan.tiles[node] = TilePlan(tile, planner.plan, lane)
         if lane:
-            scratch = Value(TensorType("u8", (min(LANES, tile.count) * lane,)), kind="scratch")
+            scratch = Value(TensorType("u8", (min(LANES, tile.count), lane)), kind="scratch")
             self.plan.scratch[node] = scratch
-            self.own(scratch, (0,))
+            self.own(scratch, (0, 1))
 
     def planner_of(self, body: Graph, sources: Sequence[Value]) -> Planner:
         """For a graph whose inputs are tensors of this one, or parts of them."""

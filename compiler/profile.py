@@ -1,8 +1,8 @@
 """Where the time of a step goes, kernel by kernel: the generated source is written again with a clock, and run.
 
-A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. Rows are kernels of one
-name and one place in the model. What a kernel takes is held against what the machine does at best: bytes in a second in
-a large copy, operations in a second in a large product.
+A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. A row of the table has
+those of one name and one place in the model. It is held against what the machine does at best: bytes in a second in a
+large copy, operations in a second in a large product.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from compiler.codegen.numpy import Kernel, Ticks, generate
 from compiler.costs import Cost, cost_of, total
 from compiler.driver import Compilation, plan_module, title_of
+from compiler.elaborate.signatures import counted
 from compiler.ir.graph import Node, Origin
 from compiler.ops.op import VIEW
 from runtime.program import Executable, Program
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 MOST_PLACES = 4  # of a row that are named
 RANDOM = "random numbers"
-TITLES = f"{'ms':>10}  {'share':>6}  {'calls':>6}  {'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}  kernel and model lines"
+TITLES = (
+    f"{'ms':>10}  {'share':>6}  {'calls':>6}  {'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}  kernel and model lines"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def measure_kernels(
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
-    """The program with a clock in one of its graphs, and after what it is read: calls, or statements inside of loops."""
+    """The program with a clock in one of its graphs, and after what it is read: calls, or statements in loops."""
     kernels: list[Kernel] = []
     ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
     plans, variables = plan_module(compiled.optimized, compiled.executable.batch)
@@ -132,7 +135,7 @@ def with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
 def format_profile(profile: Profile) -> str:
     measured, ceilings = profile.measured, profile.ceilings
     lines = [
-        f"{profile.file}: {profile.graph}, batch {profile.batch}, {measured.steps} steps on {profile.data}",
+        f"{profile.file}: {profile.graph}, batch {profile.batch}, {counted(measured.steps, 'step')} on {profile.data}",
         f"this machine at best, {ceilings.threads} threads: {ceilings.gigabytes:.1f} GB/s in a copy of 64 MB, "
         f"{ceilings.gigaflops:.1f} GFLOP/s in a product of 1024 x 1024 matrices",
         "GB/s beyond the best: from the cache",

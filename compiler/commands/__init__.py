@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from compiler.commands.looking import check_command, emit_command, opt_command, plan_command, summary_command
+from compiler.commands.measuring import annotate_command, explain_fusion_command, profile_command
 from compiler.commands.running import eval_command, predict_command, train_command
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -17,4 +18,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "emit": emit_command,
     "opt": opt_command,
     "plan": plan_command,
+    "profile": profile_command,
+    "annotate": annotate_command,
+    "explain-fusion": explain_fusion_command,
 }

@@ -191,7 +191,7 @@ class Reader:
 
     def declare_variable(self, name: Token, type: TensorType) -> None:
         if any(isinstance(dim, Batch) for dim in type.shape):
-            self.fail(name, "the size of a variable depends on the batch", "sizes that are known", str(type))
+            self.fail(name, "a variable depends on the batch", "sizes that are known", str(type))
         known, token = self.variables.setdefault(name.text[1:], (type, name))
         if known != type:
             self.clash(name, f"the variable {name.text} has another type in another graph", known, type, token)

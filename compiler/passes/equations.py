@@ -1,7 +1,7 @@
 """Equations between terms, written as text and used as rewrites from the left to the right: `neg(neg(x)) = x`.
 
-What a variable stands for is in its name; `result` is the value that the left side computes:
-    X Y Q        a tensor of the shape of the result
+What a variable stands for is in its name; the result is what the left side computes:
+    X Y          a tensor of the shape of the result
     s t          smaller than the result: it is stretched by broadcasting. All small ones of an equation together, too
     p q          smaller, and without the batch among its dimensions: a parameter, or a statistic over the batch
     low high     numbers known at compile time, low < high

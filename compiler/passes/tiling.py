@@ -24,6 +24,7 @@ TYPICAL_BATCH = 128  # for sizes; nothing else depends on it
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
 TILE_BYTES = 160_000  # of the largest tensor in a tile: a few of them fit the second-level cache
 FEWEST_TILES = 8
+LARGEST_TILE = 2**30  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
 
 
 def tile(graph: Graph) -> Graph:
@@ -72,6 +73,8 @@ def step_of(region: Region) -> int:
     if not isinstance(length, int) or length < 2:
         return 0
     for_each = elements(largest) * BYTES[largest.dtype] / length
+    if for_each > LARGEST_TILE:
+        return 0
     most = max(1, min(TILE_BYTES // for_each, length // FEWEST_TILES))
     return max(step for step in range(1, min(int(most), length - 1) + 1) if length % step == 0)
 

@@ -4,7 +4,8 @@ x [N, H, W, C]   w [kh, kw, C, F]   y [N, OH, OW, F]   lying in memory as [C, H,
 
 A tile is a rectangle of output pixels of some images. Its patches, a matrix with a column [kh * kw * C] for every pixel
 and image, are laid out in the scratch space, where they stay in the cache, and multiplied from there in products that
-are small (see products.py). The patches of all pixels never exist at one time.
+are small (see products.py). The patches of all pixels never exist at one time. What is a sum over tiles, dx and dW, may
+differ in the last digits with the number of threads.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from runtime.kernels.products import LARGE, SMALL, SMALL_TRANSPOSED, VECTOR, row
 from runtime.kernels.windows import Pair
 from runtime.threads import LANES, parts, together
 
-BLOCK = 80_000  # elements of a block: with its product, it stays in a second-level cache of 1 MB
-TILE = 320_000  # elements of the blocks of a tile
+BLOCK = 80_000  # elements of the patches of one row of a tile: these and their product fit a cache of 1 MB
+TILE = 320_000  # elements of the patches of a tile; a larger one costs fewer calls
 FEWEST_COLUMNS = 32
 FEWEST_CHANNELS = 8  # for each thread
 MANY_CHANNELS = 2 * FEWEST_CHANNELS
-FEWEST_ROWS = 8  # of a product cut into small ones: with fewer, packing is cheaper
+FEWEST_ROWS = 8  # of a small product: with fewer, packing is cheaper
 
 Tile = tuple[slice, slice, slice]  # rows and columns of output pixels, images
 

@@ -17,7 +17,7 @@ from runtime.kernels.products import SMALL_TRANSPOSED
 from runtime.kernels.windows import NO_PADDING, Pair, by_channels, taps
 
 MOST_IMAGES = 128  # at a time, in the scratch space of the gradient in x
-MOST_WASTE = 20  # a product's multiplications in the time of one of whole images, with its sum
+MOST_WASTE = 20  # multiplications of a product in the time of one of whole images and its sum
 
 
 def bands_pay(width: int, kernel: Pair, dilation: Pair) -> bool:

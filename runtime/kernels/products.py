@@ -4,8 +4,8 @@ OpenBLAS first copies operands into packed blocks, except for products of up to 
 computes straight from where they lie. Where one of the sides is short, each packed element is used too few times: cut
 into small ones along a long side, such a product is 1.5 to 6 times as fast.
 
-How a product is cut depends on its shape alone, and so do the results, however many threads there are; but for products
-that are not cut: there each thread takes a part of the result.
+How a product is cut depends on its shape alone: results are the same however many threads there are, and inside of a
+group of threads. Of a product that is not cut, each thread computes a part of the result.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from runtime.threads import LANES, parts, together
+from runtime.threads import LANES, parts, thread_count, together
 
 SMALL = 1_000_000  # multiplications: above, OpenBLAS packs
-SMALL_TRANSPOSED = 1_200  # elements of the result: above, it packs aᵀ @ b in column order, which sums along rows
+SMALL_TRANSPOSED = 1_200  # elements of the result: above, it packs where both operands lie along the sum
 SHORTEST = 48  # rows of a piece: with fewer, packing is cheaper after all
 VECTOR = 32  # pieces are multiples of this
 LARGEST_SUM = 32_768  # elements of a result that is a sum of pieces
@@ -30,6 +30,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | 
     if out.ndim > 2:
         matmul_stacks(a, b, out)
         return
+    thread_count()  # from here on, BLAS keeps to the thread that calls it
     (rows, depth), columns = a.shape, b.shape[1]
     if rows * depth * columns <= SMALL:
         np.matmul(a, b, out=out)

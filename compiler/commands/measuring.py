@@ -1,0 +1,102 @@
+"""The commands that say what became of a program, and how long it takes: profile, annotate, explain-fusion."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from compiler.commands.looking import all_stages
+from compiler.commands.programs import chosen_passes, load_program, overrides, refuse_ir
+from runtime.errors import RuntimeUserError
+
+if TYPE_CHECKING:
+    from compiler.driver import Compilation
+    from runtime.datasets import Dataset
+
+TRAINING, PREDICTION = "train_step", "predict"  # the graph that is meant where none is named: the first there is
+MOST_STEPS = 1_000_000
+
+
+def profile_command(flags: argparse.Namespace) -> None:
+    from compiler.profile import format_profile, profile
+
+    compiled, dataset = prepare(flags, "profile")
+    graph = chosen_graph(compiled, flags.graph)
+    measured = profile(compiled, graph, dataset, read_steps(flags.steps), flags.inside)
+    print(format_profile(measured).rstrip("\n"))
+
+
+def annotate_command(flags: argparse.Namespace) -> None:
+    from compiler.annotate import annotate, format_annotations
+
+    compiled, dataset = prepare(flags, "annotate", with_data=not flags.no_time)
+    graph = chosen_graph(compiled, flags.graph)
+    steps = None if flags.no_time else read_steps(flags.steps)
+    annotations = annotate(compiled, graph, chosen_passes(flags), dataset, steps)
+    print(format_annotations(annotations, compiled.tree, flags.diagnostics.sources).rstrip("\n"))
+
+
+def explain_fusion_command(flags: argparse.Namespace) -> None:
+    from compiler.explain_fusion import NO_NAMES, Names, explain
+    from compiler.language.syntax import Program
+    from compiler.passes.pipeline import find_label
+
+    fusion = find_label(chosen_passes(flags), "fusion")
+    names, before = NO_NAMES, None
+    for stage in all_stages(flags):
+        if isinstance(stage.content, Program):
+            names = Names.of(stage.content, flags.diagnostics.sources)
+        if stage.name == fusion:
+            break
+        before = stage
+    assert before is not None and isinstance(before.content, dict)
+    before.check(flags.graph)
+    print(explain(before.content, names, flags.graph).rstrip("\n"))
+
+
+# Parts of them --------------------------------------------------------------------------------------------------------
+
+
+def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> tuple[Compilation, Dataset | None]:
+    """The program compiled for its data set, and the data; none where they are not here and nobody asked for them."""
+    from compiler.driver import compile_tree
+    from compiler.memory_limit import check_memory
+    from runtime.datasets import BUILT_IN, describe, is_here, load
+    from runtime.datasets.checks import check, check_values
+
+    refuse_ir(flags.file, command)
+    tree, data = load_program(flags.file, flags, overrides(flags))
+    asked = flags.data is not None or flags.data_dir is not None
+    here = asked or is_here(data)
+    storage = describe(data, flags.data_dir) if here or data in BUILT_IN else {}
+    compiled = compile_tree(
+        tree, model=flags.model, storage=storage, passes=chosen_passes(flags), diagnostics=flags.diagnostics
+    )
+    check_memory(compiled.model.name, compiled.plans)
+    specs = (*compiled.manifest.inputs, *compiled.manifest.targets)
+    if not (with_data and here):
+        return compiled, None
+    try:
+        check(storage, specs)
+    except RuntimeUserError:
+        if asked:
+            raise
+        return compiled, None
+    dataset = load(data, flags.data_dir, lambda text: print(text, file=sys.stderr))
+    check_values(dataset, specs, compiled.manifest.classes)
+    return compiled, dataset
+
+
+def chosen_graph(compiled: Compilation, wanted: str | None) -> str:
+    """The graph that is asked for; raises UserError where there is none of this name."""
+    from compiler.stages import Stage
+
+    Stage("optimized", compiled.optimized).check(wanted)
+    return wanted or (TRAINING if TRAINING in compiled.optimized else PREDICTION)
+
+
+def read_steps(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MOST_STEPS:
+        raise RuntimeUserError("--steps takes a number of steps", expected=f"from 1 to {MOST_STEPS}", found=text[:20])
+    return int(text)

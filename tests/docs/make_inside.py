@@ -1,0 +1,112 @@
+"""Writes what commands print into docs/inside.md: the blocks below the commands that make them, and the table.
+
+    python tests/docs/make_inside.py
+
+A block begins with its command, and its first line says which lines of the output are shown: numbers, or a pattern for
+the first line that it is found in, each with a count of lines to follow.
+
+    ```console 1-3, /conv2d/ +2
+    $ nnc emit models/cnn.nn --stage graph
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from compiler.driver import load_tree  # noqa: E402 this file is also a script
+from compiler.explain_fusion import launches  # noqa: E402
+from compiler.stages import stages_of_program  # noqa: E402
+from tests.cli.running import nnc  # noqa: E402
+from tests.programs import MODELS  # noqa: E402
+
+DOCUMENT = ROOT / "docs/inside.md"
+BLOCK = re.compile(r"^```console(?P<lines>.*)\n\$ (?P<command>.*)\n(?:.*\n)*?```$", re.MULTILINE)
+TABLE = re.compile(r"(?<=<!-- kernels -->\n)(?:.*\n)*?(?=<!-- end -->)", re.MULTILINE)
+PIECE = re.compile(r"(?P<first>\d+)-(?P<last>\d+)|/(?P<pattern>.*?)/(?: \+(?P<more>\d+))?(?:, |$)")
+WIDTH = 150
+GRAPHS = ("train_step", "predict")
+HEAD = """\
+| model | graph | nodes | kernels after fusion | calls of the NumPy code |
+|---|---|---:|---:|---:|
+"""
+
+
+def rewritten(text: str) -> str:
+    """The document with every block and the table made anew."""
+    text = BLOCK.sub(lambda match: block(match["lines"].strip(), match["command"]), text)
+    return TABLE.sub(lambda match: table(), text)
+
+
+def block(lines: str, command: str) -> str:
+    shown = "\n".join(excerpt(output(command), lines))
+    return f"```console{' ' if lines else ''}{lines}\n$ {command}\n{shown}\n```"
+
+
+@cache
+def output(command: str) -> tuple[str, ...]:
+    """The lines that a command prints; `cat` prints a file."""
+    name, *arguments = shlex.split(command)
+    if name == "cat":
+        (path,) = arguments
+        return tuple((ROOT / path).read_text().splitlines())
+    assert name == "nnc", f"no command for a document: {command}"
+    result = nnc(*arguments)
+    assert result.code == 0, result.err
+    return tuple(result.out.splitlines())
+
+
+def excerpt(lines: tuple[str, ...], spec: str) -> Iterator[str]:
+    """The chosen lines, cut where they are too long, with dots for what is left out in between."""
+    chosen = [i for piece in PIECE.finditer(spec) for i in indices(lines, piece)] if spec else range(len(lines))
+    before = -1
+    for i in chosen:
+        if i > before + 1:
+            yield "…"
+        before = i
+        yield lines[i] if len(lines[i]) <= WIDTH else lines[i][: WIDTH - 1].rstrip() + "…"
+    if before + 1 < len(lines):
+        yield "…"
+
+
+def indices(lines: tuple[str, ...], piece: re.Match[str]) -> range:
+    if piece["first"]:
+        return range(int(piece["first"]) - 1, int(piece["last"]))
+    found = next((i for i, line in enumerate(lines) if re.search(piece["pattern"], line)), None)
+    assert found is not None, f"no line has {piece['pattern']}"
+    return range(found, found + 1 + int(piece["more"] or 0))
+
+
+def table() -> str:
+    """How many kernels a step and a prediction start: every node, with fusion, and as NumPy runs it."""
+    rows = []
+    for model in MODELS:
+        stages = {}
+        for stage in stages_of_program(load_tree(f"models/{model}.nn")):
+            if isinstance(stage.content, dict):
+                stages[stage.name] = {name: launches(graph) for name, graph in stage.content.items()}
+        names = list(stages)
+        before = names[names.index("fusion") - 1]
+        for graph in GRAPHS:
+            counts = (f"{stages[name][graph]:,}" for name in (before, "fusion", "optimized"))
+            rows.append(f"| {model} | {graph} | {' | '.join(counts)} |\n")
+    return HEAD + "".join(rows)
+
+
+def in_root(function: Callable[[str], str], text: str) -> str:
+    """Runs a function in the folder of the project, since files are told by their paths."""
+    import contextlib
+
+    with contextlib.chdir(ROOT):
+        return function(text)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(in_root(rewritten, DOCUMENT.read_text()))

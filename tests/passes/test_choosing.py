@@ -1,0 +1,103 @@
+"""Which passes run: chosen, left out, in another order, and what code cannot be generated without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler.diagnostics import UserError
+from compiler.driver import compile_tree, load_tree
+from compiler.flags import TARGETS
+from compiler.ir.interpreter import interpret
+from compiler.passes.pipeline import (
+    NUMPY_PIPELINE,
+    PIPELINES,
+    Pass,
+    check_complete,
+    choose,
+    find_label,
+    labels,
+)
+from tests.programs import BATCH, ROOT, initialized, run_program, values_for
+
+NAMES = list(dict.fromkeys(each.name for each in NUMPY_PIPELINE))
+REQUIRED = [each.name for each in NUMPY_PIPELINE if each.required]
+OPTIONAL = [name for name in NAMES if name not in REQUIRED]
+
+
+def names(passes: tuple[Pass, ...]) -> list[str]:
+    return [each.name for each in passes]
+
+
+@pytest.mark.parametrize("each", NUMPY_PIPELINE, ids=lambda each: each.name)
+def test_a_pass_has_a_contract(each: Pass):
+    """Its name, and what it does in words or equations."""
+    assert each.contract.startswith(f"{each.name}: ") and len(each.contract) > len(each.name) + 20
+
+
+def test_every_target_has_a_pipeline():
+    assert tuple(PIPELINES) == TARGETS
+
+
+def test_what_code_generation_relies_on_is_required():
+    assert NUMPY_PIPELINE[-1].name == "materialize" and NUMPY_PIPELINE[-1].required
+    assert {"convolutions", "tiling"} <= set(REQUIRED)
+
+
+def test_choose():
+    assert choose(NUMPY_PIPELINE, None, []) == NUMPY_PIPELINE
+    assert names(choose(NUMPY_PIPELINE, ["materialize", "dead-code", "dead-code"], [])) == [
+        "materialize", "dead-code", "dead-code"
+    ]  # fmt: skip
+    assert choose(NUMPY_PIPELINE, [], []) == ()
+    without = names(choose(NUMPY_PIPELINE, None, ["dead-code"]))
+    assert without == [name for name in names(NUMPY_PIPELINE) if name != "dead-code"]
+    assert names(choose(NUMPY_PIPELINE, ["fusion", "dead-code"], ["dead-code"])) == ["fusion"]
+
+
+@pytest.mark.parametrize(("only", "disabled"), [(["dead-cod"], []), (None, ["dead-cod"])])
+def test_unknown_passes_are_refused(only: list[str] | None, disabled: list[str]):
+    with pytest.raises(UserError, match='there is no pass dead-cod; did you mean "dead-code"') as caught:
+        choose(NUMPY_PIPELINE, only, disabled)
+    assert "expected: scan-hoisting, dead-code, " in str(caught.value)
+
+
+def test_labels():
+    one, other = Pass("one", lambda graph: graph), Pass("other", lambda graph: graph)
+    passes = (one, other, one)
+    assert labels(passes) == ["one:1", "other", "one:2"]
+    assert [find_label(passes, name) for name in ("one", "one:1", "one:2", "other")] == [
+        "one:2", "one:1", "one:2", "other"
+    ]  # fmt: skip
+    for wrong in ("one:3", "other:1", "noe"):
+        with pytest.raises(UserError, match=f"the pass {wrong} does not run"):
+            find_label(passes, wrong)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_nothing_is_generated_without_a_required_pass(name: str):
+    with pytest.raises(UserError, match=f"without the pass {name}"):
+        check_complete(choose(NUMPY_PIPELINE, None, [name]), NUMPY_PIPELINE)
+
+
+@pytest.mark.parametrize("order", [["materialize", "dead-code"], ["tiling", "fusion", "materialize"]])
+def test_nothing_may_undo_a_required_pass(order: list[str]):
+    only = [name for name in REQUIRED if name not in order] + order
+    with pytest.raises(UserError, match=f"where the pass {order[1]} runs behind {order[0]}"):
+        check_complete(choose(NUMPY_PIPELINE, only, []), NUMPY_PIPELINE)
+
+
+@pytest.mark.parametrize("disabled", [[name] for name in OPTIONAL] + [OPTIONAL], ids=lambda names: "+".join(names[:2]))
+@pytest.mark.parametrize("example", ["custom_layer", "own_arrays"])
+def test_every_optional_pass_can_be_left_out(example: str, disabled: list[str]):
+    """The generated step computes what the unoptimized graph says."""
+    tree = load_tree(ROOT / "examples" / f"{example}.nn")
+    compiled = compile_tree(tree, passes=choose(NUMPY_PIPELINE, None, disabled))
+    program = initialized(compiled, seed=1)
+    graph = compiled.module["train_step"]
+    given = values_for(graph, BATCH)
+    variables = {name: np.array(array) for name, array in program.variables().items()}
+    expected = interpret(graph, given | variables, BATCH)
+    found = run_program(program, "train_step", given, BATCH)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
