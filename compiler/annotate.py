@@ -96,8 +96,9 @@ def shapes_by_line(compiled: Compilation, graph: str) -> dict[Line, list[str]]:
         types = ", ".join(str(value.type) for value in tensors_in(call.output))
         name = call.path if call.kind != "fn" else call.name
         found.setdefault(Line(call.span.file, call.span.line), []).append(f"{name} {types}")
-    changed = {value.name for value in module[graph].of_kind(*VARIABLES)}
-    for name, value in module[graph].outputs.items():
+    derived = module.get(graph, Graph(graph))  # passes may add graphs
+    changed = {value.name for value in derived.of_kind(*VARIABLES)}
+    for name, value in derived.outputs.items():
         if name not in changed and value.node and value.node.origin and name not in compiled.model.outputs:
             found.setdefault(line_of(value.node.origin), []).append(f"{name} {value.type}")
     return found

@@ -225,33 +225,37 @@ class Planner:
         return not sharing or (ELEMENTWISE in node.op.traits and all(value is old for value in sharing))
 
     def visit_region(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
-        """Results in the place of variables or of dying operands, or of their own; then a plan of what a tile needs."""
+        """Results in the place of variables or of dying operands, or of their own; then what a tile needs besides."""
         tile = tile_of(node)
-        sources = [node.operands[index] for index, _ in tile.operands]
-        whole = self.planner_of(node.body, node.operands)  # in a tile of one channel it cannot be seen where channels lie
+        whole = self.planner_of(
+            node.body, node.operands
+        )  # in a tile of one channel it does not show where channels lie
         whole.visit(node.body, {})
         for name, result in zip(node.body.outputs, node.results, strict=True):
             order = order_of(whole.strides[node.body.outputs[name]]) or batch_last(result.type.shape)
-            inner = tile.graph.outputs[name]
-            home = self.home_in_region(node, tile, result, inner, order, replaced, position)
+            home = self.home_in_region(node, tile, name, order, replaced.get(result), position)
             if home is not None:
                 self.plan.in_place[result] = home
                 self.share(result, home, self.strides[home])
             else:
                 self.own_result(result, order)
-        planner = self.planner_of(tile.graph, sources)
+        self.plan.tiles[node] = planned = self.plan_tile(node, tile)
+        if planned.lane_bytes:
+            lanes = TensorType("u8", (min(LANES, tile.count), planned.lane_bytes))
+            self.plan.scratch[node] = scratch = Value(lanes, kind="scratch")
+            self.own(scratch, (0, 1))
+
+    def plan_tile(self, node: Node, tile: Tile) -> TilePlan:
+        """The plan of one tile; inputs and outputs are parts of operands and results, the rest is in the lane."""
+        planner = self.planner_of(tile.graph, [node.operands[index] for index, _ in tile.operands])
         for inner, result in zip(tile.graph.outputs.values(), node.results, strict=True):
             planner.own(inner, batch_last(inner.type.shape))
             planner.strides[inner] = self.strides[result]
             planner.plan.slots[inner] = result
         given = set(planner.plan.blocks)
         planner.visit(tile.graph, {})
-        lane = assign_offsets([block for value, block in planner.plan.blocks.items() if value not in given], 0)
-        self.plan.tiles[node] = TilePlan(tile, planner.plan, lane)
-        if lane:
-            scratch = Value(TensorType("u8", (min(LANES, tile.count), lane)), kind="scratch")
-            self.plan.scratch[node] = scratch
-            self.own(scratch, (0, 1))
+        lane = [block for value, block in planner.plan.blocks.items() if value not in given]
+        return TilePlan(tile, planner.plan, assign_offsets(lane, 0))
 
     def planner_of(self, body: Graph, sources: Sequence[Value]) -> Planner:
         """For a graph whose inputs are tensors of this one, or parts of them."""
@@ -260,20 +264,21 @@ class Planner:
         return planner
 
     def home_in_region(
-        self, node: Node, tile: Tile, result: Value, inner: Value, order: Order, replaced: Mapping[Value, Value], at: int
+        self, node: Node, tile: Tile, name: str, order: Order, replaced: Value | None, position: int
     ) -> Value | None:
-        """The variable or the dying operand whose place a result of a region may take, tile by tile."""
-        strides = strides_in_order(result.type.shape, order)
-        for value in (replaced.get(result), *node.operands):
-            if value is None or isinstance(value, Literal) or value.type != result.type:
+        """The variable or the dying operand whose place an output of a region may take, tile by tile."""
+        type, inner = node.body.outputs[name].type, tile.graph.outputs[name]
+        taken = {self.plan.owner[result] for result in node.results if result in self.plan.owner}
+        strides = strides_in_order(type.shape, order)
+        for value in (replaced, *node.operands):
+            if value is None or isinstance(value, Literal) or value.type != type:
                 continue
             owner = self.plan.owner[value]
-            if value is replaced.get(result):
-                free = self.frame.reads.get(value, -1) <= at
+            if value is replaced:
+                free = self.frame.reads.get(value, -1) <= position
             else:
-                free = self.frame.own.get(owner, at + 1) <= at and self.strides[value] == strides
-            taken = any(self.plan.owner.get(other) is owner for other in node.results)
-            if free and not taken and self.read_before_written(node, tile, value, inner):
+                free = self.frame.own.get(owner, position + 1) <= position and self.strides[value] == strides
+            if free and owner not in taken and self.read_before_written(node, tile, value, inner):
                 return value
         return None
 

@@ -209,7 +209,7 @@ class Explanation:
             if held.value.kind in VARIABLES:
                 reason = f"{self.names[operand]} is a variable"
             elif held.last > block.first:
-                reason = f"{self.names[operand]} is needed until node {held.last}"
+                reason = f"the bytes of {self.names[operand]} are needed until node {held.last}"
             elif self.plan.orders[held.value] != self.plan.orders[value]:
                 reason = f"the axes of {self.names[operand]} lie in another order"
             else:

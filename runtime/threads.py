@@ -14,6 +14,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 LANES = 8  # as many threads as generated code has scratch space for in a region
@@ -45,6 +46,7 @@ def tasks() -> SimpleQueue[Task]:
     return queue
 
 
+@np.errstate(all="ignore")  # as in whoever trains, but NumPy keeps this apart for every thread
 def work(queue: SimpleQueue[Task]) -> None:
     inside.group = True
     while True:

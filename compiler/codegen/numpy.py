@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from compiler.codegen.numpy_ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
 from compiler.codegen.source import Names, comment, heading
 from compiler.division import SHARED, divided_axis
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Graph, Literal, Node, Origin, Value
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
 from compiler.layout import Order
@@ -156,7 +156,8 @@ class GraphWriter:
                 target = self.of[old] if old else self.names.fresh(name)
                 if old is None:
                     self.bound.append(f"{target} = {view_of(value.type, self.variables[name], ())}")
-                self.body.append(copy(target, self.show(value)))
+                self.write_place(None, 0)
+                self.write(copy(target, self.show(value)), 0)
                 self.tick(Kernel("copy", [], value), 0)
 
     def show(self, value: Value) -> str:
@@ -179,7 +180,8 @@ class GraphWriter:
             elif node.op.name == "scan":
                 self.write(note, depth)
                 name = self.write_scan(node, arguments, depth)
-                self.tick(Kernel(name, [node]), depth)
+                if not depth:
+                    self.tick(Kernel(name, [node]), depth)
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
@@ -212,8 +214,12 @@ class GraphWriter:
         self.body.append(INDENT * depth + line)
 
     def write_heading(self, node: Node, depth: int) -> None:
-        text = heading(node.origin)
-        if text != self.last_heading and node not in self.plan.views:
+        if node not in self.plan.views:
+            self.write_place(node.origin, depth)
+
+    def write_place(self, origin: Origin | None, depth: int) -> None:
+        text = heading(origin)
+        if text != self.last_heading:
             self.write(text, depth)
             self.last_heading = text
 

@@ -43,14 +43,18 @@ def without_unused(lines: list[str]) -> list[str]:
 
 def fitted(line: str) -> list[str]:
     """A statement with the comment after it, or under it where both together are too wide, wrapped if it still is."""
-    statement, mark, comment = line.partition(NOTE)
     if len(line) <= WIDTH and not TUPLE.fullmatch(line):
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
-    notes = (
-        textwrap.wrap(f"# %{comment}", WIDTH, initial_indent=indent, subsequent_indent=f"{indent}#   ") if mark else []
-    )
-    return [*notes, *(wrapped(plain_tuple(statement), indent) if statement.strip() else [])]
+    if line.lstrip().startswith("#"):
+        return comment_lines(line.strip(), indent)
+    statement, mark, node = line.partition(NOTE)
+    notes = comment_lines(f"# %{node}", indent) if mark else []
+    return [*notes, *wrapped(plain_tuple(statement), indent)]
+
+
+def comment_lines(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}#   ")
 
 
 def plain_tuple(line: str) -> str:

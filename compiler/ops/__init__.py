@@ -5,7 +5,8 @@ elementwise, with NumPy broadcasting, operands of one dtype
     exp log sqrt tanh erf sin cos (x)                                         functions of floats
     lt le eq (x, y) -> bool   and or (x, y)   not (x)   select(condition, a, b)
     clip(x, low, high)   cast(x, dtype)   stop_gradient(x)   copy(x)
-reductions       sum(x, axes, keepdims)   sum_of_products(a, b, axes)   reduce_max(x, axes, keepdims)   argmax(x, axis) -> i32
+reductions       sum(x, axes, keepdims)   reduce_max(x, axes, keepdims)   argmax(x, axis) -> i32
+                 sum_of_products(a, b, axes)
 shapes           reshape(x, shape)   transpose(x, permutation)   broadcast(x, shape)   concat(*xs, axis)
                  slice(x, start, stop, step)   pad(x, low, high, interior, value)   flip(x, axes)
                  extent(factor, power) -> f32[], factor * B**power
@@ -21,7 +22,18 @@ control          scan(*carries, *sequences, *constants, carries, sequences, reve
                  fused(*operands, step, body)
 """
 
-from compiler.ops import control, convolution, elementwise, fusion, indexing, linear, pooling, randomness, reductions, shapes
+from compiler.ops import (
+    control,
+    convolution,
+    elementwise,
+    fusion,
+    indexing,
+    linear,
+    pooling,
+    randomness,
+    reductions,
+    shapes,
+)
 from compiler.ops.op import Op
 
 GROUPS = (elementwise, reductions, shapes, linear, convolution, pooling, indexing, randomness, control, fusion)

@@ -1,4 +1,7 @@
-"""Reductions over named axes: `sum`, `sum_of_products`, `reduce_max` and `argmax`. Axes are non-negative, ascending, each once."""
+"""Reductions over named axes: `sum`, `sum_of_products`, `reduce_max` and `argmax`.
+
+Axes are non-negative, ascending, each once.
+"""
 
 from __future__ import annotations
 

@@ -61,13 +61,11 @@ def kind_of(node: Node) -> Kind:
     simple = ELEMENTWISE in node.op.traits or VIEW in node.op.traits or node.op.name in SMALL_OPS
     if small and simple:
         return Kind(small=True)
-    return Kind(refusal=f"{node.op.name} cannot be divided along the axis of its parts" if simple else why_alone(node))
-
-
-def why_alone(node: Node) -> str:
+    if simple:
+        return Kind(refusal=f"{node.op.name} cannot be divided along the axis of its parts")
     if node.op.name in PRODUCTS:
-        return f"{node.op.name} takes its epilogue only where one region alone reads it"
-    return f"{node.op.name} runs alone"
+        return Kind(refusal=f"{node.op.name} takes its epilogue only where one region alone reads it")
+    return Kind(refusal=f"{node.op.name} runs alone")
 
 
 def refusal(source: Kind, reader: Kind, position: int) -> str:
@@ -88,9 +86,9 @@ def with_products(graph: Graph, regions: Sequence[Region]) -> list[Region]:
     for node in graph.nodes:
         if node.op.name in PRODUCTS:
             views, last = reading_views(node, readers, number)
-            homes = {number.get(reader) for reader in last}
-            if len(homes) == 1 and None not in homes:
-                number.update(dict.fromkeys([node, *views], homes.pop()))
+            homes = {-1 if reader is None else number.get(reader, -1) for reader in last}
+            if len(homes) == 1 and -1 not in homes:
+                number |= dict.fromkeys([node, *views], *homes)
     grown: list[Region] = [[] for _ in regions]
     for node in graph.nodes:
         if node in number:
@@ -98,7 +96,9 @@ def with_products(graph: Graph, regions: Sequence[Region]) -> list[Region]:
     return grown
 
 
-def reading_views(node: Node, readers: dict[Value, list[Node | None]], number: dict[Node, int]):
+def reading_views(
+    node: Node, readers: dict[Value, list[Node | None]], number: dict[Node, int]
+) -> tuple[list[Node], list[Node | None]]:
     """The views of a node's result outside of regions, and the nodes that read it or them; None for the graph."""
     views: list[Node] = []
     last: list[Node | None] = []

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from compiler.division import divided_axis
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
-from compiler.ir.types import BYTES, Batch, TensorType, extent
+from compiler.ir.types import BYTES, TensorType, extent
 from compiler.ops.op import VIEW
 from compiler.passes.fusion import kind_of, refusal
 from compiler.passes.regions import Region, find_regions, inside_scans, with_regions
@@ -24,7 +24,7 @@ TYPICAL_BATCH = 128  # for sizes; nothing else depends on it
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
 TILE_BYTES = 160_000  # of the largest tensor in a tile: a few of them fit the second-level cache
 FEWEST_TILES = 8
-LARGEST_TILE = 2**30  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
+LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
 
 
 def tile(graph: Graph) -> Graph:

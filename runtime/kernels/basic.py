@@ -76,10 +76,10 @@ def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray) -> Non
 def argmax(x: np.ndarray, out: np.ndarray, axis: int, scratch: np.ndarray) -> None:
     """The first index of the largest element. `scratch` i64[1 + n, …] holds the indices as NumPy wants them, and the
     n elements of each row side by side, which NumPy would otherwise allocate space for."""
-    rows, indices = np.moveaxis(x, axis, -1), scratch[0, ...]
+    rows, indices = x if axis == x.ndim - 1 else np.moveaxis(x, axis, -1), scratch[0, ...]
     side_by_side = scratch[1:].reshape(-1).view(x.dtype)[: x.size].reshape(rows.shape)
     np.copyto(side_by_side, rows)
-    np.argmax(side_by_side, axis=-1, out=indices)
+    side_by_side.argmax(-1, indices)
     np.copyto(out, indices, casting="same_kind")
 
 

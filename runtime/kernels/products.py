@@ -136,9 +136,12 @@ def matmul_stacks(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 
 
 def sum_of_products(a: np.ndarray, b: np.ndarray, out: np.ndarray, axes: tuple[int, ...]) -> None:
-    """sum(a * b) over axes, without the product: where the last axis stays and lies outermost, as dot products."""
-    order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
-    if a.size and a.strides == b.strides and axes == tuple(range(a.ndim - 1)) and order[:1] == [a.ndim - 1]:
+    """sum(a * b) over axes, without the product: as dot products where all axes go, or all but the outermost."""
+    alike, stays = a.strides == b.strides and a.size > 0, a.ndim - len(axes)
+    if alike and stays == 0 and (a.flags.c_contiguous or a.flags.f_contiguous):
+        np.dot(a.ravel("K"), b.ravel("K"), out=out)
+    elif alike and axes == tuple(range(a.ndim - 1)) and a.strides[-1] == max(a.strides):
+        order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
         a, b = (x.transpose(order).reshape(len(out), -1) for x in (a, b))
         np.matmul(a[:, None, :], b[:, :, None], out=out[:, None, None])
     else:

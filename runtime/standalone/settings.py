@@ -9,7 +9,8 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 Bound = tuple[Callable[[], None], Arrays, Arrays]  # runs a graph once, its inputs to fill, its results to read
 
-DATA: str | None = None  # what is read where --data names nothing
+# What is read where --data names nothing
+DATA: str | None = None
 BATCH = 128  # examples per step; the last step of an epoch may have fewer
 EPOCHS = 1
 SEED = 0  # of first weights, order of the data and dropout

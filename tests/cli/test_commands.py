@@ -33,7 +33,7 @@ def test_help_and_version():
     help = nnc("--help")
     assert help.code == 0 and help.err == ""
     assert "examples:" in help.out and "nnc train models/cnn.nn" in help.out
-    for command in ("train", "eval", "predict", "summary", "check", "emit"):
+    for command in ("train", "eval", "predict", "summary", "check", "emit", "opt", "plan"):
         assert f"    {command} " in help.out
         assert nnc(command, "--help").out.startswith(f"usage: nnc {command} ")
     assert re.fullmatch(r"nnc \d+\.\d+\.\d+\n", nnc("--version").out)

@@ -38,6 +38,29 @@ FLAGS = [
     ("train points.nn --epochs '3 } train X {'", "--epochs:1:12: error: syntax error"),
     ("train points.nn --model Pionts", 'there is no model Pionts; did you mean "Points"?'),
     ("eval points.nn --best", "--best needs a run"),
+    ("train points.nn --disable fusoin", 'there is no pass fusoin; did you mean "fusion"?'),
+    ("eval points.nn --passes dead-code,nothing", "there is no pass nothing", "expected: scan-hoisting, dead-code, "),
+    ("train points.nn --disable materialize", "no code can be generated without the pass materialize"),
+    ("emit points.nn --passes dead-code", "no code can be generated without the pass "),
+    ("emit points.nn --passes dead-code --after fusion", "the pass fusion does not run", "expected: dead-code"),
+    ("emit points.nn --passes= --diff fusion", "the pass fusion does not run", "expected: nothing"),
+    ("emit points.nn --after simplify:9", "the pass simplify:9 does not run"),
+    ("emit points.nn --stage plan --after fusion", "--stage and --after exclude each other"),
+    ("emit points.nn --diff fusion --dump-dir d", "--diff and --dump-dir exclude each other"),
+    ("emit points.nn --target cupy", "--target cannot be cupy", "expected: numpy"),
+    (
+        "emit points.nn --graph trian_step",
+        'there is no graph trian_step at the stage source; did you mean "train_step"?',
+    ),
+    ("emit points.nn --stage tree --graph init", "a syntax tree has no graphs"),
+    ("emit points.nn --dump-dir full", 'cannot make the folder "full"', "found: Directory not empty"),
+    ("emit points.nn --dump-dir points.nn", 'cannot make the folder "points.nn"', "found: Not a directory"),
+    ("emit points.nn --dump-dir d --graph nothing", "there is no graph nothing"),
+    ("opt", "there is nothing to run passes on"),
+    ("opt none.ir", "cannot read none.ir"),
+    ("plan points.nn --batch 64,0", "--batch takes numbers of examples", "found: 0"),
+    ("plan points.nn --batch x", "--batch takes numbers of examples", "found: x"),
+    ("plan points.nn --graph nothing", "there is no graph nothing at the stage plan"),
 ]
 
 FILES = [
@@ -58,6 +81,14 @@ FILES = [
     ("train untrained.nn --epochs 3", "no train block"),
     ("train huge.nn", "Huge needs more memory than this machine has", "TB for a tensor f32[B,2000000000]"),
     ("eval huge.nn", "Huge needs more memory than this machine has"),
+    ("train graph.ir", "train needs a program: IR text holds graphs", "hint: emit, opt, plan and check take IR text"),
+    ("eval graph.ir", "eval needs a program"),
+    ("summary graph.ir", "summary needs a program"),
+    ("emit graph.ir --stage tree", "IR text has no stage tree"),
+    ("emit graph.ir --stage gradient", "IR text has no stage gradient"),
+    ("emit graph.ir --seed 3", "--seed means nothing for IR text"),
+    ("emit graph.ir --batch x", "--batch takes numbers of examples"),
+    ("plan graph.ir --data digits", "--data means nothing for IR text"),
 ]
 
 DATA = [
@@ -92,6 +123,7 @@ def surroundings(place: Path) -> Path:
     (place / "untrained.nn").write_text("model Plain(x: f32[B, 4]) { return x |> Dense(3) }\n")
     (place / "parts.nn").write_text("fn f(x) { return x }\n")
     (place / "huge.nn").write_text(HUGE)
+    (place / "graph.ir").write_text("graph g(%x: f32[B,4] input) {\n  return y=%x\n}\n")
     with np.load(place / "points.npz") as arrays:
         point, label = arrays["point"], arrays["label"]
     wrong_label, infinite = label.copy(), point.copy()

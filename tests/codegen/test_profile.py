@@ -23,6 +23,16 @@ TINY = """
 model Tiny(x: f32[B, 4]) { return x |> Dense(8) |> tanh |> Dense(3) }
 train Tiny { loss = softmax_cross_entropy; metrics = [accuracy]; optimizer = SGD(lr=0.1); batch = 16 }
 """
+NESTED = """
+cell Rows(units)(x: f32[B, T, n]) {
+  carry h: f32[B, units] = 0
+  h = tanh(h + last(scan(LSTM(units), x)))
+  return h
+}
+model Nested(image: f32[B, 5, 4, 3]) {
+  return concat(last(scan(Rows(6), image)), last(scan(Rows(6), image, reverse=true))) |> Dense(3)
+}
+"""
 CEILINGS = Ceilings(threads=2, gigabytes=10.0, gigaflops=100.0)
 
 
@@ -83,6 +93,15 @@ def test_statements_inside_of_loops_are_counted_by_their_turns():
     rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
     (scan, *_) = (node for node in compiled.optimized["predict"].nodes if node.op.name == "scan")
     assert sum(row.calls for row in rows) == len(kernels) * scan_length(scan, 1)
+
+
+def test_scans_at_the_same_time_with_scans_inside():
+    compiled = compile_text(NESTED)
+    names = [kernel.name for kernel in with_clock(compiled, "predict")[1]]
+    assert "scan_1, scan_3" in names and not {"scan_2", "scan_4"} & set(names)
+    rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
+    assert sorted(row.calls for row in rows if row.name == "matmul") == [5, 5, 5 * 4, 5 * 4]
+    assert not [row.name for row in rows if row.name.startswith("scan")]  # what they run is counted already
 
 
 def test_a_whole_profile_has_all_its_parts():

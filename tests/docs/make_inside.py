@@ -2,10 +2,10 @@
 
     python tests/docs/make_inside.py
 
-A block begins with its command, and its first line says which lines of the output are shown: numbers, or a pattern for
-the first line that it is found in, each with a count of lines to follow.
+A block begins with its command, and its first line says which lines of the output are shown: by number, from the first
+line that has a pattern with so many that follow, or up to the next that has another.
 
-    ```console 1-3, /conv2d/ +2
+    ```console 1-3, /conv2d/ +2, /reshape/ to /matmul/
     $ nnc emit models/cnn.nn --stage graph
 """
 
@@ -30,12 +30,14 @@ from tests.programs import MODELS  # noqa: E402
 DOCUMENT = ROOT / "docs/inside.md"
 BLOCK = re.compile(r"^```console(?P<lines>.*)\n\$ (?P<command>.*)\n(?:.*\n)*?```$", re.MULTILINE)
 TABLE = re.compile(r"(?<=<!-- kernels -->\n)(?:.*\n)*?(?=<!-- end -->)", re.MULTILINE)
-PIECE = re.compile(r"(?P<first>\d+)-(?P<last>\d+)|/(?P<pattern>.*?)/(?: \+(?P<more>\d+))?(?:, |$)")
+PIECE = re.compile(
+    r"(?:(?P<first>\d+)-(?P<last>\d+)|/(?P<pattern>.*?)/(?: \+(?P<more>\d+)| to /(?P<end>.*?)/)?)(?:, |$)"
+)
 WIDTH = 150
 GRAPHS = ("train_step", "predict")
 HEAD = """\
-| model | graph | nodes | kernels after fusion | calls of the NumPy code |
-|---|---|---:|---:|---:|
+| model | graph | as derived | before fusion | after fusion | calls of NumPy |
+|---|---|---:|---:|---:|---:|
 """
 
 
@@ -79,13 +81,18 @@ def excerpt(lines: tuple[str, ...], spec: str) -> Iterator[str]:
 def indices(lines: tuple[str, ...], piece: re.Match[str]) -> range:
     if piece["first"]:
         return range(int(piece["first"]) - 1, int(piece["last"]))
-    found = next((i for i, line in enumerate(lines) if re.search(piece["pattern"], line)), None)
-    assert found is not None, f"no line has {piece['pattern']}"
-    return range(found, found + 1 + int(piece["more"] or 0))
+    first = find(lines, piece["pattern"])
+    return range(first, find(lines, piece["end"], first) if piece["end"] else first + 1 + int(piece["more"] or 0))
+
+
+def find(lines: tuple[str, ...], pattern: str, after: int = -1) -> int:
+    found = next((i for i in range(after + 1, len(lines)) if re.search(pattern, lines[i])), None)
+    assert found is not None, f"no line has {pattern}: choose other lines for the document"
+    return found
 
 
 def table() -> str:
-    """How many kernels a step and a prediction start: every node, with fusion, and as NumPy runs it."""
+    """How many kernels a step and a prediction start: without passes, before and after fusion, and as NumPy runs it."""
     rows = []
     for model in MODELS:
         stages = {}
@@ -95,7 +102,7 @@ def table() -> str:
         names = list(stages)
         before = names[names.index("fusion") - 1]
         for graph in GRAPHS:
-            counts = (f"{stages[name][graph]:,}" for name in (before, "fusion", "optimized"))
+            counts = (f"{stages[name][graph]:,}" for name in ("gradient", before, "fusion", "optimized"))
             rows.append(f"| {model} | {graph} | {' | '.join(counts)} |\n")
     return HEAD + "".join(rows)
 

@@ -321,5 +321,7 @@ def test_passes_keep_the_meaning_of_models(model: str, graph: str):
 def test_convolutions_are_of_one_group_or_depthwise_and_without_padding(model: str):
     text = print_graph(compiled_model(model).optimized["train_step"])
     found = re.findall(r"= conv2d\w*\(.*?(padding=\S+), dilation=\S+ groups=(\d+)\)", text)
-    assert {groups for _, groups in found} <= {"1", "24"} and {padding for padding, _ in found} <= {"padding=[[0,0],[0,0]]"}
+    assert {groups for _, groups in found} <= {"1", "24"} and {padding for padding, _ in found} <= {
+        "padding=[[0,0],[0,0]]"
+    }
     assert len(found) == text.count("= conv2d")

@@ -1,0 +1,52 @@
+"""docs/inside.md shows what the commands print today."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docs.make_inside import BLOCK, DOCUMENT, ROOT, block, excerpt, table
+
+TEXT = DOCUMENT.read_text()
+BLOCKS = [
+    pytest.param(match, id=f"{i}-{match['command'].partition(' models')[0].replace(' ', '-')}")
+    for i, match in enumerate(BLOCK.finditer(TEXT), 1)
+]
+LINES = tuple("abcdefgh")
+
+
+@pytest.mark.parametrize("match", BLOCKS)
+def test_a_block_is_what_its_command_prints(match: re.Match[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    assert match[0] == block(match["lines"].strip(), match["command"]), "run python tests/docs/make_inside.py"
+
+
+def test_the_table_is_what_is_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    assert f"<!-- kernels -->\n{table()}<!-- end -->" in TEXT, "run python tests/docs/make_inside.py"
+
+
+def test_every_block_is_made_by_a_command():
+    assert TEXT.count("```") == 2 * len(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("", "abcdefgh"),
+        ("1-2", "ab…"),
+        ("7-8", "…gh"),
+        ("/c/", "…c…"),
+        ("/c/ +2", "…cde…"),
+        ("/c/ to /e/", "…cd…"),
+        ("1-2, /c/ +1, /f/ to /h/", "abcd…fg…"),
+    ],
+)
+def test_excerpts(spec: str, shown: str):
+    assert "".join(excerpt(LINES, spec)) == shown
+
+
+def test_a_pattern_that_is_not_there():
+    with pytest.raises(AssertionError, match="no line has x"):
+        list(excerpt(LINES, "/x/"))
