@@ -183,6 +183,7 @@ UFUNCS = {
 EMITTERS: dict[str, Emitter] = {
     **{op: ufunc(name) for op, name in UFUNCS.items()},
     **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
+    **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: all else is a view
     "reshape": reshape_copy,
     "select": select,
     "matmul": kernel("matmul"),

@@ -53,7 +53,7 @@ DOCSTRING = """Trains the model {model} of {file} with NumPy alone.
     python {name} [--data PATH] [--epochs N] [--log LOSSES.jsonl] [--save WEIGHTS.npz]
 
 The losses are those of `nnc train` to the last bit, on the same data, with the same NumPy and as many threads, which
-OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc."""
+OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc, for Python 3.11 or later."""
 # E402: BLAS is set up before NumPy is imported. C901, B007: a graph is one function, however long, and every step of a
 # scan has all of its views. RUF100: where a graph is short, or there is no scan.
 NOQA = "# ruff: noqa: B007, C901, E402, RUF100"

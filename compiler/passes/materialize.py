@@ -2,6 +2,8 @@
 
 The new values of variables, and every output of a scan's body, end up in a place of their own. Where such an output is
 an input, a literal, a view, or an output already, a `copy` is put in:   f(x) = x   becomes   f(x) = copy(x)
+A literal that is a constant of a scan, which has no place, is put into its body:   scan(x, 0.5) { x * k }   becomes
+scan(x, 0.5) { x * 0.5 }
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.memory import VARIABLES
 from compiler.ops.op import VIEW
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import keep, rebuild
 
 
 def materialize_outputs(graph: Graph) -> Graph:
@@ -21,7 +23,10 @@ def materialize_outputs(graph: Graph) -> Graph:
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
         if node.op.name != "scan":
             return None
-        body, carries = materialize_outputs(node.body), node.attributes["carries"]
+        carries = node.attributes["carries"]
+        constants = list(zip(node.body.inputs, operands, strict=True))[carries + node.attributes["sequences"] :]
+        literals = {value: operand for value, operand in constants if isinstance(operand, Literal)}
+        body = materialize_outputs(rebuild(node.body, keep, replacing=literals) if literals else node.body)
         copy_where_needed(body, list(body.outputs)[:carries])
         copy_where_needed(body, list(body.outputs)[carries:])
         builder.emit("scan", operands, {**node.attributes, "body": body})

@@ -22,8 +22,8 @@ from compiler.passes.rewriting import rebuild
 
 TYPICAL_BATCH = 128  # for sizes; nothing else depends on it
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
-TILE_BYTES = 160_000  # of the largest tensor in a tile: a few of them fit the second-level cache
-FEWEST_TILES = 8
+TILE_BYTES = 2_000_000  # of the largest tensor in a tile: in smaller ones, threads wait for the interpreter too often
+FEWEST_TILES = 2
 LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
 
 

@@ -39,7 +39,7 @@ graph g(%x: f32[B,784] input, %w: f32[784,512] param, %u: f32[512,512] param, %s
 TILED = """
 graph g(%x: f32[B,784] input, %w: f32[784,2048] param, %b: f32[2048] param) {
   %0: f32[B,2048] = matmul(%x, %w)
-  %1: f32[B,2048], %2: f32[2048] = fused(%0, %b, step=256, body=graph body(%x0: f32[B,2048], %x1: f32[2048]) {
+  %1: f32[B,2048], %2: f32[2048] = fused(%0, %b, step=1024, body=graph body(%x0: f32[B,2048], %x1: f32[2048]) {
     %0: f32[B,2048] = add(%x0, %x1)
     %1: f32[B,2048] = max(%0, 0.0)
     %2: f32[2048] = sum(%1, axes=[0], keepdims=false)
