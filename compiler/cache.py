@@ -144,6 +144,8 @@ class Cache:
             return
         values = {"program": key.program, "compiler": key.compiler, "entry": asdict(entry)}
         text = json.dumps(values, allow_nan=False)
+        if len(text) >= LARGEST_ENTRY:
+            return
         path, temporary = self.folder / f"{key.name}.json", self.folder / f".{key.name}.{os.getpid()}.tmp"
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -169,11 +171,9 @@ class Cache:
 
 def read_entry(path: Path) -> dict[str, Any]:
     """The JSON of an entry; raises OSError or ValueError for what is not whole, or not of this user."""
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        if hasattr(os, "getuid") and status.st_uid != os.getuid():
-            raise ValueError("it is another user's")
-        content = file.read(LARGEST_ENTRY)
+    status, content = read_file(path, LARGEST_ENTRY)
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise ValueError("it is another user's")
     known, _, text = content.decode("utf-8").partition("\n")
     if digest(text) != known:
         raise ValueError("its hash is wrong")
@@ -181,6 +181,15 @@ def read_entry(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it holds something else")
     return values
+
+
+def read_file(path: str | Path, largest: int) -> tuple[os.stat_result, bytes]:
+    """Raises OSError or ValueError for what is no regular file, or too large."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+            raise ValueError("it is no regular file, or too large")
+        return status, file.read(largest)
 
 
 # Hashes ---------------------------------------------------------------------------------------------------------------
@@ -195,15 +204,11 @@ def short_hash(values: Sequence[Any]) -> str:
 
 
 def hash_of_file(path: str | Path) -> str | None:
-    """SHA-256 of a regular file that is not too large."""
+    """SHA-256 of a file of source text, if it can be read."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            content = file.read(LARGEST_SOURCE + 1)
+        return hashlib.sha256(read_file(path, LARGEST_SOURCE)[1]).hexdigest()
     except (OSError, ValueError):
         return None
-    return hashlib.sha256(content).hexdigest() if len(content) <= LARGEST_SOURCE else None
 
 
 def compiler_hash() -> str:

@@ -97,7 +97,7 @@ def find_build(
     cache = Cache.of_user()
     with timings.phase("cache"):
         choices = [for_data, overrides(flags), flags.model, flags.target, flags.passes, names_in(flags.disable)]
-        key = Key.of(path, choices)
+        key = Key.of(path, choices) if cache.folder else None
         entry, told = cache.load(key)
         if entry and (reason := why_not(entry, flags)):
             entry, told = None, f"miss, {reason}"

@@ -14,10 +14,13 @@ from compiler.ir.graph import Graph
 from compiler.ir.printer import print_module
 from compiler.ir.reader import DEEPEST_NESTING, read_module
 from compiler.ops import OPS
+from compiler.passes.pipeline import NUMPY_PIPELINE
+from compiler.stages import show_stage, stages_of_module
 from tests.programs import MODELS, compiled_model
 
 LONGEST_TIME = 5.0  # seconds
 MUTATIONS_IN_A_TEST = 1000
+LONGEST_COMPILED = 5000  # characters
 
 
 def graph_of(*lines: str, inputs: str = "%x: f32[2] input") -> str:
@@ -204,7 +207,7 @@ def mutated(choose: random.Random, text: str) -> str:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mutated_texts(seed: int):
-    """They are read, and printed as they are read, or refused in words."""
+    """They are read, printed as they are read, and compiled, or refused in words."""
     choose = random.Random(seed)
     sources = texts()
     for _ in range(MUTATIONS_IN_A_TEST):
@@ -215,3 +218,14 @@ def test_mutated_texts(seed: int):
             assert re.match(r"<ir>:\d+:\d+: error: ", str(error)), text
         else:
             assert print_module(read_module(printed)) == printed
+            if len(text) < LONGEST_COMPILED:
+                compiles(text)
+
+
+def compiles(text: str) -> None:
+    try:
+        source = show_stage(stages_of_module(read_module(text), NUMPY_PIPELINE, "t.ir", 3), "source")
+    except UserError as error:
+        assert "cannot run in tiles" in str(error), text
+    else:
+        compile(source, "t.py", "exec")
