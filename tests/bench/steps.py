@@ -2,7 +2,6 @@
 
 python tests/bench/steps.py [--models softmax,mlp] [--peers torch,jax] [--rounds 5] [--threads 2]
                            [--json FILE] [--plot FILE.svg]
-python tests/bench/steps.py --profile [--models cnn] [--threads 2]
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ THREAD_SETTINGS = (
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "PJRT_NPROC", "NPROC"),
 )
 REMOVED_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a user's OpenBLAS looks at the processor itself
-PROFILE_ROWS = 15
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,6 @@ class Results:
 
 def main() -> None:
     options = parse_options()
-    if options.profile:
-        for model in options.models:
-            print(profile_table(model, ask("nnc", model, options.threads, "profile")))
-        return
     peers = ["nnc", *installed(options.peers)]
     columns = [column for column in COLUMNS if column.peer in peers]
     results = Results()
@@ -110,7 +104,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the table (needs matplotlib)")
-    parser.add_argument("--profile", action="store_true", help="show where the time of nnc's step goes instead")
     return parser.parse_args()
 
 
@@ -203,37 +196,13 @@ def plot(medians: Mapping[str, Mapping[str, float]], path: Path) -> None:
     figure.savefig(path, bbox_inches="tight")
 
 
-def profile_table(model: str, answer: Mapping[str, Any]) -> str:
-    """The dearest lines and ops of a model."""
-    total = sum(row["microseconds"] for row in answer["rows"])
-    rows = [
-        [row["line"], row["op"], shorten(row["layers"]), str(row["statements"]), f"{row['microseconds']:.0f}"]
-        + [f"{100 * row['microseconds'] / total:.1f} %"]
-        for row in answer["rows"]
-    ]
-    others = sum(row["microseconds"] for row in answer["rows"][PROFILE_ROWS:])
-    shown = rows[:PROFILE_ROWS]
-    if rows[PROFILE_ROWS:]:
-        shown.append(
-            [f"{len(rows) - PROFILE_ROWS} others", "", "", "", f"{others:.0f}", f"{100 * others / total:.1f} %"]
-        )
-    usual, watched = answer["milliseconds"], answer["watched"]
-    head = f"{model}: {usual:.3g} ms a step, {watched:.3g} ms with a clock around every statement"
-    titles = ["model line", "op", "layers", "statements", "microseconds", "share"]
-    return "\n".join([head, "", *table(titles, shown, texts=3), ""])
-
-
-def shorten(layers: Sequence[str]) -> str:
-    return ", ".join(layers[:2]) + (", …" if len(layers) > 2 else "")
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
-    """Markdown with columns of even width: the first `texts` of them to the left, figures to the right."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown with columns of even width: names to the left, figures to the right."""
     widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
-    rule = ["-" * width if i < texts else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = (f"{cell:{'<' if i < texts else '>'}{widths[i]}}" for i, cell in enumerate(cells))
+        aligned = (f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(cells))
         return f"| {' | '.join(aligned)} |"
 
     return [line(cells) for cells in (titles, rule, *rows)]

@@ -1,8 +1,7 @@
-"""Training steps of nnc, with the loop over batches that `train` uses: `nnc_steps MODEL THREADS [profile]`."""
+"""Training steps of nnc, with the loop over batches that `train` uses: `nnc_steps MODEL THREADS`."""
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import chain, count
 
@@ -14,7 +13,6 @@ from runtime.datasets import describe
 from runtime.feeding import batches, fitted
 from runtime.program import Program
 from tests.bench.peers.common import BATCH, IMAGES, draw_digits, measure, report
-from tests.bench.profiling import profile
 
 
 def compile_model(model: str) -> Compilation:
@@ -40,9 +38,6 @@ def train_step(program: Program):
 @np.errstate(all="ignore")  # as in training
 def main() -> None:
     compilation = compile_model(sys.argv[1])
-    if "profile" in sys.argv:
-        json.dump(profile(compilation, train_step), sys.stdout)
-        return
     program = Program(compilation.executable, compilation.manifest)
     program.initialize(0)
     report(measure(train_step(program)), nnc=__version__, numpy=np.__version__)
