@@ -38,7 +38,7 @@ class Plan:
     tiles: dict[Node, TilePlan] = field(default_factory=dict)
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
-    naive: int = 0  # bytes if every tensor that is ever computed had its own; variables apart
+    naive: int = 0  # bytes if every tensor ever computed and all scratch space had its own; variables apart
     in_place: dict[Value, Value] = field(default_factory=dict)  # result -> the operand that it is written over
     slots: dict[Value, Value] = field(default_factory=dict)  # body value -> the stacked result it is a step of
 
@@ -93,7 +93,8 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], s
         plan.blocks[value].offset = placed[name]
     plan.base, plan.size = base, assign_offsets(free, base)
     given = sum(value.type.bytes_at(batch) for value in graph.inputs if value.kind not in VARIABLES)
-    plan.naive = given + bytes_computed(graph, batch)
+    scratch = sum(plan.blocks[value].bytes for value in plan.scratch.values())
+    plan.naive = given + bytes_computed(graph, batch) + scratch
     return plan
 
 

@@ -43,7 +43,7 @@ COLUMNS = (
     Column("torch eager", "torch"),
     Column("torch channels_last", "torch", ("channels_last",), ("cnn", "separable_cnn")),
     Column("JAX jit", "jax"),
-    Column("JAX scan", "jax", ("scan",)),
+    Column("JAX scan", "jax", ("scan",), ("softmax", "mlp", "bilstm")),  # convolutions: many times as slow as jit
     Column("Keras", "keras"),
 )
 PEERS = {
