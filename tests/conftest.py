@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 os.environ["NNC_CACHE"] = "off"
+# Shells start what runs in the background deaf to Ctrl-C, and so would be the programs that tests stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
