@@ -93,8 +93,8 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], s
         plan.blocks[value].offset = placed[name]
     plan.base, plan.size = base, assign_offsets(free, base)
     given = sum(value.type.bytes_at(batch) for value in graph.inputs if value.kind not in VARIABLES)
-    scratch = sum(plan.blocks[value].bytes for value in plan.scratch.values())
-    plan.naive = given + bytes_computed(graph, batch) + scratch
+    extra = sum(plan.blocks[value].bytes for value in plan.scratch.values())
+    plan.naive = given + bytes_computed(graph, batch) + extra
     return plan
 
 
