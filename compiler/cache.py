@@ -28,7 +28,7 @@ LARGEST_ENTRY = 64_000_000  # bytes
 LARGEST_SOURCE = 1_000_000
 OLD = 3600  # seconds after which a file that a killed process left is removed
 PACKAGES = ("compiler", "runtime")
-SUFFIXES = (".py", ".nn", ".lark")
+SUFFIXES = (".py", ".nn", ".lark", ".cu")
 Storage = Mapping[str, Sequence[Any]]  # array -> dtype and scale
 
 
@@ -61,10 +61,16 @@ class Entry:
         rest = {"metrics": tuple(manifest["metrics"]), "settings": Settings(**manifest["settings"])}
         whole = Manifest(**{**manifest, **specs, **rest})
         return cls(
-            Build(Executable(**build["executable"]), whole, build["text"], build["data"]),
+            Build(executable_from(build["executable"]), whole, build["text"], build["data"]),
             dict(values["files"]),
             values["storage"],
         )
+
+
+def executable_from(values: Mapping[str, Any]) -> Executable:
+    """What `asdict` gave, as it was."""
+    inner = values["initializer"]
+    return Executable(**{**values, "initializer": inner and executable_from(inner)})
 
 
 @dataclass(frozen=True)

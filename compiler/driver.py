@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from compiler.codegen.numpy import generate
-from compiler.codegen.numpy_ops import scratch_of
 from compiler.diagnostics import Diagnostics, Span, UserError
 from compiler.elaborate.inputs import Storage
 from compiler.elaborate.model import ElaboratedModel
@@ -26,7 +24,8 @@ from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.manifest import describe, variable_types
 from compiler.memory import Plan, plan_graph
 from compiler.packing import aligned
-from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, check_complete, run_pipeline
+from compiler.passes.pipeline import PIPELINES, Pass, check_complete, run_pipeline
+from compiler.targets import Target, find_target
 from compiler.timings import Timings
 from compiler.train_step import differentiate
 from runtime.datasets import BUILT_IN
@@ -100,12 +99,14 @@ def compile_tree(
     *,
     model: str | None = None,
     storage: Mapping[str, Storage] | None = None,
-    passes: Sequence[Pass] = NUMPY_PIPELINE,
+    passes: Sequence[Pass] | None = None,
     diagnostics: Diagnostics | None = None,
     timings: Timings | None = None,
+    target: str = "numpy",
 ) -> Compilation:
-    """Compiles a parsed program; raises UserError with all its mistakes."""
-    check_complete(passes, NUMPY_PIPELINE)
+    """Compiles a parsed program, with the passes of the target if none are given; raises UserError with all mistakes."""
+    passes = PIPELINES[target] if passes is None else passes
+    check_complete(passes, PIPELINES[target])
     sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     timings = timings or Timings()
@@ -118,13 +119,23 @@ def compile_tree(
     with timings.phase("passes"):
         optimized = run_pipeline(module, passes)
     manifest = describe(elaborated, optimized)
+    batch, title, chosen = manifest.settings.batch, title_of(tree, elaborated), find_target(target)
     with timings.phase("plan"):
-        plans, variables = plan_module(optimized, manifest.settings.batch)
+        plans, variables = plan_module(optimized, batch, chosen)
     with timings.phase("generate"):
-        source = generate(title_of(tree, elaborated), plans, variables)
+        host = {name: module[name] for name in chosen.on_host if name in module}
+        initializer = host_executable(host, title, f"<nnc {elaborated.name} on the host>", batch) if host else None
         size = max([plan.size for plan in plans])
-        executable = Executable(source, f"<nnc {elaborated.name}>", size, manifest.settings.batch)
+        source = chosen.generate(title, plans, variables)
+        executable = Executable(source, f"<nnc {elaborated.name}>", size, batch, target, initializer)
     return Compilation(tree, elaborated, module, optimized, plans, executable, manifest)
+
+
+def host_executable(module: Module, title: str, name: str, batch: int) -> Executable:
+    """What NumPy runs of a program for another target."""
+    numpy = find_target("numpy")
+    plans, variables = plan_module(run_pipeline(module), batch, numpy)
+    return Executable(numpy.generate(title, plans, variables), name, max(plan.size for plan in plans), batch)
 
 
 def compile_file(path: str | Path) -> Compilation:
@@ -199,8 +210,8 @@ def show_setting(value: object) -> str:
     return "none" if value is None else str(value).lower()
 
 
-def plan_module(module: Module, batch: int) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:
-    """Plans of all graphs, and the variables with their offsets.
+def plan_module(module: Module, batch: int, target: Target) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:
+    """Plans of all graphs that run on the target, and the variables with their offsets.
 
     Variables come first, each at an offset for good; the graphs share the bytes after them, since one runs at a time.
     Only `prepare` runs while the inputs of another may be filled already, and so works behind it.
@@ -211,7 +222,8 @@ def plan_module(module: Module, batch: int) -> tuple[list[Plan], list[tuple[str,
         offset += aligned(type.bytes_at(1))
     placed = {name: at for name, _, at in variables}
     plans: dict[str, Plan] = {}
-    for name, graph in sorted(module.items(), key=lambda item: item[0] == PREPARE):
+    here = [(name, graph) for name, graph in module.items() if name not in target.on_host]
+    for name, graph in sorted(here, key=lambda item: item[0] == PREPARE):
         base = max((plans[each].size for each in INFERENCE if each in plans and name == PREPARE), default=offset)
-        plans[name] = plan_graph(graph, batch, base, placed, scratch_of)
+        plans[name] = plan_graph(graph, batch, base, placed, target.placement)
     return list(plans.values()), variables

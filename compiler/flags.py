@@ -12,12 +12,13 @@ from compiler import __version__
 from runtime.errors import RuntimeUserError, did_you_mean
 
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
-TARGETS = ("numpy",)
+TARGETS = ("numpy", "cupy")
 EXAMPLES = """examples:
   nnc train models/cnn.nn --data digits --epochs 3     train on the built-in data set
   nnc train models/mlp.nn --data-dir ~/mnist           train on the four MNIST files in a folder
   nnc train models/mlp.nn --set train.optimizer="Adam(lr=1e-3)" --out runs/adam
   nnc train --resume runs/adam --epochs 80             go on where a run stopped, bit for bit
+  nnc train models/cnn.nn --gpu                        train on an NVIDIA GPU
   nnc eval runs/adam                                   loss and metrics of a run on its test data
   nnc predict runs/adam --input X.npy --output Y.npy   outputs for one's own arrays
   nnc summary models/cnn.nn                            layers, shapes, parameters
@@ -59,7 +60,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     found = next((word for word in unknown if word.startswith("-")), unknown[0])
     if not found.startswith("-"):
         raise RuntimeUserError("this is one argument too many", expected=flags.usage, found=found)
-    known = re.findall(r"--[a-z-]+", flags.usage)
+    known = re.findall(r"--[a-z0-9-]+", flags.usage)
     hint = did_you_mean(found.partition("=")[0], known)
     raise RuntimeUserError(f"{flags.command} has no flag {found}", expected=", ".join(known), found=found, hint=hint)
 
@@ -86,6 +87,7 @@ def add_train_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", nargs="?", help="a .nn file (not needed with --resume)")
     add_program_flags(command)
     add_pass_flags(command)
+    add_gpu_flags(command, "; a run begun elsewhere goes on, the same within rounding")
     command.add_argument("--epochs", metavar="N", help="how many epochs in all")
     command.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
     command.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
@@ -97,6 +99,7 @@ def add_eval_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="RUN|FILE")
     add_program_flags(command)
     add_pass_flags(command)
+    add_gpu_flags(command)
     add_checkpoint_flag(command)
 
 
@@ -107,6 +110,7 @@ def add_predict_flags(command: argparse.ArgumentParser) -> None:
         "--output", metavar="Y.npy", required=True, type=Path, help=".npy, or .npz with an array per output"
     )
     add_pass_flags(command)
+    add_gpu_flags(command)
     add_checkpoint_flag(command)
     command.set_defaults(model=None, data=None, data_dir=None, set=[])
 
@@ -174,6 +178,14 @@ def add_pass_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--passes", metavar="A,B,…", help="the passes to run, in this order (see nnc opt --list)")
     command.add_argument("--disable", metavar="PASS", action="append", default=[], help="leave out a pass")
     command.set_defaults(target=TARGETS[0])
+
+
+def add_gpu_flags(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument("--gpu", action="store_true", help=f"run on an NVIDIA GPU{more}")
+    command.add_argument(
+        "--no-graph", action="store_true", help="with --gpu: each kernel by itself, to look for errors"
+    )
+    command.add_argument("--tf32", action="store_true", help="with --gpu: quicker products, less exact")
 
 
 def add_checkpoint_flag(command: argparse.ArgumentParser) -> None:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.division import SHARED, Tile, tile_of
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
 from compiler.ir.types import TensorType, extent
-from compiler.layout import Order, Strides, batch_last, order_of, preferred_order, strides_in_order, view_strides
+from compiler.kernels import read_at_own_place
+from compiler.layout import Order, Strides, batch_last, order_of, strides_in_order
 from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.packing import Block, assign_offsets, peak_of_live
 from compiler.schedule import groups
@@ -65,6 +66,7 @@ class Frame:
     """A graph while it is visited: who of its values is read when, and which blocks hold only them."""
 
     reads: Mapping[Value, int]
+    readers: Mapping[Value, Sequence[Node | None]] = field(default_factory=dict)
     own: dict[Value, int] = field(default_factory=dict)  # owner of a block made here -> position of its last reader
 
 
@@ -76,12 +78,20 @@ class Scratch:
     order: Order | None = None
 
 
-ScratchOf = Callable[[Node], Scratch | None]
+@dataclass(frozen=True)
+class Placement:
+    """What a target says about where tensors live."""
+
+    scratch: Callable[[Node], Scratch | None]
+    # of the axes of a result, by its number and the strides of all tensors that are there
+    order: Callable[[Node, int, Mapping[Value, Strides]], Order]
+    # of the result as a view of the first operand, whose strides are given; None where it has to be computed
+    view: Callable[[Node, Strides, Sequence[Node | None]], Strides | None]
 
 
-def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], scratch: ScratchOf) -> Plan:
+def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], placement: Placement) -> Plan:
     """Plans a graph at a batch size; variables are where `placed` says, everything else starts at `base`."""
-    planner = Planner(graph, batch, scratch)
+    planner = Planner(graph, batch, placement)
     variables = {value.name: value for value in graph.of_kind(*VARIABLES)}
     planner.visit(graph, {value: variables[name] for name, value in graph.outputs.items() if name in variables})
     plan = planner.plan
@@ -116,9 +126,9 @@ def scan_length(node: Node, batch: int) -> int:
 class Planner:
     """Walks a graph in running order; collects blocks with their lifetimes, and who shares whose."""
 
-    def __init__(self, graph: Graph, batch: int, scratch: ScratchOf):
+    def __init__(self, graph: Graph, batch: int, placement: Placement):
         self.batch = batch
-        self.scratch = scratch
+        self.placement = placement
         self.time = 0
         self.plan = Plan(graph, {}, {}, set(), {})
         self.strides: dict[Value, Strides] = {}
@@ -147,7 +157,7 @@ class Planner:
 
     def visit(self, graph: Graph, replaced: Mapping[Value, Value]) -> None:
         """`replaced`: new value -> the variable or carry of this graph whose place it takes in the end."""
-        outer, self.frame = self.frame, Frame(last_reads(graph))
+        outer, self.frame = self.frame, Frame(last_reads(graph), readers_of(graph))
         ends = {group[-1]: group[0] for group in groups(graph)}
         starts: dict[Node, int] = {}
         for position, node in enumerate(graph.nodes):
@@ -166,7 +176,7 @@ class Planner:
 
     def visit_node(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
         for index, result in enumerate(node.results):
-            order = preferred_order(node, index, self.strides)
+            order = self.placement.order(node, index, self.strides)
             if result in self.plan.slots:
                 self.plan.block(result).last = self.time
             elif (view := self.view_of(node)) is not None:
@@ -179,8 +189,7 @@ class Planner:
                 self.share(result, dying, self.strides[dying])
             else:
                 self.own_result(result, order)
-        if (scratch := self.scratch(node)) is not None:
-            self.own_scratch(node, scratch)
+        self.own_scratch(node)
 
     def own_result(self, value: Value, order: Order) -> None:
         self.own(value, order)
@@ -206,15 +215,17 @@ class Planner:
             if block.last >= start:
                 block.first, block.last = min(block.first, start), self.time
 
-    def own_scratch(self, node: Node, scratch: Scratch) -> None:
-        self.plan.scratch[node] = value = Value(scratch.type, kind="scratch")
-        self.own(value, scratch.order or tuple(range(value.type.rank)))
+    def own_scratch(self, node: Node) -> None:
+        scratch = self.placement.scratch(node)
+        if scratch is not None:
+            self.plan.scratch[node] = value = Value(scratch.type, kind="scratch")
+            self.own(value, scratch.order or tuple(range(value.type.rank)))
 
     def view_of(self, node: Node) -> Strides | None:
-        """The strides of the result if NumPy can give it as a view of the first operand."""
+        """The strides of the result if it can be a view of the first operand."""
         if VIEW not in node.op.traits or isinstance(node.operands[0], Literal):
             return None
-        return view_strides(node, self.strides[node.operands[0]])
+        return self.placement.view(node, self.strides[node.operands[0]], self.frame.readers[node.result])
 
     def may_overwrite(self, node: Node, old: Value, position: int) -> bool:
         """Nobody reads the old value later; this node may, if it works element by element on the very same tensor."""
@@ -226,6 +237,48 @@ class Planner:
         return not sharing or (ELEMENTWISE in node.op.traits and all(value is old for value in sharing))
 
     def visit_region(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+        if node.attributes["step"]:
+            self.visit_tiled(node, replaced, position)
+        else:
+            self.visit_kernel(node, replaced, position)
+
+    def visit_kernel(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+        """A region that runs as one kernel: what is between its operands and its results is nowhere in memory."""
+        for index, result in enumerate(node.results):
+            home = self.home_in_kernel(node, result, replaced.get(result), position)
+            if result in self.plan.slots:
+                self.plan.block(result).last = self.time
+            elif home is not None:
+                self.plan.in_place[result] = home
+                self.share(result, home, self.strides[home])
+            else:
+                self.own_result(result, self.placement.order(node, index, self.strides))
+        self.own_scratch(node)
+
+    def home_in_kernel(self, node: Node, result: Value, replaced: Value | None, position: int) -> Value | None:
+        """The variable or the dying operand whose place a result may take, element by element."""
+        taken = {self.plan.owner[other] for other in node.results if other in self.plan.owner}
+        operands = [value for value in node.operands if not isinstance(value, Literal)]
+        read_once = read_at_own_place(node.body)
+        for value in (replaced, *operands):
+            if value is None or value.type != result.type or self.plan.owner[value] in taken:
+                continue
+            sharing = [
+                (operand, inner)
+                for operand, inner in zip(node.operands, node.body.inputs, strict=True)
+                if not isinstance(operand, Literal) and self.plan.owner[operand] is self.plan.owner[value]
+            ]
+            if any(operand is not value or inner not in read_once for operand, inner in sharing):
+                continue
+            if value is replaced:
+                free = self.frame.reads.get(value, -1) <= position
+            else:
+                free = self.frame.own.get(self.plan.owner[value], position + 1) <= position
+            if free:
+                return value
+        return None
+
+    def visit_tiled(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
         """Results in the place of variables or of dying operands, or of their own; then what a tile needs besides."""
         tile = tile_of(node)
         whole = self.planner_of(
@@ -260,7 +313,7 @@ class Planner:
 
     def planner_of(self, body: Graph, sources: Sequence[Value]) -> Planner:
         """For a graph whose inputs are tensors of this one, or parts of them."""
-        planner = Planner(body, self.batch, self.scratch)
+        planner = Planner(body, self.batch, self.placement)
         planner.strides.update((v, self.strides[source]) for v, source in zip(body.inputs, sources, strict=True))
         return planner
 
@@ -304,7 +357,7 @@ class Planner:
         body, carries = node.body, node.attributes["carries"]
         constants = carries + node.attributes["sequences"]
         for index, result in enumerate(node.results):
-            self.own(result, preferred_order(node, index, self.strides))
+            self.own(result, self.placement.order(node, index, self.strides))
         for index, (inner, outer) in enumerate(zip(body.inputs, node.operands, strict=True)):
             home = node.results[index] if index < carries else outer
             if not isinstance(home, Literal):

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from compiler.codegen.numpy import Kernel, Ticks, generate
+from compiler.codegen.numpy import Kernel, Ticks
 from compiler.costs import Cost, cost_of, total
 from compiler.driver import Compilation, plan_module, title_of
 from compiler.elaborate.signatures import counted
 from compiler.ir.graph import Node, Origin
 from compiler.ops.op import VIEW
+from compiler.targets import find_target
 from runtime.program import Executable, Program
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
     """The program with a clock in one of its graphs, and after what it is read: calls, or statements in loops."""
     kernels: list[Kernel] = []
     ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
-    plans, variables = plan_module(compiled.optimized, compiled.executable.batch)
-    source = generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
+    target = find_target(compiled.executable.target)
+    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    source = target.generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
     return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.codegen.numpy import generate
 from compiler.diagnostics import Diagnostics, UserError, did_you_mean
 from compiler.division import divided_axis, operand_axes
 from compiler.driver import differentiate_one, elaborate_one, plan_module, title_of
@@ -30,6 +29,7 @@ from compiler.memory import Plan
 from compiler.ops.op import VIEW
 from compiler.passes.pipeline import NUMPY_PIPELINE, PIPELINES, Pass, check_complete, labels, run_pass
 from compiler.plan_report import format_plans
+from compiler.targets import Target, find_target
 from runtime.datasets.files import reason
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Settings
@@ -44,6 +44,7 @@ class Planned:
 
     title: str
     batch: int
+    target: Target
     plans: list[Plan]
     variables: list[tuple[str, TensorType, int]]
 
@@ -78,7 +79,7 @@ class Stage:
         if isinstance(content, dict):
             return print_module(content if graph is None else {graph: content[graph]})
         plans = [plan for plan in content.plans if graph in (None, plan.graph.name)]
-        return format_plans(plans) if self.name == "plan" else generate(content.title, plans, content.variables)
+        return format_plans(plans) if self.name == "plan" else content.target.generate(content.title, plans, content.variables)
 
 
 def stages_of_program(
@@ -114,8 +115,10 @@ def later_stages(module: Module, passes: Sequence[Pass], title: str, batch: int,
         yield Stage(label, module)
     yield Stage("optimized", module)
     check_complete(passes, PIPELINES[target])
-    check_regions(module)
-    planned = Planned(title, batch, *plan_module(module, batch))
+    chosen = find_target(target)
+    if chosen.tiles:
+        check_regions(module)
+    planned = Planned(title, batch, chosen, *plan_module(module, batch, chosen))
     yield Stage("plan", planned)
     yield Stage("source", planned)
 

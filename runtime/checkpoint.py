@@ -139,8 +139,7 @@ def load(path: Path, program: Program, program_hash: str | None = None) -> Posit
             found=f"program {written_by}",
             hint="only data, epochs, patience and checkpoint of the train block may change when a run is resumed",
         )
-    for name, view in views.items():
-        view[...] = arrays[name]
+    program.assign(arrays)
     return position
 
 

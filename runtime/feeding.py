@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from runtime.errors import RuntimeUserError, quoted
 from runtime.interrupt import Interrupted
-from runtime.program import Arrays, Program
 from runtime.random import generator
 
+if TYPE_CHECKING:
+    from runtime.program import Arrays, Program
+
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
-Batches = Iterator[tuple[int, Arrays]]
+Batches = Iterator[tuple[int, "Arrays"]]
+
+
+class NotFinite(Exception):
+    """The loss of a step, counted from 1, is infinite or not a number."""
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(step, loss)
+        self.step, self.loss = step, loss
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on at training: `show` is told how many steps are done, at most every `interval` seconds."""
+
+    show: Callable[[int], None]
+    interval: float  # infinite: never
+
+
+class Runner(Protocol):
+    """Runs one graph over examples, `size` at a time, in an order; the last batch may be smaller.
+
+    After a batch, or a few on a GPU, Interrupted is raised if there is a signal in `received`.
+    """
+
+    examples: int
+
+    def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
+        """Yields the number of examples and the results of each run; the next run may overwrite them."""
+        ...
+
+    def means(
+        self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
+    ) -> dict[str, float]:
+        """Loss and metrics, each batch weighted by its examples, in f64; with `watch`, NotFinite may be raised."""
+        ...
 
 
 def fitted(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
@@ -98,3 +138,46 @@ def batches(
             yield count, outputs
             if received:
                 raise Interrupted(received[0])
+
+
+class HostRunner:
+    """A Runner on the CPU."""
+
+    def __init__(self, program: Program, graph: str, arrays: Arrays):
+        self.program, self.graph, self.arrays = program, graph, arrays
+        self.examples = len(next(iter(arrays.values())))
+
+    def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
+        return batches(self.program, self.graph, self.arrays, order, size, received)
+
+    def means(
+        self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
+    ) -> dict[str, float]:
+        runs = self.batches(order, size, received)
+        return means(runs if watch is None else watched(runs, watch), self.program.manifest.metrics)
+
+
+def means(runs: Iterable[tuple[int, Arrays]], metrics: Sequence[str]) -> dict[str, float]:
+    """Loss and metrics over all batches, each weighted by its examples, in f64."""
+    names = ("loss", *metrics)
+    totals = [0.0] * len(names)
+    examples = 0
+    for count, outputs in runs:
+        examples += count
+        for index, name in enumerate(names):
+            totals[index] += count * outputs[name].item()
+    return {name: total / examples for name, total in zip(names, totals, strict=True)}
+
+
+def watched(runs: Batches, watch: Watch) -> Batches:
+    """Passes steps on, shows them now and then, and stops at the first loss that is not finite."""
+    is_finite, clock = math.isfinite, perf_counter
+    due = clock() + watch.interval
+    for step, (count, outputs) in enumerate(runs, 1):
+        loss = outputs["loss"].item()
+        if not is_finite(loss):
+            raise NotFinite(step, loss)
+        if clock() >= due:
+            watch.show(step)
+            due = clock() + watch.interval
+        yield count, outputs

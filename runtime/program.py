@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.feeding import HostRunner, Runner
+
 Arrays = dict[str, np.ndarray]
 ALIGNMENT = 64
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
@@ -65,6 +67,8 @@ class Executable:
     name: str  # shown in tracebacks
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
+    target: str = "numpy"
+    initializer: Executable | None = None  # of another target: what sets the initial values, in NumPy
 
 
 def load_functions(executable: Executable) -> dict[str, Callable[..., Any]]:
@@ -86,10 +90,12 @@ def aligned_zeros(size: int) -> np.ndarray:
 class Program:
     """A compiled program ready to run on the CPU."""
 
+    allocate: Callable[[int], Any] = staticmethod(aligned_zeros)
+
     def __init__(self, executable: Executable, manifest: Manifest):
         self.manifest = manifest
         self.batch = executable.batch
-        self.arena = aligned_zeros(executable.arena_bytes)
+        self.arena = self.allocate(executable.arena_bytes)
         self._functions = load_functions(executable)
         self._bound: dict[tuple[str, int], tuple[Callable[[], None], Arrays, Arrays]] = {}
 
@@ -98,11 +104,16 @@ class Program:
 
         `evaluate` and `predict` are bound to the variables as they are now: bind again when they have changed.
         """
-        if graph in INFERENCE and f"bind_{PREPARE}" in self._functions:
-            self._views(PREPARE, 1)[0]()
-        return self._views(graph, batch)
+        self.prepare(graph)
+        return self.views(graph, batch)
 
-    def _views(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
+    def prepare(self, graph: str) -> None:
+        """Computes what a graph needs of the variables as they are now."""
+        if graph in INFERENCE and f"bind_{PREPARE}" in self._functions:
+            self.views(PREPARE, 1)[0]()
+
+    def views(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
+        """(run, inputs, outputs) of a graph that is prepared already, or whose inputs and outputs alone are wanted."""
         if not 1 <= batch <= self.batch:
             raise ValueError(f"batch {batch} outside 1 … {self.batch}")
         if (graph, batch) not in self._bound:
@@ -118,7 +129,7 @@ class Program:
 
     def inputs(self, graph: str, batch: int) -> Arrays:
         """The inputs and targets of a graph, as views to fill."""
-        return self._views(graph, batch)[1]
+        return self.views(graph, batch)[1]
 
     def run(self, graph: str, batch: int) -> Arrays:
         """Executes a graph once and returns views of its results; the next run overwrites them."""
@@ -128,5 +139,13 @@ class Program:
 
     def variables(self) -> Arrays:
         """Live views of params, states, slots and counters by name."""
-        _, inputs, _ = self.bind("variables", 1)
-        return inputs
+        return self.inputs("variables", 1)
+
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Sets all variables."""
+        for name, view in self.variables().items():
+            view[...] = arrays[name]
+
+    def runner(self, graph: str, arrays: Arrays) -> Runner:
+        """What runs a graph over examples that fit its inputs."""
+        return HostRunner(self, graph, arrays)

@@ -13,9 +13,9 @@ import numpy as np
 from runtime.checkpoint import EpochResult, Position, encode, write_atomically
 from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
-from runtime.feeding import Batches, batches, epoch_order, fitted
+from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted
 from runtime.interrupt import Interrupted, Signals
-from runtime.program import Arrays, Program
+from runtime.program import Program
 from runtime.progress import Reporter
 from runtime.run_folder import RunFolder
 
@@ -50,8 +50,8 @@ def train(
     program is initialized from its seed. Raises RuntimeUserError for data that do not fit, a full disk, or a loss
     that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
     """
-    training = fitted(program, "train_step", dataset.train.arrays, "training")
-    test = fitted(program, "evaluate", dataset.test.arrays, "test")
+    training = _runner(program, "train_step", dataset.train.arrays, "training")
+    test = _runner(program, "evaluate", dataset.test.arrays, "test")
     keeper = _Keeper(program, run_folder)
     with Signals() as received:
         if start is None:
@@ -87,56 +87,47 @@ def train(
 def first_step(program: Program, dataset: Dataset) -> float:
     """Initializes the program and trains on one batch; returns the loss."""
     program.initialize(program.manifest.settings.seed)
-    training = fitted(program, "train_step", dataset.train.arrays, "training")
-    count = min(program.batch, len(dataset.train))
-    _, outputs = next(batches(program, "train_step", training, np.arange(count), count))
+    training = _runner(program, "train_step", dataset.train.arrays, "training")
+    count = min(program.batch, training.examples)
+    _, outputs = next(training.batches(np.arange(count), count))
     return outputs["loss"].item()
 
 
 @np.errstate(all="ignore")
 def evaluate(program: Program, split: Split) -> dict[str, float]:
     """Loss and metrics over a split, as means over its examples."""
-    arrays = fitted(program, "evaluate", split.arrays, "test")
-    return _means(program, batches(program, "evaluate", arrays, np.arange(len(split)), program.batch))
+    test = _runner(program, "evaluate", split.arrays, "test")
+    return test.means(np.arange(test.examples), program.batch)
 
 
 @np.errstate(all="ignore")
 def predict(program: Program, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The model's outputs [N, ...] by name, for inputs [N, ...] by name."""
-    inputs = fitted(program, "predict", arrays, "given")
-    examples = len(next(iter(inputs.values())))
+    given = _runner(program, "predict", arrays, "given")
     results: dict[str, np.ndarray] = {}
     done = 0
-    for count, outputs in batches(program, "predict", inputs, np.arange(examples), program.batch):
+    for count, outputs in given.batches(np.arange(given.examples), program.batch):
         for name, view in outputs.items():
             if not done:
-                results[name] = np.empty((examples, *view.shape[1:]), view.dtype)
+                results[name] = np.empty((given.examples, *view.shape[1:]), view.dtype)
             results[name][done : done + count] = view
         done += count
     return results
 
 
-def _means(program: Program, runs: Batches) -> dict[str, float]:
-    """Loss and metrics over all batches, each weighted by its examples, in f64."""
-    names = ("loss", *program.manifest.metrics)
-    totals = [0.0] * len(names)
-    examples = 0
-    for count, outputs in runs:
-        examples += count
-        for index, name in enumerate(names):
-            totals[index] += count * outputs[name].item()
-    return {name: total / examples for name, total in zip(names, totals, strict=True)}
+def _runner(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
+    """What runs a graph over arrays, which are checked."""
+    return program.runner(graph, fitted(program, graph, arrays, part))
 
 
 class _Session:
     """The epochs of one call of `train`."""
 
-    def __init__(self, program: Program, training: Arrays, test: Arrays, start: Position, reporter: Reporter):
+    def __init__(self, program: Program, training: Runner, test: Runner, start: Position, reporter: Reporter):
         self.program, self.training, self.test, self.reporter = program, training, test, reporter
         self.settings = program.manifest.settings
         self.position = start
-        self.examples, self.test_examples = (len(next(iter(arrays.values()))) for arrays in (training, test))
-        self.steps = -(-self.examples // self.settings.batch)
+        self.steps = -(-training.examples // self.settings.batch)
         self.seconds_before = start.history[-1].seconds if start.history else 0.0
         self.began = perf_counter()
         self.trained = 0
@@ -153,15 +144,12 @@ class _Session:
 
     def epoch(self, received: Sequence[int]) -> EpochResult:
         """Trains and evaluates one epoch and moves `position` to its end."""
-        program, settings, epoch = self.program, self.settings, self.position.epoch + 1
+        settings, epoch = self.settings, self.position.epoch + 1
         self.reporter.start(epoch, settings.epochs, self.steps)
         began = perf_counter()
-        order = epoch_order(self.examples, settings.seed, epoch, settings.shuffle)
-        steps = batches(program, "train_step", self.training, order, settings.batch, received)
-        train = _means(program, self._watched(steps, epoch))
+        train = self._train(epoch, received)
         self.stepping += perf_counter() - began
-        every = np.arange(self.test_examples)
-        test = _means(program, batches(program, "evaluate", self.test, every, program.batch, received))
+        test = self.test.means(np.arange(self.test.examples), self.program.batch, received)
         if not math.isfinite(test["loss"]):
             raise self._diverged(test["loss"], f"on the test data after epoch {epoch}")
         result = EpochResult(epoch, train, test, self.seconds_before + perf_counter() - self.began)
@@ -169,18 +157,14 @@ class _Session:
         self.trained += 1
         return result
 
-    def _watched(self, steps: Batches, epoch: int) -> Batches:
-        """Passes training steps on, shows them now and then, and stops at the first loss that is not finite."""
-        is_finite, clock, interval = math.isfinite, perf_counter, self.reporter.interval
-        due = clock() + interval
-        for step, (count, outputs) in enumerate(steps, 1):
-            loss = outputs["loss"].item()
-            if not is_finite(loss):
-                raise self._diverged(loss, f"in epoch {epoch}, step {step} of {self.steps}")
-            if clock() >= due:
-                self.reporter.step(step)
-                due = clock() + interval
-            yield count, outputs
+    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, float]:
+        """All training steps of an epoch; stops at the first loss that is not finite."""
+        settings, watch = self.settings, Watch(self.reporter.step, self.reporter.interval)
+        order = epoch_order(self.training.examples, settings.seed, epoch, settings.shuffle)
+        try:
+            return self.training.means(order, settings.batch, received, watch)
+        except NotFinite as bad:
+            raise self._diverged(bad.loss, f"in epoch {epoch}, step {bad.step} of {self.steps}") from None
 
     def _diverged(self, loss: float, place: str) -> Diverged:
         return Diverged(

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler.codegen.numpy import generate
-from compiler.codegen.numpy_ops import scratch_of
 from compiler.diagnostics import Diagnostics
 from compiler.driver import Compilation, compile_file, compile_tree
 from compiler.elaborate.namespaces import with_imports
@@ -19,7 +17,8 @@ from compiler.ir.reader import read_module
 from compiler.ir.types import NUMPY_NAMES, at_batch
 from compiler.language.parser import parse
 from compiler.memory import Plan, plan_graph
-from compiler.passes.pipeline import run_pipeline
+from compiler.passes.pipeline import PIPELINES, run_pipeline
+from compiler.targets import find_target
 from runtime.program import Executable, Program, aligned_zeros, load_functions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,11 +73,13 @@ def run_program(program: Program, name: str, inputs: Mapping[str, np.ndarray], b
     return {key: np.array(array) for key, array in {**program.variables(), **outputs}.items()}
 
 
-def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False) -> Arrays:
-    """Plans, generates and runs a single graph without variables as float32 NumPy code, with the target's passes."""
-    optimized = optimize({graph.name: graph})[graph.name]
-    plan = plan_graph(optimized, batch, 0, {}, scratch_of)
-    run, views, outputs = bind(plan, batch, poison)
+def run_graph(
+    graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False, target: str = "numpy"
+) -> Arrays:
+    """Plans, generates and runs a single graph without variables as float32 code, with the target's passes."""
+    optimized = optimize({graph.name: graph}, target)[graph.name]
+    plan = plan_graph(optimized, batch, 0, {}, find_target(target).placement)
+    run, views, outputs = bind(plan, batch, poison, target)
     for name, view in views.items():
         view[...] = inputs[name]
     with np.errstate(all="ignore"):
@@ -86,12 +87,12 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison
     return {name: np.array(array) for name, array in outputs.items()}
 
 
-def optimize(module: Module) -> Module:
-    return run_pipeline(module)
+def optimize(module: Module, target: str = "numpy") -> Module:
+    return run_pipeline(module, PIPELINES[target])
 
 
-def bind(plan: Plan, batch: int, poison: bool):
-    source = generate("a test", [plan], [])
+def bind(plan: Plan, batch: int, poison: bool, target: str = "numpy"):
+    source = find_target(target).generate("a test", [plan], [])
     functions = load_functions(Executable(source, "<test>", plan.size, batch))
     arena = aligned_zeros(max(plan.size, 1))
     if poison:

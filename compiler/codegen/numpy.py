@@ -95,7 +95,9 @@ def view_of(type: TensorType, offset: int | str, order: Order) -> str:
 
 
 class GraphWriter:
-    """Writes the function of one planned graph."""
+    """Writes the function of one planned graph. Another target says in a subclass how it runs ops and regions."""
+
+    STEPS, TOGETHER = "kernels.steps", "kernels.together"
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class GraphWriter:
                 if old is None:
                     self.bound.append(f"{target} = {view_of(value.type, self.variables[name], ())}")
                 self.write_place(None, 0)
-                self.write(copy(target, self.show(value)), 0)
+                self.write(self.copy(target, self.show(value)), 0)
                 self.tick(Kernel("copy", [], value), 0)
 
     def show(self, value: Value) -> str:
@@ -185,15 +187,21 @@ class GraphWriter:
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
-                homes = [self.plan.owner[result] for result in node.results]
-                same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
-                outs = ", ".join(self.of[result] for result in node.results)
-                statement = Statement(node, arguments, outs, same, self.scratch(node))
-                first, *rest = EMITTERS[node.op.name](statement)
+                first, *rest = self.statements(node, arguments)
                 self.write(f"{first}  {note}", depth)
                 for line in rest:
                     self.write(line, depth)
                 self.tick(Kernel(node.op.name, [node]), depth)
+
+    def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
+        """An op that is neither a view nor has a body, written into the places of its results."""
+        homes = [self.plan.owner[result] for result in node.results]
+        same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
+        outs = ", ".join(self.of[result] for result in node.results)
+        return EMITTERS[node.op.name](Statement(node, arguments, outs, same, self.scratch(node)))
+
+    def copy(self, out: str, source: str) -> str:
+        return copy(out, source)
 
     def tick(self, kernel: Kernel, depth: int) -> None:
         """The clock is read after a kernel, if this source is one to be measured."""
@@ -257,7 +265,7 @@ class GraphWriter:
         scan = f"scan_{self.scans}"
         for carry, result, argument in zip(body.inputs[:carries], node.results, arguments, strict=False):
             self.of[carry] = self.of[result]
-            self.write(copy(self.of[result], argument), depth)
+            self.write(self.copy(self.of[result], argument), depth)
         for inner, outer, argument in list(zip(body.inputs, node.operands, arguments, strict=True))[constants:]:
             self.of[inner] = argument
             self.moving |= {inner} if outer in self.moving else set()
@@ -275,7 +283,7 @@ class GraphWriter:
         self.write_nodes(body, numbers, f"{scan}_", depth + 1)
         for carry, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
             if self.plan.owner[value] is not self.plan.owner[carry]:
-                self.write(copy(self.of[carry], self.of[value]), depth + 1)
+                self.write(self.copy(self.of[carry], self.of[value]), depth + 1)
                 self.tick(Kernel("copy", [], value), depth + 1)
         if not body.nodes and not carries:
             self.write("pass", depth + 1)
@@ -323,13 +331,13 @@ class GraphWriter:
         if node is group[-1]:
             names = ", ".join(self.members)
             self.members.clear()
-            self.write(f"kernels.together({names})", 0)
+            self.write(f"{self.TOGETHER}({names})", 0)
             self.tick(Kernel(names, group), 0)
 
     def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
         """The views of every step: made once, or anew where the stacks themselves move in a loop around."""
         reverse = node.attributes["reverse"]
-        line = f"{scan}_steps = kernels.steps({', '.join(stepped.values())}, reverse={reverse})"
+        line = f"{scan}_steps = {self.STEPS}({', '.join(stepped.values())}, reverse={reverse})"
         if any(operand in self.moving for operand in node.operands):
             self.write(line, depth)
         else:

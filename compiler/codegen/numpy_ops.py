@@ -10,8 +10,8 @@ from typing import Any
 
 from compiler.ir.graph import Literal, Node
 from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType, at_batch
-from compiler.layout import CHANNELS_FIRST_BATCH_LAST
-from compiler.memory import Scratch
+from compiler.layout import CHANNELS_FIRST_BATCH_LAST, preferred_order, view_strides
+from compiler.memory import Placement, Scratch
 from runtime.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.kernels.products import partial_sums
@@ -285,6 +285,9 @@ SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
 
 def scratch_of(node: Node) -> Scratch | None:
     return SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
+
+
+PLACEMENT = Placement(scratch_of, preferred_order, lambda node, strides, readers: view_strides(node, strides))
 
 
 def slices(s: Statement) -> str:

@@ -80,6 +80,7 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     from compiler.codegen.standalone import GRAPHS, standalone
     from compiler.commands.running import compile_for, describe_data
     from compiler.driver import plan_module
+    from compiler.targets import find_target
     from runtime.checkpoint import write_atomically
 
     refuse_ir(flags.file, "emit --standalone")
@@ -88,7 +89,7 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     tree, data = load_program(flags.file, flags, overrides(flags))
     compiled = compile_for(tree, describe_data(data, flags), flags)
     module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
-    plans, variables = plan_module(module, compiled.manifest.settings.batch)
+    plans, variables = plan_module(module, compiled.manifest.settings.batch, find_target("numpy"))
     text = standalone(tree.file, compiled.manifest, plans, variables, data, flags.standalone.name)
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
@@ -110,13 +111,14 @@ def plan_command(flags: argparse.Namespace) -> None:
     from compiler.driver import plan_module
     from compiler.plan_report import format_report
     from compiler.stages import Planned
+    from compiler.targets import find_target
 
     batches = [read_batch(text) for text in names_in([flags.batch or ""])]
     flags.batch = None
     *_, optimized, plan, _ = all_stages(flags)
     plan.check(flags.graph)
     assert isinstance(optimized.content, dict) and isinstance(plan.content, Planned)
-    plans = {batch: plan_module(optimized.content, batch)[0] for batch in batches}
+    plans = {batch: plan_module(optimized.content, batch, find_target(flags.target))[0] for batch in batches}
     print(format_report(plans or {plan.content.batch: plan.content.plans}, flags.graph).rstrip("\n"))
 
 

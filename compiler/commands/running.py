@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from compiler.cache import Build, Entry
     from compiler.driver import Compilation
     from compiler.language.syntax import Program as Tree
+    from compiler.memory_limit import Memory
     from compiler.timings import Timings
     from runtime.datasets import ArrayInfo
     from runtime.program import Manifest, Program
@@ -26,7 +27,6 @@ Arrays = dict[str, "ArrayInfo"]
 
 def train_command(flags: argparse.Namespace) -> None:
     from compiler.timings import Timings
-    from runtime.program import Program
     from runtime.progress import Reporter
     from runtime.run_folder import RunFolder
     from runtime.trainer import train
@@ -36,12 +36,13 @@ def train_command(flags: argparse.Namespace) -> None:
     if flags.resume and flags.out:
         raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
     refuse_ir(flags.file or "", "train")
+    choose_device(flags)
     timings = Timings()
     timings.seconds["import"] = process_age(flags)
     folder = RunFolder.open(flags.resume) if flags.resume else None
     build, told = find_build(source_of(flags.file or flags.resume), flags, timings)
     with timings.phase("load"):
-        program = Program(build.executable, build.manifest)
+        program = program_of(build, flags)
     with timings.phase("data"):
         dataset = load_data(build, flags)
     if flags.timings:
@@ -55,12 +56,12 @@ def train_command(flags: argparse.Namespace) -> None:
 
 
 def eval_command(flags: argparse.Namespace) -> None:
-    from runtime.program import Program
     from runtime.trainer import evaluate
 
     refuse_ir(flags.file, "eval")
+    choose_device(flags)
     build, _ = find_build(source_of(flags.file), flags)
-    program = Program(build.executable, build.manifest)
+    program = program_of(build, flags)
     load_weights(program, Path(flags.file), flags.best)
     results = evaluate(program, load_data(build, flags).test)
     print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
@@ -68,15 +69,54 @@ def eval_command(flags: argparse.Namespace) -> None:
 
 def predict_command(flags: argparse.Namespace) -> None:
     from runtime.predictions import read_examples, write_outputs
-    from runtime.program import Program
     from runtime.run_folder import RunFolder
     from runtime.trainer import predict
 
+    choose_device(flags)
     build, _ = find_build(RunFolder.open(flags.run).program, flags, for_data=False)
-    program = Program(build.executable, build.manifest)
+    program = program_of(build, flags)
     load_weights(program, flags.run, flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
     write_outputs(flags.output, predict(program, examples))
+
+
+# Where it runs --------------------------------------------------------------------------------------------------------
+
+
+def choose_device(flags: argparse.Namespace) -> None:
+    """Sets the target that the flags ask for; raises RuntimeUserError where there is no GPU to run on."""
+    if flags.gpu:
+        from runtime import cuda
+
+        cuda.check()
+        cuda.use_tf32(flags.tf32)
+        flags.target = "cupy"
+        return
+    for name, wanted in (("--no-graph", flags.no_graph), ("--tf32", flags.tf32)):
+        if wanted:
+            raise RuntimeUserError(f"{name} is about the GPU", expected=f"--gpu {name}", found=f"{name} without --gpu")
+
+
+def memory_of(flags: argparse.Namespace) -> Memory:
+    """The memory that a program would run in."""
+    from compiler.memory_limit import Memory, main_memory
+
+    if not flags.gpu:
+        return main_memory()
+    from runtime import cuda
+
+    return Memory(cuda.free_bytes(), "this GPU")
+
+
+def program_of(build: Build, flags: argparse.Namespace) -> Program:
+    """The program in the memory of the machine, or of its GPU."""
+    if not flags.gpu:
+        from runtime.program import Program
+
+        return Program(build.executable, build.manifest)
+    from runtime.device_program import DeviceProgram
+
+    return DeviceProgram(build.executable, build.manifest, graphs=not flags.no_graph)
 
 
 # From a file to a program in memory -----------------------------------------------------------------------------------
@@ -109,9 +149,7 @@ def find_build(
 
 def why_not(entry: Entry, flags: argparse.Namespace) -> str:
     """Why an entry that is there cannot be used; empty if it can."""
-    from compiler.memory_limit import installed_memory
-
-    memory = installed_memory()
+    memory = memory_of(flags).bytes
     if memory is not None and entry.build.executable.arena_bytes > memory:
         return "there is less memory now"
     if entry.storage is not None:
@@ -132,7 +170,7 @@ def compile_entry(path: Path, flags: argparse.Namespace, timings: Timings, for_d
         tree, data = load_program(path, flags, overrides(flags))
     arrays = describe_data(data, flags) if for_data else None
     compiled = compile_for(tree, arrays, flags, timings)
-    check_memory(compiled.model.name, compiled.plans)
+    check_memory(compiled.model.name, compiled.plans, memory_of(flags))
     build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
     hashes = {name: hash_of_file(name) for name in flags.diagnostics.sources}  # keys that flags replace are no files
     files = {name: found for name, found in hashes.items() if found}
@@ -152,6 +190,7 @@ def compile_for(
         passes=chosen_passes(flags),
         diagnostics=flags.diagnostics,
         timings=timings,
+        target=flags.target,
     )
     if compiled.model.train is None:
         raise RuntimeUserError(

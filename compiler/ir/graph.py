@@ -109,3 +109,16 @@ Module = dict[str, Graph]
 def literal_key(value: Value) -> Any:
     """What tells two operands apart: the object, or for literals type and value (0.0 and -0.0 differ)."""
     return (value.type, repr(value.value)) if isinstance(value, Literal) else value
+
+
+def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:
+    """The nodes that read each value; None stands for the graph's outputs."""
+    readers: dict[Value, list[Node | None]] = {value: [] for node in graph.nodes for value in node.results}
+    readers |= {value: [] for value in graph.inputs}
+    for node in graph.nodes:
+        for value in node.operands:
+            if value in readers:
+                readers[value].append(node)
+    for value in graph.outputs.values():
+        readers.setdefault(value, []).append(None)
+    return readers

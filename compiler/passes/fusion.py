@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.division import SHARED, Axes, operand_axes
-from compiler.ir.graph import Graph, Node, Value
+from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.ir.types import extent
 from compiler.ops.op import ELEMENTWISE, VIEW
-from compiler.passes.regions import Region, find_regions, inside_scans, readers_of, with_regions
+from compiler.passes.regions import Region, find_regions, inside_scans, with_regions
 
 SMALL = 64  # elements, for each example if there is a batch
 PRODUCTS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_filter_grad")

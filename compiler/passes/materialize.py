@@ -17,7 +17,13 @@ from compiler.ops.op import VIEW
 from compiler.passes.rewriting import keep, rebuild
 
 
-def materialize_outputs(graph: Graph) -> Graph:
+def materialize_apart(graph: Graph) -> Graph:
+    """The same with a place of its own for each output of a scan's body, those that are carried included: a kernel
+    writes a result twice for less than a copy costs."""
+    return materialize_outputs(graph, apart=True)
+
+
+def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
     """See the file's docstring."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
@@ -26,9 +32,10 @@ def materialize_outputs(graph: Graph) -> Graph:
         carries = node.attributes["carries"]
         constants = list(zip(node.body.inputs, operands, strict=True))[carries + node.attributes["sequences"] :]
         literals = {value: operand for value, operand in constants if isinstance(operand, Literal)}
-        body = materialize_outputs(rebuild(node.body, keep, replacing=literals) if literals else node.body)
-        copy_where_needed(body, list(body.outputs)[:carries])
-        copy_where_needed(body, list(body.outputs)[carries:])
+        body = materialize_outputs(rebuild(node.body, keep, replacing=literals) if literals else node.body, apart)
+        names = list(body.outputs)
+        for each in [names] if apart else [names[:carries], names[carries:]]:
+            copy_where_needed(body, each)
         builder.emit("scan", operands, {**node.attributes, "body": body})
         return builder.graph.nodes[-1].results
 

@@ -20,7 +20,8 @@ from compiler.passes.constant_folding import fold_constants
 from compiler.passes.convolutions import lower_convolutions
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fusion import fuse
-from compiler.passes.materialize import materialize_outputs
+from compiler.passes.kernels import make_kernels
+from compiler.passes.materialize import materialize_apart, materialize_outputs
 from compiler.passes.parameter_folding import fold_parameters
 from compiler.passes.pooling import pool_early
 from compiler.passes.scan_hoisting import hoist_from_scans
@@ -48,6 +49,10 @@ class Pass:
         return cleandoc(sys.modules[self.run.__module__].__doc__ or "")
 
 
+def names_of(passes: Sequence[Pass]) -> list[str]:
+    return [each.name for each in passes]
+
+
 NUMPY_PIPELINE = (
     Pass("scan-hoisting", hoist_from_scans),  # first: what leaves a body is then treated like everything else
     Pass("dead-code", remove_dead_code),  # autodiff leaves gradients that nobody asked for
@@ -69,7 +74,19 @@ NUMPY_PIPELINE = (
     Pass("materialize", materialize_outputs, required="the memory plan relies on it"),  # last: nothing may undo it
 )
 
-PIPELINES = {"numpy": NUMPY_PIPELINE}
+CUPY_PIPELINE = (
+    *NUMPY_PIPELINE[: names_of(NUMPY_PIPELINE).index("convolutions")],  # nothing above is about how a target computes
+    Pass("simplify", simplify),  # the kernels of convolutions take padding and groups as they are
+    Pass("common-subexpressions", merge_common_subexpressions),
+    Pass("sums-of-products", sum_products),
+    Pass("dead-code", remove_dead_code),
+    Pass("fold-parameters", fold_parameters, of_module=True),
+    Pass("scans-together", bring_scans_together),
+    Pass("materialize", materialize_apart, required="the memory plan relies on it"),
+    Pass("kernels", make_kernels),  # regions, each of which is one launch; copies are part of them
+)
+
+PIPELINES = {"numpy": NUMPY_PIPELINE, "cupy": CUPY_PIPELINE}
 
 
 def run_pass(each: Pass, module: Module) -> Module:
@@ -101,7 +118,7 @@ def choose(pipeline: Sequence[Pass], only: Sequence[str] | None, disabled: Seque
 
 
 def unknown_pass(message: str, name: str, passes: Sequence[Pass]) -> UserError:
-    names = list(dict.fromkeys(each.name for each in passes))
+    names = list(dict.fromkeys(names_of(passes)))
     hint = did_you_mean(name, names)
     message += f"; {hint}" if hint else ""
     return UserError.plain(message, expected=", ".join(names) or "nothing: no pass runs", found=name)
@@ -130,7 +147,7 @@ def behind(each: Pass, passes: Sequence[Pass]) -> Sequence[Pass]:
 
 def labels(passes: Sequence[Pass]) -> list[str]:
     """The names of passes, numbered where one runs several times: `simplify:1`, `dead-code`, `simplify:2`."""
-    names = [each.name for each in passes]
+    names = names_of(passes)
     return [f"{n}:{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
 
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value, literal_key
+from compiler.ir.graph import Graph, Literal, Node, Value, literal_key, readers_of
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.regions import inside_scans, readers_of
+from compiler.passes.regions import inside_scans
 from compiler.passes.rewriting import Rule, rebuild
 
 Readers = dict[Value, list[Node | None]]

@@ -168,19 +168,6 @@ def needed(region: Region, results: Sequence[Value]) -> Region:
     return kept[::-1]
 
 
-def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:
-    """The nodes that read each value; None stands for the graph's outputs."""
-    readers: dict[Value, list[Node | None]] = {value: [] for node in graph.nodes for value in node.results}
-    readers |= {value: [] for value in graph.inputs}
-    for node in graph.nodes:
-        for value in node.operands:
-            if value in readers:
-                readers[value].append(node)
-    for value in graph.outputs.values():
-        readers.setdefault(value, []).append(None)
-    return readers
-
-
 def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
     """A copy of a graph with a function applied to the bodies of its scans."""
 

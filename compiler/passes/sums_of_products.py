@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Node, Value
-from compiler.passes.regions import readers_of
+from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.passes.rewriting import rebuild
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler.codegen.numpy_ops import scratch_of
+from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.ir.graph import Literal
 from compiler.memory import VARIABLES, Plan, plan_graph
 from compiler.packing import ALIGNMENT, Block, assign_offsets
@@ -90,7 +90,7 @@ def test_new_values_of_variables_are_written_in_place_where_nobody_minds():
       %1: f32[4] = sub(%w, %0)
       return v=%0, w=%1
     }"""
-    plan = plan_graph(read_graph(text), 1, 256, {"w": 0, "v": 64}, scratch_of)
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0, "v": 64}, PLACEMENT)
     names = {value.name: value for value in plan.graph.inputs}
     assert plan.owner[plan.graph.outputs["v"]] is names["v"]
     assert plan.owner[plan.graph.outputs["w"]] is names["w"]
@@ -103,7 +103,7 @@ def test_a_variable_that_is_read_later_is_not_overwritten():
       %1: f32[4] = sub(%w, 1.0)
       return w=%0, y=%1
     }"""
-    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, scratch_of)
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, PLACEMENT)
     assert plan.owner[plan.graph.outputs["w"]] is plan.graph.outputs["w"]
 
 
@@ -114,7 +114,7 @@ def test_a_variable_is_not_overwritten_through_its_own_transpose():
       %1: f32[4,4] = add(%w, %0)
       return w=%1
     }"""
-    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, scratch_of)
+    plan = plan_graph(read_graph(text), 1, 256, {"w": 0}, PLACEMENT)
     assert plan.owner[plan.graph.outputs["w"]] is plan.graph.outputs["w"]
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from compiler.codegen.numpy_ops import scratch_of
+from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.memory import VARIABLES, Plan, plan_graph
 from compiler.plan_report import COLUMNS, ROWS, Explanation, format_report
 from tests.programs import MODELS, TRAINED_GRAPHS, compiled_model, read_graph
@@ -34,7 +34,7 @@ graph g(%h: f32[2] input, %x: f32[5,2] input) {
 
 
 def explained(text: str, batch: int = 2, base: int = 0, **placed: int) -> Explanation:
-    return Explanation(plan_graph(read_graph(text), batch, base, placed, scratch_of))
+    return Explanation(plan_graph(read_graph(text), batch, base, placed, PLACEMENT))
 
 
 def plan_of(model: str, name: str) -> Plan:
@@ -104,7 +104,7 @@ def test_chart_of_nothing():
 
 
 def test_table_and_arena():
-    plans = {batch: [plan_graph(read_graph(STEP), batch, 128, {"w": 0, "v": 64}, scratch_of)] for batch in (1, 100)}
+    plans = {batch: [plan_graph(read_graph(STEP), batch, 128, {"w": 0, "v": 64}, PLACEMENT)] for batch in (1, 100)}
     head, one, hundred, *arenas = format_report(plans).split("\n\n")[0].splitlines()
     assert head.split("  ")[0] == "graph" and one.split()[:2] == ["train_step", "1"]
     naive, planned, bound, ratio = hundred.split()[2:]

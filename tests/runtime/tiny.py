@@ -7,6 +7,7 @@ counts examples: everything that a checkpoint must bring back.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,11 +115,18 @@ MANIFEST = Manifest(
 )
 
 
-def tiny_program(lr: float = 0.3, pause: float = 0.0, source: str = SOURCE, **settings: object) -> Program:
+def tiny_build(
+    lr: float = 0.3, pause: float = 0.0, source: str = SOURCE, **settings: object
+) -> tuple[Executable, Manifest]:
     """The program with a learning rate, seconds to sleep in each step, and settings."""
     chosen = replace(Settings(batch=BATCH, epochs=3, seed=7), **settings)  # type: ignore[arg-type]
     text = source.replace("LR", repr(lr)).replace("PAUSE", repr(pause))
-    return Program(Executable(text, "<tiny>", 1024, BATCH), replace(MANIFEST, settings=chosen))
+    return Executable(text, "<tiny>", 1024, BATCH), replace(MANIFEST, settings=chosen)
+
+
+def tiny_program(**options: object) -> Program:
+    """The program in memory, with options of `tiny_build`."""
+    return Program(*tiny_build(**options))  # type: ignore[arg-type]
 
 
 def tiny_data(train: int = 50, test: int = 21) -> Dataset:
@@ -136,9 +144,11 @@ def program_text(program: Program) -> str:
     return f"train Tiny {{\n  epochs = {settings.epochs}\n  seed = {settings.seed}\n}}\n"
 
 
-def run_tiny(folder: Path, resume: bool = False, **options: object) -> tuple[Program, Summary, str]:
+def run_tiny(
+    folder: Path, resume: bool = False, make: Callable[..., Program] = tiny_program, **options: object
+) -> tuple[Program, Summary, str]:
     """Trains in a folder, new or resumed. Returns the program, the summary, and what was printed."""
-    program = tiny_program(**options)  # type: ignore[arg-type]
+    program = make(**options)
     text = program_text(program)
     start: Position | None = None
     if resume:

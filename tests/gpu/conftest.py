@@ -1,0 +1,45 @@
+"""What the tests of this folder have in common: a device that is emulated, and tests that need a real one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+
+@cache
+def has_device() -> bool:
+    try:
+        import cupy
+
+        return cupy.cuda.runtime.getDeviceCount() > 0
+    except Exception:  # without CuPy, without a driver, with one that is too old …
+        return False
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not has_device():
+        pytest.skip("needs an NVIDIA GPU")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keep_libraries(pytestconfig: pytest.Config) -> None:
+    """Compiled kernels are kept from run to run, found by the hash of their source."""
+    if (cache := getattr(pytestconfig, "cache", None)) is not None:
+        os.environ["NNC_TEST_LIBRARIES"] = str(cache.mkdir("gpu-kernels"))
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The emulation in the place of `runtime.cuda`, for generated source and for modules that are imported now."""
+    import runtime
+    from tests.gpu.emulation import cuda
+
+    monkeypatch.setitem(sys.modules, "runtime.cuda", cuda)
+    monkeypatch.setattr(runtime, "cuda", cuda, raising=False)
+    sys.modules.pop("runtime.device_program", None)
+    yield
+    sys.modules.pop("runtime.device_program", None)

@@ -1,0 +1,20 @@
+"""CuPy and g++ for the tests of this folder: without them they are skipped, or fail if NNC_REQUIRE_CUPY is set, as in
+CI. No GPU is needed for these two."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+if os.environ.get("NNC_REQUIRE_CUPY"):
+    import cupy
+
+    assert shutil.which("g++"), "NNC_REQUIRE_CUPY is set, and there is no g++"
+else:
+    cupy = pytest.importorskip("cupy", exc_type=ImportError)
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++ to compile kernels with", allow_module_level=True)
+
+__all__ = ["cupy"]

@@ -1,0 +1,101 @@
+"""runtime/cuda.py for a device that is emulated on the host: the same names, on NumPy arrays.
+
+Tests put this module in the place of `runtime.cuda`; generated source, and the runtime above it, then run unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.kernels.basic import steps, view
+from runtime.program import aligned_zeros
+from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
+from tests.gpu.emulation.launches import KernelError, Launch, overlap, record, span, state, submit, together
+
+__all__ = [
+    "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download", "free_bytes", "matmul",
+    "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
+]  # fmt: skip
+
+MEMORY = 2**34
+
+
+def check() -> None:
+    """There always is a device."""
+
+
+def device_name() -> str:
+    return "the host"
+
+
+def free_bytes() -> int:
+    return MEMORY
+
+
+def use_tf32(wanted: bool) -> None:
+    """Products are those of NumPy."""
+
+
+def zeros(nbytes: int) -> np.ndarray:
+    outside_of_capture()
+    return aligned_zeros(nbytes)
+
+
+def upload(target: np.ndarray, array: np.ndarray) -> None:
+    outside_of_capture()
+    assert target.shape == array.shape and target.dtype == array.dtype
+    target[...] = array
+
+
+def download(source: np.ndarray) -> np.ndarray:
+    outside_of_capture()
+    return np.array(source)
+
+
+def synchronize() -> None:
+    outside_of_capture()
+
+
+def outside_of_capture() -> None:
+    """What CUDA cannot put into a graph."""
+    assert state.recording is None, "allocates, copies from or to the host, or waits while a graph is captured"
+
+
+class Graph:
+    """Launches that were recorded."""
+
+    def __init__(self, launches: list[Launch]):
+        self.launches = launches
+
+    def launch(self) -> None:
+        for launch in self.launches:
+            submit(launch)
+
+
+def capture(function: Callable[[], object]) -> Graph:
+    """All that a function launches, without running it."""
+    outside_of_capture()
+    return Graph(record(function))
+
+
+def copy(out: np.ndarray, source: np.ndarray) -> None:
+    assert out.dtype == source.dtype
+    submit(Launch("copy", [span(source)], [span(out)], lambda: np.copyto(out, source)))
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = a @ b, as cuBLAS does it: of rows or columns that lie side by side, into memory of its own."""
+    assert a.dtype == b.dtype == out.dtype and out.dtype.kind == "f"
+    for operand in (a, b, out):
+        assert operand.itemsize in operand.strides[-2:] or 1 in operand.shape[-2:], "neither rows nor columns lie dense"
+    reads, writes = [span(a), span(b)], [span(out)]
+    if any(overlap(one, writes[0]) for one in reads):
+        raise KernelError("a product is written over one of its operands")
+    submit(Launch("matmul", reads, writes, lambda: product(a, b, out)))
+
+
+def product(a: Any, b: Any, out: Any) -> None:
+    np.matmul(a, b, out=out)

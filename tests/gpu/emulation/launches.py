@@ -1,0 +1,124 @@
+"""What a device does with launches: it runs them in turn, records them into graphs, and tells who asks.
+
+An order is a number: 0 runs loop indices, blocks, threads and functions that may run at the same time in ascending
+order, any other in one of its own. What comes out must not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tests.gpu.emulation.compiling import Order
+
+Bytes = tuple[int, int]  # addresses: the first, and the one behind the last
+
+
+class KernelError(AssertionError):
+    """A kernel does what it may not: an index outside of an array, a race, a barrier that not all threads reach."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Something that the device runs: what it reads and writes, and how it is run."""
+
+    name: str
+    reads: Sequence[Bytes]
+    writes: Sequence[Bytes]
+    run: Callable[[], None]
+
+
+@dataclass
+class State:
+    """Of the emulated device."""
+
+    order: int = 0
+    recording: list[Launch] | None = None  # instead of running them
+    watchers: list[Callable[[Launch], None]] = field(default_factory=list)
+
+
+state = State()
+
+
+def span(array: np.ndarray) -> Bytes:
+    """The bytes from the first element of an array to the end of its last."""
+    ends = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    first = array.ctypes.data + sum(min(end, 0) for end in ends)
+    return first, array.ctypes.data + sum(max(end, 0) for end in ends) + array.itemsize
+
+
+def overlap(one: Bytes, other: Bytes) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def order_of(count: int, order: int) -> Order:
+    """0, 1, 2, … for order 0; otherwise from the last on in steps that visit all, neighbours far apart."""
+    if order == 0 or count < 2:
+        return Order(0, 1)
+    step = max(1, round(count * 0.618 * order) % count)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return Order(count - 1, step % count)
+
+
+def submit(launch: Launch) -> None:
+    """Runs a launch now, or records it."""
+    if state.recording is not None:
+        state.recording.append(launch)
+        return
+    launch.run()
+    for watcher in state.watchers:
+        watcher(launch)
+
+
+def record(function: Callable[[], object]) -> list[Launch]:
+    """What a function launches, without running it."""
+    outer, state.recording = state.recording, []
+    try:
+        function()
+        return state.recording
+    finally:
+        state.recording = outer
+
+
+def together(*functions: Callable[[], object]) -> None:
+    """Functions that may run at the same time: none may write what another one uses."""
+    branches = [record(function) for function in functions]
+    for i, branch in enumerate(branches):
+        for other in branches[:i] + branches[i + 1 :]:
+            check_apart(branch, other)
+    for branch in branches if state.order % 2 == 0 else branches[::-1]:
+        for launch in branch:
+            submit(launch)
+
+
+def check_apart(branch: Sequence[Launch], other: Sequence[Launch]) -> None:
+    """What one branch writes, no launch of the other reads or writes."""
+    for one in branch:
+        for two in other:
+            if any(overlap(a, b) for a in one.writes for b in (*two.reads, *two.writes)):
+                raise KernelError(f"{one.name} writes what {two.name} uses, which may run at the same time")
+
+
+@contextmanager
+def in_order(order: int) -> Iterator[None]:
+    """Runs launches in an order."""
+    before, state.order = state.order, order
+    try:
+        yield
+    finally:
+        state.order = before
+
+
+@contextmanager
+def after_launch(watcher: Callable[[Launch], None]) -> Iterator[None]:
+    """Calls a function after every launch, product and copy."""
+    state.watchers.append(watcher)
+    try:
+        yield
+    finally:
+        state.watchers.remove(watcher)

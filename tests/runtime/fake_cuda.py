@@ -1,0 +1,93 @@
+"""In the place of runtime/cuda.py: a device that is NumPy, and a table of the kernels that the runtime brings along.
+
+It counts what goes to and from the device, and refuses what cannot be captured into a graph. Emulating kernels from
+their source is what tests/gpu does, which needs CuPy and g++.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.program import aligned_zeros
+
+counts: Counter[str] = Counter()
+capturing: list[bool] = []
+
+
+def reset() -> None:
+    counts.clear()
+    capturing.clear()
+
+
+def outside_of_capture(what: str) -> None:
+    assert not capturing, f"{what} while a graph is captured"
+    counts[what] += 1
+
+
+def check() -> None:
+    """There always is a device."""
+
+
+def zeros(nbytes: int) -> np.ndarray:
+    outside_of_capture("zeros")
+    return aligned_zeros(nbytes)
+
+
+def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    return arena[offset : offset + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
+def upload(view: np.ndarray, array: np.ndarray) -> None:
+    outside_of_capture("upload")
+    assert (view.shape, view.dtype) == (array.shape, array.dtype)
+    view[...] = array
+
+
+def download(view: np.ndarray) -> np.ndarray:
+    outside_of_capture("download")
+    return np.array(view)
+
+
+class Graph:
+    """What a function would launch, not yet launched: each launch calls it."""
+
+    def __init__(self, function: Callable[[], object]):
+        self.function = function
+
+    def launch(self) -> None:
+        counts["launch"] += 1
+        capturing.append(True)
+        self.function()
+        capturing.pop()
+
+
+def capture(function: Callable[[], object]) -> Graph:
+    outside_of_capture("capture")
+    return Graph(function)
+
+
+def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble: str = "") -> Callable[..., None]:
+    return KERNELS[name.partition("_")[0]]
+
+
+def gather(data: Any, order: Any, position: Any, width: int, batch: Any, size: int) -> None:
+    assert (width, size) == (math.prod(batch.shape[1:]), batch.size)
+    first = int(position[0])
+    batch[...] = data[order[first : first + len(batch)]]
+
+
+def add_up(*arguments: Any, size: int) -> None:
+    *values, count, batch, totals, position, bad_step, bad_loss = arguments
+    assert size == 1 and len(values) == len(totals)
+    if not bad_step[0] and not math.isfinite(values[0]):
+        bad_step[0], bad_loss[0] = position[0] // batch + 1, values[0]
+    totals += [count * float(value) for value in values]
+    position += count
+
+
+KERNELS = {"gather": gather, "add": add_up}
