@@ -104,7 +104,7 @@ def compile_tree(
     timings: Timings | None = None,
     target: str = "numpy",
 ) -> Compilation:
-    """Compiles a parsed program, with the passes of the target if none are given; raises UserError with all mistakes."""
+    """Compiles a parsed program, by default with the target's passes; raises UserError with all its mistakes."""
     passes = PIPELINES[target] if passes is None else passes
     check_complete(passes, PIPELINES[target])
     sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))

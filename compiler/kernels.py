@@ -4,8 +4,8 @@ them.
 A map computes every result element by element. A reduction goes over a shape S: its results depend on all elements
 along some axes of S, for each position along the others, the kept ones.
 
-    operands ──▶ elements of S ──▶ sum, maximum, … over the axes ──▶ kept ──▶ elements that need these ──▶ sum … ──▶ kept
-                                                                     kept ──▶ sums over all of them ──▶ scalars
+    operands ──▶ elements of S ──▶ sum, maximum … over the axes ──▶ kept ──▶ elements that need these ──▶ …
+                                                                    kept ──▶ sums over all of them ──▶ scalars
 
 Softmax with cross entropy is such a region: S = [B, 10], the axes are the classes, the examples are kept, and the mean
 loss is a scalar. So are the sums of batch normalization. Where there is but one round of reductions, many blocks share
@@ -145,9 +145,8 @@ def read_at_own_place(body: Graph) -> set[Value]:
     A result of the same type may be written over such an input: by then it is not needed any longer.
     """
     reduction = reduction_of(body.nodes, body.outputs)
-    outputs = set(body.outputs.values())
-    alone: set[Value] = set()
     readers = readers_of(body)
+    alone: set[Value] = set()
 
     def in_place(value: Value, reader: Node | None) -> bool:
         if reader is None:
@@ -155,14 +154,37 @@ def read_at_own_place(body: Graph) -> set[Value]:
         shape = squeezed(value.type.shape)
         if reduction and reader in reduction.after and reduces(reader):
             return shape == squeezed(reduction.shape) and reader not in reduction.totals
-        return (
-            ELEMENTWISE in reader.op.traits and squeezed(reader.result.type.shape) == shape and reader.result in alone
-        )
+        if is_stored_in_parts(reader, readers):
+            return True
+        if ELEMENTWISE not in reader.op.traits or reader.result not in alone:
+            return False
+        return squeezed(reader.result.type.shape) == shape or is_stretched_kept(value, reader, reduction)
 
     for value in (*(result for node in reversed(body.nodes) for result in node.results), *body.inputs):
         if all(in_place(value, reader) for reader in readers.get(value, ())):
             alone.add(value)
-    return {value for value in body.inputs if value in alone and value not in outputs}
+    return {value for value in body.inputs if value in alone}
+
+
+def loop_shape(value: Value, readers: Mapping[Value, Sequence[Node | None]]) -> Shape:
+    """The shape whose elements a map goes over to compute a result."""
+    if value.node is not None and is_stored_in_parts(value.node, readers):
+        value = value.node.operands[0]
+    return squeezed(value.type.shape)
+
+
+def is_stored_in_parts(node: Node, readers: Mapping[Value, Sequence[Node | None]]) -> bool:
+    """Whether a node puts operands of one type together for the outside alone: each is written where it belongs."""
+    same = node.op.name == "concat" and len({value.type for value in node.operands}) == 1
+    return same and all(reader is None for reader in readers[node.result])
+
+
+def is_stretched_kept(value: Value, reader: Node, reduction: Reduction | None) -> bool:
+    """Whether a reader of a reduction's elements reads what is kept, each element at its own position."""
+    if reduction is None or reader.result.type.shape != reduction.shape:
+        return False
+    shape = (1,) * (len(reduction.shape) - value.type.rank) + value.type.shape
+    return squeezed(shape) == squeezed(reduction.kept_shape) and all(shape[axis] == 1 for axis in reduction.axes)
 
 
 def is_total(node: Node, kept: Shape) -> bool:

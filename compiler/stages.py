@@ -79,7 +79,9 @@ class Stage:
         if isinstance(content, dict):
             return print_module(content if graph is None else {graph: content[graph]})
         plans = [plan for plan in content.plans if graph in (None, plan.graph.name)]
-        return format_plans(plans) if self.name == "plan" else content.target.generate(content.title, plans, content.variables)
+        if self.name == "plan":
+            return format_plans(plans)
+        return content.target.generate(content.title, plans, content.variables)
 
 
 def stages_of_program(

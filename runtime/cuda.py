@@ -8,6 +8,7 @@ for it, and so does `Graph.launch` once two launches are on their way.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -40,21 +41,24 @@ def check() -> None:
     """Raises RuntimeUserError where no GPU can be used, with what is missing; else makes our stream the current one."""
     if cupy is None:
         raise RuntimeUserError("--gpu needs CuPy", expected="an installed CuPy", found=missing, hint=INSTALL)
-    runtime = cupy.cuda.runtime
     try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
         raise no_device(error) from error
     if not count:
         raise RuntimeUserError("--gpu needs an NVIDIA GPU", expected="a device", found="none", hint=HIDDEN)
-    try:
-        cupy.cuda.nvrtc.getVersion()
-    except (ImportError, RuntimeError) as error:
-        found = str(error).partition("\n")[0]
-        raise RuntimeUserError(
-            "--gpu needs NVRTC, which compiles its kernels", expected="the library of CUDA", found=found, hint=INSTALL
-        ) from error
     streams().main.use()
+    check_compiler()
+
+
+def check_compiler() -> None:
+    """Runs a first kernel: CuPy compiles them with what belongs to CUDA, not to CuPy."""
+    try:
+        copy_elements()(cupy.zeros(1), cupy.zeros(1))
+    except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
+        found, hint = str(error).partition("\n")[0], f"what CUDA brings is installed with CuPy by {INSTALL}"
+        expected = "a device that answers, NVRTC, and the headers of CUDA"
+        raise RuntimeUserError("CuPy cannot run a kernel", expected=expected, found=found, hint=hint) from error
 
 
 def no_device(error: Any) -> RuntimeUserError:
@@ -241,6 +245,10 @@ class Products:
 
     def __init__(self) -> None:
         self.library = cublas.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        if self.library is None:
+            warnings.warn(
+                "there is no cuBLAS: products are computed by kernels of nnc, which take longer", stacklevel=2
+            )
         self.tf32 = False
         self.handles: dict[int, cublas.Handle] = {}
         self.workspaces: list[Any] = []

@@ -46,15 +46,16 @@ struct Tile {
   static_assert(Rows % 32 == 0 && Depth % 16 == 0 && Depth % Slices == 0 && Columns % ThreadColumns == 0, "");
 };
 
-// The way of one operand into shared memory, where a block of it lies as [depth, Lines]. Lines are stirred, or the rows
-// are longer than they need be, so that threads that write neighbours along k write to different banks.
+// The way of one operand into shared memory, where a block of it lies as [depth, Lines]. What a warp writes there lies in
+// many banks: along k it has packs of four lines, and those lines are stirred, or rows are longer than they need be.
 template <class Operand, int Lines, class Shape>
 struct Feed {
   using T = typename Operand::Element;
   static constexpr int width = Operand::width;
-  static constexpr bool stirred = Lines % 32 == 0;
-  static constexpr int pitch = Lines + (Operand::along_k && !stirred ? 2 : 0), block = Shape::depth * pitch;
+  static constexpr bool along_k = Operand::along_k, stirred = Lines % 32 == 0;
+  static constexpr int pitch = Lines + (along_k && !stirred ? 2 : 0), block = Shape::depth * pitch;
   static constexpr int packs = Lines * Shape::depth / width, count = ceil_div(packs, Shape::threads);
+  static constexpr int run = least(8, Shape::depth / width);  // packs along k side by side
 
   const Operand& operand;
   typename Operand::Line lines[count];
@@ -63,19 +64,22 @@ struct Feed {
   __device__ Feed(const Operand& operand, int first, int total) : operand(operand) {
 #pragma unroll
     for (int n = 0; n < count; n++) {  // lines behind the last one are computed like it, and not written
-      lines[n] = operand.line(least(first + line_of(n), total - (Operand::along_k ? 1 : width)));
+      lines[n] = operand.line(least(first + line_of(n), total - (along_k ? 1 : width)));
     }
   }
 
+  // Which packs a thread brings.
   static __device__ int number(int n) { return threadIdx.x + n * Shape::threads; }
   static __device__ bool exists(int n) { return packs % Shape::threads == 0 || number(n) < packs; }
   static __device__ int line_of(int n) {
-    return Operand::along_k ? number(n) / (Shape::depth / width) : number(n) % (Lines / width) * width;
+    return along_k ? number(n) / run % Lines : number(n) % (Lines / width) * width;
   }
   static __device__ int k_of(int n) {
-    return Operand::along_k ? number(n) % (Shape::depth / width) * width : number(n) / (Lines / width);
+    return along_k ? (number(n) % run + number(n) / (run * Lines) * run) * width : number(n) / (Lines / width);
   }
-  static __device__ int place(int k, int line) { return k * pitch + (stirred ? line ^ (k / 4 % 8 * 4) : line); }
+  static __device__ int place(int k, int line) {
+    return k * pitch + (stirred && along_k ? line ^ (k / width % 8 * 4) : line);
+  }
 
   // Global memory to registers; whether this thread found any element.
   __device__ bool fetch(int first, int end) {
@@ -96,7 +100,7 @@ struct Feed {
 #pragma unroll
     for (int n = 0; n < count; n++) {
       if (!exists(n)) continue;
-      if (Operand::along_k) {
+      if (along_k) {
 #pragma unroll
         for (int v = 0; v < width; v++) room[place(k_of(n) + v, line_of(n))] = values[n].at[v];
       } else {

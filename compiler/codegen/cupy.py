@@ -25,6 +25,7 @@ from compiler.codegen.cuda.scalars import DEVICE_FUNCTIONS
 from compiler.codegen.cuda_products import product_kernel
 from compiler.codegen.numpy import NO_TICKS, GraphWriter, Ticks, variables_function
 from compiler.codegen.source import Names, comment
+from compiler.diagnostics import UserError
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
@@ -37,7 +38,15 @@ HEADER = (
     "",
     "from runtime.cuda import ElementwiseKernel, RawKernel, copy, matmul, steps, together, view",
 )
-NAMES = ("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together")  # and the device functions
+NAMES = (
+    "CONVOLUTIONS",
+    "ElementwiseKernel",
+    "RawKernel",
+    "copy",
+    "matmul",
+    "steps",
+    "together",
+)  # and the device functions
 
 
 # Where tensors live ---------------------------------------------------------------------------------------------------
@@ -79,7 +88,9 @@ def body_of(node: Node) -> Graph:
     """A node as a region of its own."""
     body = Graph("body")
     builder = Builder(body)
-    operands = [v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)]
+    operands = [
+        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
+    ]
     with builder.at(node.origin):
         builder.emit(node.op.name, operands, node.attributes)
     body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
@@ -125,7 +136,12 @@ def generate(
     ]
     definitions = [line for kernel in kernels for line in ("", *kernel.definition)]
     imports = [*HEADER, *(["from runtime.gemm import CONVOLUTIONS"] if "(CONVOLUTIONS +" in text else [])]
-    header = [comment(title), "", *imports, *(["from runtime.cuda import Clock", "", "clock = Clock()"] if ticks else [])]
+    header = [
+        comment(title),
+        "",
+        *imports,
+        *(["from runtime.cuda import Clock", "", "clock = Clock()"] if ticks else []),
+    ]
     blocks = [line for function in functions for line in ("", "", *function)]
     return "\n".join([*header, *constants, *definitions, *blocks]) + "\n"
 
@@ -171,8 +187,14 @@ class CupyWriter(GraphWriter):
         kernel = product_kernel(node, self.kernel_name(node, body_of(node)))
         scratch = [self.scratch(node)] if kernel.scratch else []
         names = ", ".join([*arguments, self.of[node.result], *scratch, "np.int32(B)"])
-        definition = [f'{kernel.name} = RawKernel(CONVOLUTIONS + r"""', *kernel.text.splitlines(), f'""", "{kernel.name}")']
-        self.kernels.append(DeviceKernel(kernel.name, definition, f"{kernel.name}({kernel.grid}, {kernel.block}, ({names}))"))
+        definition = [
+            f'{kernel.name} = RawKernel(CONVOLUTIONS + r"""',
+            *kernel.text.splitlines(),
+            f'""", "{kernel.name}")',
+        ]
+        self.kernels.append(
+            DeviceKernel(kernel.name, definition, f"{kernel.name}({kernel.grid}, {kernel.block}, ({names}))")
+        )
         return self.kernels[-1].call
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:
@@ -190,7 +212,7 @@ class CupyWriter(GraphWriter):
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"
         if self.plan.graph.name != "train_step":
             wanted = f"{self.plan.graph.name}_{wanted}"
-        elif any(result in self.updates for result in node.results):
+        elif all(result in self.updates for result in node.results):
             wanted += "_update"
         else:
             wanted += "_backward" if origin and origin.backward else "_forward"
@@ -202,6 +224,5 @@ class CupyWriter(GraphWriter):
 
     @cached_property
     def updates(self) -> set[Value]:
-        """New values of parameters."""
-        parameters = {value.name for value in self.plan.graph.of_kind("param")}
-        return {value for name, value in self.plan.graph.outputs.items() if name in parameters}
+        """New values of variables."""
+        return {value for name, value in self.plan.graph.outputs.items() if name in self.variables}

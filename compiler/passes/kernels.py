@@ -12,11 +12,12 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
-from compiler.kernels import reduces, reduction_of, squeezed, typical
+from compiler.ir.types import Shape
+from compiler.kernels import loop_shape, reduces, reduction_of, typical
 from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.passes.regions import inside_scans
 from compiler.passes.rewriting import rebuild
@@ -52,6 +53,7 @@ class Grouping:
         for node in graph.nodes:
             if self.is_free(node):
                 self.free.add(node)
+        self.users = self.all_users()
         self.group: dict[Node, int] = {}  # of every node that is not free
         self.members: dict[int, list[Node]] = {}
         self.sources: dict[int, set[int]] = {}  # groups that a group reads
@@ -77,6 +79,16 @@ class Grouping:
             return reader.op.name in ALONE or (reader.op.name in IN_ORDER and self.is_stored(reader.result))
 
         return any(map(stores, self.readers[value]))
+
+    def all_users(self) -> dict[Value, set[Node | None]]:
+        """The nodes that are not free and use a value, maybe through free ones; None stands for the graph's outputs."""
+        users: dict[Value, set[Node | None]] = {}
+        for node in reversed(self.graph.nodes):
+            for value in node.results:
+                readers = self.readers[value]
+                users[value] = {reader for reader in readers if reader not in self.free}
+                users[value].update(*(users[reader.result] for reader in readers if reader in self.free))
+        return users
 
     # Forming groups
 
@@ -168,27 +180,17 @@ class Grouping:
         if any(map(reduces, nodes)):
             reduction = reduction_of(body, outputs)
             return reduction is not None and reduction.pays
-        apart = sum(work(self.with_free(self.members[each]), self.read_outside(self.members[each])) for each in (one, other))
-        return work(body, outputs.values()) <= apart + EXTRA_WORK
+        apart = sum(self.work(self.members[each]) for each in (one, other))
+        return self.work(nodes) <= apart + EXTRA_WORK
+
+    def work(self, nodes: Sequence[Node]) -> int:
+        return work(self.with_free(nodes), self.read_outside(nodes), self.readers)
 
     def read_outside(self, nodes: Iterable[Node]) -> list[Value]:
         """The results that something else reads, maybe through free nodes."""
         own = set(nodes)
-
-        def leaves(value: Value) -> bool:
-            return any(
-                reader is None or reader not in own and (reader not in self.free or self.is_kept(reader, own))
-                for reader in self.readers[value]
-            )
-
-        return [value for node in sorted(own, key=self.position.__getitem__) for value in node.results if leaves(value)]
-
-    def is_kept(self, free: Node, own: set[Node]) -> bool:
-        """Whether somebody outside of a group reads a free node."""
-        return any(
-            reader is None or reader not in own and (reader not in self.free or self.is_kept(reader, own))
-            for reader in self.readers[free.result]
-        )
+        ordered = sorted(own, key=self.position.__getitem__)
+        return [value for node in ordered for value in node.results if not self.users[value] <= own]
 
     def with_free(self, nodes: Iterable[Node]) -> list[Node]:
         """The nodes with all free ones that they need."""
@@ -274,18 +276,19 @@ def is_swapped(value: Value) -> bool:
     return node.attributes["permutation"] == (*range(rank - 2), rank - 1, rank - 2)
 
 
-def work(nodes: Sequence[Node], outputs: Iterable[Value]) -> int:
-    """How many elements a map computes, each once for every shape of results that needs it."""
-    islands: dict[object, list[Value]] = {}
+def work(nodes: Sequence[Node], outputs: Sequence[Value], readers: Mapping[Value, Sequence[Node | None]]) -> int:
+    """How many elements a map computes, each once for every shape that it goes over and needs it for."""
+    own = set(nodes)
+    inside = {value: [None if reader not in own else reader for reader in readers[value]] for value in outputs}
+    islands: dict[Shape, list[Value]] = {}
     for value in outputs:
-        islands.setdefault(squeezed(value.type.shape), []).append(value)
+        islands.setdefault(loop_shape(value, inside), []).append(value)
     total = 0
-    for values in islands.values():
+    for shape, values in islands.items():
         needed = {value.node for value in values}
         for node in reversed(nodes):
             if node in needed:
                 needed |= {value.node for value in node.operands if value.node}
-        count = typical(values[0].type.shape)
         computed = [node for node in nodes if node in needed and VIEW not in node.op.traits]
-        total += sum(max(count, typical(node.results[0].type.shape)) for node in computed)
+        total += sum(max(typical(shape), typical(node.results[0].type.shape)) for node in computed)
     return total

@@ -81,9 +81,9 @@ CUPY_PIPELINE = (
     Pass("sums-of-products", sum_products),
     Pass("dead-code", remove_dead_code),
     Pass("fold-parameters", fold_parameters, of_module=True),
-    Pass("scans-together", bring_scans_together),
     Pass("materialize", materialize_apart, required="the memory plan relies on it"),
     Pass("kernels", make_kernels),  # regions, each of which is one launch; copies are part of them
+    Pass("scans-together", bring_scans_together),  # the order is final
 )
 
 PIPELINES = {"numpy": NUMPY_PIPELINE, "cupy": CUPY_PIPELINE}

@@ -32,14 +32,15 @@ def keep_libraries(pytestconfig: pytest.Config) -> None:
         os.environ["NNC_TEST_LIBRARIES"] = str(cache.mkdir("gpu-kernels"))
 
 
-@pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[None]:
     """The emulation in the place of `runtime.cuda`, for generated source and for modules that are imported now."""
     import runtime
     from tests.gpu.emulation import cuda
 
-    monkeypatch.setitem(sys.modules, "runtime.cuda", cuda)
-    monkeypatch.setattr(runtime, "cuda", cuda, raising=False)
-    sys.modules.pop("runtime.device_program", None)
-    yield
-    sys.modules.pop("runtime.device_program", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "runtime.cuda", cuda)
+        patch.setattr(runtime, "cuda", cuda, raising=False)
+        sys.modules.pop("runtime.device_program", None)
+        yield
+        sys.modules.pop("runtime.device_program", None)

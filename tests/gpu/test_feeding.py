@@ -1,31 +1,23 @@
-"""The kernels that feed a device: batches gathered from examples that lie there, and the sums over them."""
+"""Kernels of the runtime itself: batches gathered from examples on the device, the sums over them, products of f64."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-import runtime
-from tests.gpu import cupy_or_skip  # noqa: F401
-from tests.gpu.emulation import cuda
+from runtime import cuda
+from tests.gpu.cupy_inside import machine_code, render
+from tests.gpu.emulation.kernels import ElementwiseKernel
 from tests.gpu.emulation.launches import in_order
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def device(emulated: None) -> ModuleType:
     """runtime.device_program on the emulated device."""
-    monkeypatch.setitem(sys.modules, "runtime.cuda", cuda)
-    monkeypatch.setattr(runtime, "cuda", cuda, raising=False)
-    spec = importlib.util.find_spec("runtime.device_program")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("runtime.device_program")
 
 
 def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",)):
@@ -70,3 +62,17 @@ def test_sums(device: ModuleType) -> None:
     assert (caught.value.step, caught.value.loss) == (2, -np.inf)
     feed.begin(np.arange(11), 4)
     assert feed.totals(raising=True) == [0, 0, 0]
+
+
+def test_the_kernels_are_cuda(device: ModuleType) -> None:
+    for kernel in (device.gather_kernel("uint8"), device.summing_kernel(("float32", "float64", "int32"))):
+        assert machine_code(render(kernel.kernel))
+
+
+def test_products_of_f64_without_cublas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "ElementwiseKernel", ElementwiseKernel)
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 4)), np.random.default_rng(1).normal(size=(2, 4, 3))
+    kernel, product = cuda.plain_kernel.__wrapped__(), np.zeros((5, 3))
+    kernel(a[1], b[1], 3, 4, product, size=15)
+    np.testing.assert_allclose(product, a[1] @ b[1])
+    assert machine_code(render(kernel.kernel, (2, 2, 2)))

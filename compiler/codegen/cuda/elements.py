@@ -139,7 +139,7 @@ def broadcast_index(shape: Shape, index: Index) -> Index:
     return tuple(0 if dim == 1 else part for dim, part in zip(shape, index[lead:], strict=True))
 
 
-# Elements that stand elsewhere in the operand: op -> their index there -------------------------------------------------
+# Elements that stand elsewhere in the operand: op -> their index there ------------------------------------------------
 
 
 def transposed(e: Elements, node: Node, index: Index) -> Index:
@@ -181,10 +181,11 @@ def joined(e: Elements, node: Node, index: Index, _: int) -> str:
     name = e.fresh(f"t{e.numbers[node.result]}")
     e.write(f"{C_TYPES[node.result.type.dtype]} {name};")
     start: Position = 0
-    for count, operand in enumerate(node.operands, 1):
+    operands = [operand for operand in node.operands if 0 not in operand.type.shape]
+    for count, operand in enumerate(operands, 1):
         end = plus(start, size_of(operand.type.shape[axis]))
-        head = "else" if count == len(node.operands) else f"if ({index[axis]} < {end})"
-        with e.block(f"else {head}" if 1 < count < len(node.operands) else head if len(node.operands) > 1 else ""):
+        head = "else" if count == len(operands) else f"if ({index[axis]} < {end})"
+        with e.block(f"else {head}" if 1 < count < len(operands) else head if len(operands) > 1 else ""):
             part = (*index[:axis], minus(index[axis], start), *index[axis + 1 :])
             e.write(f"{name} = {e.at(operand, part)};")
         start = end
@@ -195,6 +196,8 @@ def padded(e: Elements, node: Node, index: Index, _: int) -> str:
     low = node.attributes["low"]
     interior = node.attributes["interior"] or (0,) * len(low)
     x, shape = node.operands[0], node.operands[0].type.shape
+    if 0 in shape:
+        return constant(node.attributes["value"], x.type.dtype)
     conditions: list[str] = []
     inside: list[Position] = []
     for axis, part in enumerate(index):
@@ -291,8 +294,8 @@ def window_place(node: Node, index: Index, tap: Sequence[Position]) -> tuple[Pos
     stride, padding = node.attributes["stride"], node.attributes["padding"]
     dilation = node.attributes.get("dilation", (1, 1))
     row, column = (
-        minus(plus(times(part, step), times(number, spread)), before)
-        for part, step, number, spread, (before, _) in zip(index[1:3], stride, tap, dilation, padding, strict=True)
+        minus(plus(times(part, step), times(place, spread)), before)
+        for part, step, place, spread, (before, _) in zip(index[1:3], stride, tap, dilation, padding, strict=True)
     )
     return row, column
 
@@ -316,10 +319,9 @@ def pooled(e: Elements, node: Node, index: Index, result: int) -> str:
             with e.block(f"if ({value} > {best} || {best} == {best} && {value} != {value})"):
                 e.write(f"{best} = {value};")
                 e.write(f"{tap_number} = {here};")
-    for number, each in enumerate(node.results):
-        text = best if number == 0 else f"({C_TYPES[each.type.dtype]}){tap_number}"
+    for each, text in zip(node.results, (best, tap_number), strict=False):
         e.blocks[-1][each, index] = text
-    return e.blocks[-1][node.results[result], index]
+    return (best, tap_number)[result]
 
 
 def covering(

@@ -7,17 +7,17 @@ beside the call. Arrays are in reading order, all of them; scalars that the mode
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from compiler.codegen.cuda.elements import INDENT, Elements
-from compiler.codegen.cuda.indices import Index, Indices, Position, elements, plus
+from compiler.codegen.cuda.indices import Index, Indices, Position, elements, plus, size_of, times
 from compiler.codegen.cuda.scalars import C_TYPES, CUPY_TYPES, DEVICE_FUNCTIONS, EXPRESSIONS, functions_in, least
 from compiler.codegen.cuda.scalars import number as constant
-from compiler.ir.graph import Graph, Node, Value
+from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.ir.types import Shape, TensorType
-from compiler.kernels import ELEMENT, KEPT, SCALAR, THREADS, Reduction, reduction_of, squeezed
+from compiler.kernels import ELEMENT, KEPT, SCALAR, THREADS, Reduction, loop_shape, reduction_of, squeezed
 
 WORDS_OF_CPP = frozenset(  # and names that kernels use themselves
     [
@@ -197,18 +197,19 @@ def map_kernel(call: Call) -> DeviceKernel:
     """One loop over the elements of the results; behind each other for results of different shapes."""
     read, written = call.parameters()
     islands: dict[Shape, list[tuple[Value, Array]]] = {}
+    readers = readers_of(call.body)
     for value, array in zip(call.body.outputs.values(), written, strict=True):
-        islands.setdefault(squeezed(value.type.shape), []).append((value, array))
+        islands.setdefault(loop_shape(value, readers), []).append((value, array))
     lines: list[str] = []
     start: Position = 0
     for number, (shape, results) in enumerate(islands.items()):
         end = plus(start, elements(shape))
         if len(islands) == 1:
-            lines += island(call.body, read, results, "i")
+            lines += island(call.body, read, shape, results, "i")
         else:
             head = "else" if number == len(islands) - 1 else f"if (i < {end})"
             moved = [f"const int k = (int)(i - {in_brackets(start)});"] if number else ["const int k = (int)i;"]
-            inner = moved + island(call.body, read, results, "k")
+            inner = moved + island(call.body, read, shape, results, "k")
             lines += [
                 f"{'else ' if 0 < number < len(islands) - 1 else ''}{head} {{",
                 *(INDENT + line for line in inner),
@@ -223,19 +224,40 @@ def in_brackets(position: Position) -> str:
 
 
 def island(
-    body: Graph, read: Mapping[Value, Array], results: Sequence[tuple[Value, Array]], position: str
+    body: Graph, read: Mapping[Value, Array], shape: Shape, results: Sequence[tuple[Value, Array]], position: str
 ) -> list[str]:
-    """Statements that compute results of one shape at a position, and write them behind all that is read."""
+    """Statements that compute results at a position in a shape, and write them behind all that is read."""
     indices = Indices()
     e = Elements(body, {value: array.name for value, array in read.items()}, indices)
     e.taken |= {array.name for _, array in results}
-    shape = squeezed(results[0][0].type.shape)
-    declared = named_index(indices, shape, position)
+    named = named_index(indices, shape, position)
     stores = []
     for value, array in results:
-        index = indices.reshaped(declared.index, shape, value.type.shape)
-        stores.append(f"{array.name}[{position}] = {e.at(value, index)};")
-    return [*declared.used_in([*e.lines, *stores]), *e.lines, *stores]
+        for part, place in parts_of(value, shape):
+            text = e.at(part, indices.reshaped(named.index, shape, part.type.shape))
+            stores.append(f"{array.name}[{place(indices, named.index, position)}] = {text};")
+    return [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
+
+
+def parts_of(value: Value, shape: Shape) -> Iterator[tuple[Value, Callable[[Indices, Index, Position], Position]]]:
+    """What a thread writes of a result, and where: one element, or one of each operand that it is put together from."""
+    if squeezed(value.type.shape) == shape:
+        yield value, lambda indices, index, position: position
+        return
+    assert value.node is not None
+    axis, size = value.node.attributes["axis"], value.node.operands[0].type.shape[value.node.attributes["axis"]]
+
+    def place(number: int) -> Callable[[Indices, Index, Position], Position]:
+        def at(indices: Indices, index: Index, position: Position) -> Position:
+            inner = list(indices.reshaped(index, shape, operands[number].type.shape))
+            inner[axis] = plus(inner[axis], times(number, size_of(size)))
+            return indices.join(tuple(inner), value.type.shape)
+
+        return at
+
+    operands = value.node.operands
+    for number, operand in enumerate(operands):
+        yield operand, place(number)
 
 
 @dataclass(frozen=True)

@@ -70,15 +70,17 @@ class Compiled:
         self.source = re.sub(r'extern\s+"C"\s+', "", source)  # each kernel has a namespace of its own
         self.parameters = read_parameters(name, self.source)
         self.fibers = fibers
-        self._function: Launcher | None = None
+        self.result: Launcher | CompileError | None = None
         pending.append(weakref.ref(self))
 
     @property
     def function(self) -> Launcher:
-        if self._function is None:
-            compile_pending(self)
-        assert self._function is not None
-        return self._function
+        if self.result is None:
+            compile_pending()
+        assert self.result is not None
+        if isinstance(self.result, CompileError):
+            raise self.result
+        return self.result
 
 
 class Launcher:
@@ -109,17 +111,18 @@ def read_parameters(name: str, source: str) -> list[tuple[str, str]]:
     return [(part[1].strip(), part[2]) for part in split if part]
 
 
-def compile_pending(wanted: Compiled) -> None:
-    """Compiles all kernels that wait for it; only the wanted one where g++ does not take another."""
+def compile_pending() -> None:
+    """Compiles all kernels that wait for it; each by itself where g++ does not take one of them."""
     kernels = [kernel for reference in pending if (kernel := reference()) is not None]
     pending.clear()
     try:
         build(kernels)
     except CompileError:
-        if len(kernels) == 1:
-            raise
-        pending.extend(weakref.ref(kernel) for kernel in kernels if kernel is not wanted)
-        build([wanted])
+        for kernel in kernels:
+            try:
+                build([kernel])
+            except CompileError as error:
+                kernel.result = error
 
 
 def build(kernels: Sequence[Compiled]) -> None:
@@ -127,10 +130,13 @@ def build(kernels: Sequence[Compiled]) -> None:
     parts = max(1, min(os.cpu_count() or 1, len(kernels) // WORTH_A_PROCESS))
     chunks = [kernels[i::parts] for i in range(parts)]
     builds = [Build(write_source(chunk)) for chunk in chunks]
-    libraries = [each.library() for each in builds]
-    for chunk, library in zip(chunks, libraries, strict=True):
+    logs = [each.wait() for each in builds]
+    if any(logs):
+        raise CompileError("\n".join(logs)[:4000])
+    for chunk, each in zip(chunks, builds, strict=True):
+        library = ctypes.CDLL(str(each.path))
         for number, kernel in enumerate(chunk):
-            kernel._function = Launcher(library, number)
+            kernel.result = Launcher(library, number)
 
 
 class Build:
@@ -147,13 +153,15 @@ class Build:
             command = ["g++", *FLAGS, "-I", str(HERE), "-I", str(header_folder()), "-o", str(self.part), str(text)]
             self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
-    def library(self) -> ctypes.CDLL:
-        if self.process is not None:
-            _, log = self.process.communicate()
-            if self.process.returncode:
-                raise CompileError(log[:4000])
-            self.part.replace(self.path)
-        return ctypes.CDLL(str(self.path))
+    def wait(self) -> str:
+        """What g++ has to say against the source."""
+        if self.process is None:
+            return ""
+        _, log = self.process.communicate()
+        if self.process.returncode:
+            return log
+        self.part.replace(self.path)
+        return ""
 
 
 def library_folder() -> Path:

@@ -189,7 +189,6 @@ def check_argument(kernel: str, name: str, value: Any, dtype: np.dtype[Any], arr
     if array:
         assert isinstance(value, np.ndarray), f"{where} is no array"
         assert value.dtype == dtype, f"{where} is {value.dtype}, not {dtype}"
-        assert value.size, f"{where} is empty"
     else:
         given = np.asarray(value)
         fits = isinstance(value, int) and dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max

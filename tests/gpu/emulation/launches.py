@@ -46,13 +46,15 @@ state = State()
 
 def span(array: np.ndarray) -> Bytes:
     """The bytes from the first element of an array to the end of its last."""
+    if not array.size:
+        return array.ctypes.data, array.ctypes.data
     ends = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     first = array.ctypes.data + sum(min(end, 0) for end in ends)
     return first, array.ctypes.data + sum(max(end, 0) for end in ends) + array.itemsize
 
 
 def overlap(one: Bytes, other: Bytes) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
+    return max(one[0], other[0]) < min(one[1], other[1])
 
 
 def order_of(count: int, order: int) -> Order:
