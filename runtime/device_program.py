@@ -153,30 +153,31 @@ def watched(runs: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
 class Feed:
     """Examples on the device, with the order in which they are taken, and what is summed up over them.
 
-    `state` holds the position in the order, the number of the first step whose loss was not finite (0: none), that
-    loss, and the sums over examples of what `names` says.
+    `state` holds the position in the order, the position after the first batch whose loss was not finite (0: none),
+    that loss, and the sums over examples of what `names` says.
     """
 
     def __init__(self, arrays: Arrays, names: Sequence[str]):
-        self.names = names
+        self.names, self.size = names, 0
         self.data = {name: on_device(array) for name, array in arrays.items()}
-        self.whole_order = cuda.zeros(8 * len(next(iter(arrays.values()))))
-        self.host_state = np.zeros(
-            1, [("position", "i8"), ("bad_step", "i8"), ("bad_loss", "f8"), ("totals", "f8", len(names))]
+        self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
+        self.layout = np.dtype([
+            ("position", np.int64, (1,)),
+            ("bad_end", np.int64, (1,)),
+            ("bad_loss", np.float64, (1,)),
+            ("sums", np.float64, (len(names),)),
+        ])  # fmt: skip
+        self.state = on_device(np.zeros(self.layout.itemsize, np.uint8))
+        self.position, self.bad_end, self.bad_loss, self.sums = (
+            cuda.view(self.state, offset, part.base.type, part.shape)
+            for part, offset, *_ in (self.layout.fields or {}).values()
         )
-        self.state = cuda.zeros(self.host_state.nbytes)
-        self.position, self.bad_step = (cuda.view(self.state, at, np.int64, (1,)) for at in (0, 8))
-        self.bad_loss = cuda.view(self.state, 16, np.float64, (1,))
-        self.sums = cuda.view(self.state, 24, np.float64, (len(names),))
-        self.order = cuda.view(self.whole_order, 0, np.int64, (len(self.whole_order) // 8,))
-        self.size = 0
 
     def begin(self, order: np.ndarray, size: int) -> None:
         """Starts over, with an order and a size of batches."""
         self.size = size
-        order = order.astype(np.int64, copy=False)
-        cuda.upload(cuda.view(self.whole_order, 0, np.int64, order.shape), order)
-        cuda.upload(self.state, np.zeros(self.host_state.nbytes, np.uint8))
+        cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
+        cuda.upload(self.state, np.zeros(self.layout.itemsize, np.uint8))
 
     def gather(self, name: str, batch: Any) -> Queue:
         """What fills an input of a graph with the examples at the position."""
@@ -187,16 +188,15 @@ class Feed:
     def add_up(self, outputs: Arrays, count: int) -> Queue:
         """What adds a batch to the sums and goes on to the next."""
         values = [outputs[name] for name in self.names]
-        kernel, size = summing_kernel(tuple(value.dtype.name for value in values)), self.size
-        state = self.sums, self.position, self.bad_step, self.bad_loss
-        return lambda: kernel(*values, count, size, *state, size=1)
+        kernel = summing_kernel(tuple(value.dtype.name for value in values))
+        return lambda: kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
 
     def totals(self, raising: bool) -> list[float]:
         """Waits for what is queued; the sums over the examples so far. Raises NotFinite, if wanted."""
-        state = cuda.download(self.state).view(self.host_state.dtype)[0]
-        if raising and state["bad_step"]:
-            raise NotFinite(int(state["bad_step"]), float(state["bad_loss"]))
-        return state["totals"].tolist()
+        state = cuda.download(self.state).view(self.layout)[0]
+        if raising and state["bad_end"].any():
+            raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
+        return state["sums"].tolist()
 
 
 def on_device(array: np.ndarray) -> Any:
@@ -223,16 +223,16 @@ def summing_kernel(dtypes: tuple[str, ...]) -> Any:
     values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
     sums = "\n".join(f"totals[{k}] += count * (double)mean{k}[0];" for k in range(len(dtypes)))
     return cuda.ElementwiseKernel(
-        f"{values}int32 count, int32 size",
-        "raw float64 totals, raw int64 position, raw int64 bad_step, raw float64 bad_loss",
+        f"{values}int32 count",
+        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss",
         f"""
         const double loss = mean0[0];
-        if (bad_step[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
-            bad_step[0] = position[0] / size + 1;
+        position[0] += count;
+        if (bad_end[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
+            bad_end[0] = position[0];
             bad_loss[0] = loss;
         }}
         {sums}
-        position[0] += count;
         """,
         "add_up",
     )

@@ -6,19 +6,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from runtime.errors import RuntimeUserError, quoted
 from runtime.interrupt import Interrupted
+from runtime.program import Arrays, Program
 from runtime.random import generator
 
-if TYPE_CHECKING:
-    from runtime.program import Arrays, Program
-
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
-Batches = Iterator[tuple[int, "Arrays"]]
+Batches = Iterator[tuple[int, Arrays]]
 
 
 class NotFinite(Exception):

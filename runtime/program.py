@@ -10,11 +10,12 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.feeding import HostRunner, Runner
+if TYPE_CHECKING:
+    from runtime.feeding import Runner
 
 Arrays = dict[str, np.ndarray]
 ALIGNMENT = 64
@@ -148,4 +149,6 @@ class Program:
 
     def runner(self, graph: str, arrays: Arrays) -> Runner:
         """What runs a graph over examples that fit its inputs."""
+        from runtime.feeding import HostRunner  # imported late: who compiles does not feed
+
         return HostRunner(self, graph, arrays)

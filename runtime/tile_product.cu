@@ -155,8 +155,61 @@ __device__ bool add_splits(T (&sums)[Count], int split, T* partial, unsigned int
   return true;
 }
 
+// Where in a tile a thread adds up products: one of the slices of k, and one of the pieces down and across the tile.
+template <class Shape>
+struct Place {
+  int slice = threadIdx.x / Shape::team;
+  int down = threadIdx.x % Shape::team / Shape::across, right = threadIdx.x % Shape::across;
+};
+
+// Adds the products of one slice of the values of k in shared memory.
+template <class Shape, class Rows, class Columns, class T>
+__device__ void multiply(
+    T (&sums)[Shape::thread_rows][Shape::thread_columns], const T* a, const T* b, const Place<Shape>& place) {
+  constexpr int share = Shape::depth / Shape::slices;
+#pragma unroll
+  for (int n = 0; n < share; n++) {
+    T x[Shape::thread_rows], y[Shape::thread_columns];
+    Rows::read(x, a, place.slice * share + n, place.down, Shape::team / Shape::across);
+    Columns::read(y, b, place.slice * share + n, place.right, Shape::across);
+#pragma unroll
+    for (int r = 0; r < Shape::thread_rows; r++) {
+#pragma unroll
+      for (int c = 0; c < Shape::thread_columns; c++) sums[r][c] += x[r] * y[c];
+    }
+  }
+}
+
+// Adds up the slices, one after the other, in shared memory; every thread gets some cells of the tile.
+template <class Shape, class Columns, class T>
+__device__ void add_slices(
+    T (&cells)[Shape::cells], const T (&sums)[Shape::thread_rows][Shape::thread_columns], T* room,
+    const Place<Shape>& place) {
+#pragma unroll
+  for (int turn = 0; turn < Shape::slices; turn++) {
+    __syncthreads();
+    if (place.slice != turn) continue;
+#pragma unroll
+    for (int r = 0; r < Shape::thread_rows; r++) {
+      T* row = room + (place.down * Shape::thread_rows + r) * Shape::pitch;
+#pragma unroll
+      for (int c = 0; c < Shape::thread_columns; c += 2) {
+        auto& pair = pack_at<T, 2>(row + Columns::line_of_thread(c, place.right, Shape::across));
+        const Pack<T, 2> before = turn ? pair : Pack<T, 2>{};
+        pair = {before.at[0] + sums[r][c], before.at[1] + sums[r][c + 1]};
+      }
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int n = 0; n < Shape::cells; n++) {
+    const int cell = least(threadIdx.x + n * Shape::threads, Shape::rows * Shape::columns - 1);
+    cells[n] = room[cell / Shape::columns * Shape::pitch + cell % Shape::columns];
+  }
+}
+
 // The tile of this block: blockIdx.x and .y number the tiles, .z the groups and the splits of each of them.
-// Calls store(row, column, value) for every element.
+// Calls store(row, column, value) for every element. `partial` and `counters` are for splits; see add_splits.
 template <class Shape, class T, class A, class B, class Store>
 __device__ void tile_product(
     const A& a, const B& b, int rows, int columns, int depth, T* room, Store store, T* partial = nullptr,
@@ -166,19 +219,16 @@ __device__ void tile_product(
   const int first_row = blockIdx.x * Shape::rows, first_column = blockIdx.y * Shape::columns;
   const int split = blockIdx.z % Shape::splits;
   const int share = ceil_div(ceil_div(depth, Shape::splits), Shape::depth) * Shape::depth;
-  const int end = least(depth, (split + 1) * share);
-  const int slice = threadIdx.x / Shape::team, member = threadIdx.x % Shape::team;
-  const int down = member / Shape::across, right = member % Shape::across;
+  const int start = split * share, end = least(depth, start + share);
+  const Place<Shape> place;
 
-  // The sums of this thread's slice. There are two blocks of each operand: threads that are ahead fill one of them while
-  // others still multiply the other.
+  // There are two blocks of each operand: threads that are ahead fill one while others still multiply the other.
   T sums[Shape::thread_rows][Shape::thread_columns] = {};
   Rows a_feed(a, first_row, rows);
   Columns b_feed(b, first_column, columns);
-  bool found = a_feed.fetch(split * share, end);
-  b_feed.fetch(split * share, end);
-  int half = 0;
-  for (int k = split * share; k < end; k += Shape::depth, half ^= 1) {
+  bool found = a_feed.fetch(start, end);
+  b_feed.fetch(start, end);
+  for (int k = start, half = 0; k < end; k += Shape::depth, half ^= 1) {
     T* a_block = room + half * Rows::block;
     T* b_block = room + 2 * Rows::block + half * Columns::block;
     a_feed.deposit(a_block);
@@ -191,44 +241,11 @@ __device__ void tile_product(
     }
     found = a_feed.fetch(k + Shape::depth, end);
     b_feed.fetch(k + Shape::depth, end);
-    if (!needed) continue;
-#pragma unroll
-    for (int n = 0; n < Shape::depth / Shape::slices; n++) {
-      T x[Shape::thread_rows], y[Shape::thread_columns];
-      const int step = slice * (Shape::depth / Shape::slices) + n;
-      Rows::read(x, a_block, step, down, Shape::team / Shape::across);
-      Columns::read(y, b_block, step, right, Shape::across);
-#pragma unroll
-      for (int r = 0; r < Shape::thread_rows; r++) {
-#pragma unroll
-        for (int c = 0; c < Shape::thread_columns; c++) sums[r][c] += x[r] * y[c];
-      }
-    }
+    if (needed) multiply<Shape, Rows, Columns>(sums, a_block, b_block, place);
   }
 
-  // The slices, one after the other, into a tile in shared memory; then every thread takes cells of it.
-#pragma unroll
-  for (int turn = 0; turn < Shape::slices; turn++) {
-    __syncthreads();
-    if (slice != turn) continue;
-#pragma unroll
-    for (int r = 0; r < Shape::thread_rows; r++) {
-#pragma unroll
-      for (int c = 0; c < Shape::thread_columns; c += 2) {
-        const int line = Columns::line_of_thread(c, right, Shape::across);
-        auto& cell = pack_at<T, 2>(room + (down * Shape::thread_rows + r) * Shape::pitch + line);
-        cell = turn ? Pack<T, 2>{cell.at[0] + sums[r][c], cell.at[1] + sums[r][c + 1]}
-                    : Pack<T, 2>{sums[r][c], sums[r][c + 1]};
-      }
-    }
-  }
-  __syncthreads();
   T cells[Shape::cells];
-#pragma unroll
-  for (int n = 0; n < Shape::cells; n++) {
-    const int cell = least(threadIdx.x + n * Shape::threads, Shape::rows * Shape::columns - 1);
-    cells[n] = room[cell / Shape::columns * Shape::pitch + cell % Shape::columns];
-  }
+  add_slices<Shape, Columns>(cells, sums, room, place);
   if (Shape::splits > 1) {
     const int tile = (blockIdx.z / Shape::splits * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     partial += (long long)tile * Shape::splits * Shape::cells * Shape::threads;

@@ -204,7 +204,7 @@ ENOUGH_BLOCKS = 2 * PROCESSORS
 THREAD_ROWS = 4
 TILE_ROWS = (64, 32)
 THREAD_COLUMNS = {64: 8, 48: 6, 32: 4, 24: 6, 16: 4, 8: 4}  # by the columns of a tile
-LOAD = 6  # how many multiplications take as long as loading an element
+LOAD = 10  # how many multiplications take as long as loading an element
 SLICES = (1, 2, 4)
 MOST_LOADS = 8  # of one operand, by one thread in one step
 FEWEST_STEPS = 8  # of a split
@@ -315,8 +315,8 @@ def with_slices(tile: Tile, count: int, vector: int) -> Tile:
 
 
 def splits(count: int, most: int) -> int:
-    """How many blocks share each of `count` sums."""
-    return max(1, min(ENOUGH_BLOCKS // count, most))
+    """How many blocks share the sums of each of `count` tiles."""
+    return max(1, min(round(ENOUGH_BLOCKS / count), most))
 
 
 def fan(splits: int) -> int:

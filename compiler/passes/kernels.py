@@ -214,7 +214,7 @@ class Grouping:
             nodes = self.members[number]
             if nodes[0].op.name in ALONE or (len(nodes) == 1 and len(self.with_free(nodes)) == 1):
                 self.emit(nodes[0])
-            else:
+            elif self.read_outside(nodes):
                 self.emit_region(nodes)
         result.outputs = {name: self.renamed(value) for name, value in self.graph.outputs.items()}
         return result

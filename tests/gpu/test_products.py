@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytest
 
-from compiler.codegen.cuda_products import Epilogue, ProductKernel, product_kernel, scratch_of
+from compiler.codegen import cuda_products
+from compiler.codegen.cuda_products import (
+    SLICES,
+    THREAD_COLUMNS,
+    TILE_ROWS,
+    Epilogue,
+    ProductKernel,
+    product_kernel,
+    scratch_of,
+)
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node
 from compiler.ir.types import NUMPY_NAMES, Dim, at_batch, parse_type
@@ -153,10 +163,38 @@ def test_scratch_does_not_depend_on_the_batch():
         assert scratch is None or all(isinstance(dim, int) for dim in scratch.shape)
 
 
-def test_a_large_batch_gives_each_processor_work():
-    """The grid grows with the batch, but for long sums, which are split as is best for a typical one."""
+def test_grids():
+    """They grow with the batch, but for long sums, which are split as is best for a typical one."""
     assert kernels()["second_conv2d"][0].grid == "(B, 1, 1)"
+    assert kernels()["strided_conv2d"][0].grid == "((B * 25 + 31) // 32, 1, 1)"
     assert kernels()["first_conv2d_filter_grad"][0].grid == "(1, 1, 264)"
+
+
+@cache
+def kernels_of_tiles() -> dict[tuple[str, int, int], tuple[ProductKernel, RawKernel]]:
+    """Of two nodes, with every tile that could be chosen."""
+    found = {}
+    for number, (rows, columns) in enumerate(product(TILE_ROWS, THREAD_COLUMNS)):
+        with pytest.MonkeyPatch.context() as only:
+            only.setattr(cuda_products, "TILE_ROWS", (rows,))
+            only.setattr(cuda_products, "THREAD_COLUMNS", {columns: THREAD_COLUMNS[columns]})
+            only.setattr(cuda_products, "SLICES", SLICES[number % 3 :][:1])
+            for name in ("strided_conv2d", "many_filters_conv2d_filter_grad"):
+                written = product_kernel(nodes()[name], f"{name}_{rows}_{columns}")
+                raw = RawKernel(gemm.CONVOLUTIONS + written.text, written.name)
+                found[name, rows, columns] = written, raw
+    return found
+
+
+@pytest.mark.parametrize("columns", THREAD_COLUMNS)
+@pytest.mark.parametrize("rows", TILE_ROWS)
+@pytest.mark.parametrize("name", ("strided_conv2d", "many_filters_conv2d_filter_grad"))
+def test_every_tile(name: str, rows: int, columns: int):
+    node, (written, raw) = nodes()[name], kernels_of_tiles()[name, rows, columns]
+    assert f"Tile<{rows}, {columns}," in written.text
+    for order in ORDERS:
+        assert_close(result(node, written, raw, 3, order), reference(node, drawn(node, 3)))
+    assert machine_code(gemm.CONVOLUTIONS + written.text)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -201,7 +239,7 @@ MISTAKES = {
     "no barrier before a block is read": ("second_conv2d", "} else {\n      __syncthreads();\n    }", "}"),
     "no barrier where steps are left out": ("padded_conv2d", "needed = __syncthreads_or(found);", "needed = found;"),
     "threads ahead fill the block that is read": ("second_conv2d", "half ^= 1", "half ^= 0"),
-    "no barrier between slices": ("second_conv2d", "__syncthreads();\n    if (slice != turn)", "if (slice != turn)"),
+    "no barrier between slices": ("second_conv2d", "__syncthreads();\n    if (place.slice != turn)", "if (place.slice != turn)"),
     "no barrier before cells are read": ("second_conv2d", "  __syncthreads();\n  T cells[Shape", "  T cells[Shape"),
     "sums read before all are there": ("second_conv2d_filter_grad", "__syncthreads_or(last)",
                                        "__syncthreads_or(split + 1 == Splits)"),

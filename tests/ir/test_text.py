@@ -11,26 +11,28 @@ from compiler.ir.graph import Module
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
-from compiler.passes.pipeline import NUMPY_PIPELINE, run_pass
+from compiler.passes.pipeline import PIPELINES, run_pass
 from tests.programs import MODELS, ROOT, compiled_model
 
 HASH_SCRIPT = """
 import hashlib, sys
-from compiler.driver import compile_file
+from compiler.driver import compile_tree, load_tree
 from compiler.ir.printer import print_module
 for model in sys.argv[1:]:
-    compiled = compile_file(f"models/{model}.nn")
-    text = print_module(compiled.module) + print_module(compiled.optimized) + compiled.executable.source
-    print(model, hashlib.sha256(text.encode()).hexdigest())
+    for target in ("numpy", "cupy"):
+        compiled = compile_tree(load_tree(f"models/{model}.nn"), target=target)
+        text = print_module(compiled.module) + print_module(compiled.optimized) + compiled.executable.source
+        print(model, target, hashlib.sha256(text.encode()).hexdigest())
 """
 
 
+@pytest.mark.parametrize("target", PIPELINES)
 @pytest.mark.parametrize("model", MODELS)
-def test_print_read_print_is_the_identity(model: str):
+def test_print_read_print_is_the_identity(model: str, target: str):
     """After differentiation and after every pass."""
     module = compiled_model(model).module
     assert_reads_back(module, "differentiation")
-    for each in NUMPY_PIPELINE:
+    for each in PIPELINES[target]:
         module = run_pass(each, module)
         assert_reads_back(module, each.name)
 

@@ -15,10 +15,10 @@ from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.verifier import verify_graph
 from compiler.ops import OPS
 from compiler.ops.op import Op, Sample
-from compiler.passes.pipeline import NUMPY_PIPELINE, Pass
+from compiler.passes.pipeline import NUMPY_PIPELINE, PIPELINES, Pass
 from tests.programs import BATCH, MODELS, compiled_model, values_for
 
-PASSES = list({each.name: each for each in NUMPY_PIPELINE if not each.of_module}.values())
+PASSES = list({each.run: each for passes in PIPELINES.values() for each in passes if not each.of_module}.values())
 
 
 def assert_same(found: Arrays, expected: Arrays, what: str) -> None:

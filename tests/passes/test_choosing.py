@@ -11,6 +11,7 @@ from compiler.flags import TARGETS
 from compiler.ir.interpreter import interpret
 from compiler.language.parser import parse
 from compiler.passes.pipeline import (
+    CUPY_PIPELINE,
     NUMPY_PIPELINE,
     PIPELINES,
     Pass,
@@ -40,7 +41,7 @@ def names(passes: tuple[Pass, ...]) -> list[str]:
     return [each.name for each in passes]
 
 
-@pytest.mark.parametrize("each", NUMPY_PIPELINE, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", dict.fromkeys((*NUMPY_PIPELINE, *CUPY_PIPELINE)), ids=lambda each: each.name)
 def test_a_pass_has_a_contract(each: Pass):
     """Its name, and what it does in words or equations."""
     assert each.contract.startswith(f"{each.name}: ") and len(each.contract) > len(each.name) + 20

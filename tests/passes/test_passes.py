@@ -16,12 +16,13 @@ from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
-from compiler.passes.pipeline import NUMPY_PIPELINE
+from compiler.passes.pipeline import PIPELINES
 from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.scans_together import bring_scans_together
 from compiler.passes.simplify import simplify
 from tests.passes.fusion_cases import FUSION_CASES
 from tests.passes.image_cases import IMAGE_CASES
+from tests.passes.kernel_cases import KERNEL_CASES
 from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 DEAD = """
@@ -252,7 +253,7 @@ CASES = {
     "scans-together": (bring_scans_together, TWO_SCANS, NEIGHBOURS, CHAIN),
     "materialize": (materialize_outputs, UNWRITTEN, WRITTEN, IN_PLACE),
 }
-CASES |= FUSION_CASES | IMAGE_CASES
+CASES |= FUSION_CASES | IMAGE_CASES | KERNEL_CASES
 Pass = Callable[[Graph], Graph]
 
 
@@ -261,7 +262,8 @@ def text_of(graph: Graph) -> str:
 
 
 def test_every_pass_of_the_pipeline_is_here():
-    assert {each.name for each in NUMPY_PIPELINE if not each.of_module} == set(CASES)
+    passes = [each for pipeline in PIPELINES.values() for each in pipeline]
+    assert {each.name for each in passes if not each.of_module} == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -82,12 +82,12 @@ def gather(data: Any, order: Any, position: Any, width: int, batch: Any, size: i
 
 
 def add_up(*arguments: Any, size: int) -> None:
-    *values, count, batch, totals, position, bad_step, bad_loss = arguments
+    *values, count, totals, position, bad_end, bad_loss = arguments
     assert size == 1 and len(values) == len(totals)
-    if not bad_step[0] and not math.isfinite(values[0]):
-        bad_step[0], bad_loss[0] = position[0] // batch + 1, values[0]
-    totals += [count * float(value) for value in values]
     position += count
+    if not bad_end[0] and not math.isfinite(values[0]):
+        bad_end[0], bad_loss[0] = position[0], values[0]
+    totals += [count * float(value) for value in values]
 
 
 KERNELS = {"gather": gather, "add": add_up}

@@ -99,3 +99,17 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 
 def product(a: Any, b: Any, out: Any) -> None:
     np.matmul(a, b, out=out)
+
+
+class Clock:
+    """Takes no time, but tells a watcher which kernel of the measured source has run."""
+
+    watcher: Callable[[int], None] | None = None
+
+    def start(self) -> Callable[[int], None]:
+        return self.tick
+
+    def tick(self, kernel: int) -> None:
+        if self.watcher is not None:
+            watcher = self.watcher
+            submit(Launch("tick", [], [], lambda: watcher(kernel)))

@@ -1,0 +1,60 @@
+"""Bytes that are dead by the memory plan, filled with NaN as soon as they are: whoever reads them then is found out.
+
+The generated source is the one with a clock, which tells when each kernel has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compiler.codegen.numpy import Kernel
+from compiler.ir.graph import Graph, Node
+from compiler.memory import VARIABLES, Plan
+
+Part = tuple[int, int]  # offsets: the first byte, and the one behind the last
+
+
+def end_times(plan: Plan) -> dict[Node, int]:
+    """When each node of a graph is done, as the planner counted: nodes, of the bodies of scans too, and ends of steps."""
+    times: dict[Node, int] = {}
+
+    def walk(graph: Graph, time: int) -> int:
+        for node in graph.nodes:
+            time += 1
+            if node.op.name == "scan":
+                time = walk(node.body, time) + 1
+            times[node] = time
+        return time
+
+    end = walk(plan.graph, 0)
+    assert all(plan.block(value).last == end + 1 for value in plan.graph.outputs.values()), "another way to count"
+    return times
+
+
+def dead_parts(plan: Plan, kernels: Sequence[Kernel]) -> list[list[Part]]:
+    """After each kernel, the parts of the arena behind the variables whose tensors are used no more, or not yet."""
+    times = end_times(plan)
+    blocks = [block for value, block in plan.blocks.items() if value.kind not in VARIABLES and block.bytes]
+    result = []
+    for kernel in kernels:
+        now = max((times[node] for node in kernel.nodes), default=None)
+        live = [(b.offset, b.end) for b in blocks if now is None or b.first <= now < b.last]
+        result.append([] if now is None else gaps(sorted(live), plan.base, plan.size))
+    return result
+
+
+def gaps(parts: Sequence[Part], start: int, end: int) -> list[Part]:
+    """What is between some parts, given in order, from a start to an end."""
+    result = []
+    for first, last in (*parts, (end, end)):
+        if first > start:
+            result.append((start, first))
+        start = max(start, last)
+    return result
+
+
+def poison(arena: np.ndarray, parts: Sequence[Part]) -> None:
+    for first, last in parts:
+        arena[first:last] = 0xFF
