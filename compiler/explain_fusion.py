@@ -1,7 +1,7 @@
 """What fusion does to the graphs of a program, in words: the regions it makes, and why neighbours stay apart.
 
-`explain` looks at a module as it stands just before the pass `fusion`. A place in the model is told by the name that is
-called there, such as `BatchNorm`, or by its op where none is.
+`explain` looks at a module as it stands just before the pass that fuses: `fusion`, or `kernels` for a GPU. A place in
+the model is told by the name that is called there, such as `BatchNorm`, or by its op where none is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from compiler.language.syntax import Program
 from compiler.memory import scan_length
 from compiler.ops.op import VIEW
 from compiler.passes.fusion import PRODUCTS, Kind, kind_of, refusal, regions_of
+from compiler.passes.kernels import Grouping
 from compiler.passes.regions import Region
 
 MOST_EDGES = 4  # between neighbours that are named for each reason
@@ -36,6 +37,7 @@ SHARED_PRODUCT = "more than one region reads the product, or what reads it canno
 KEPT = "kept for the backward pass, which begins at the loss, when the whole forward pass has run"
 BETWEEN = "a path between them leads through something that cannot be in the region"
 EARLIER = "it runs in the region of an earlier reader"
+FREE = "costs nothing, and is computed wherever it is read"
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class Names:
 NO_NAMES = Names({}, ())
 
 
-def explain(module: Module, names: Names = NO_NAMES, graph: str | None = None) -> str:
-    """The report of all graphs, or of one."""
+def explain(module: Module, names: Names = NO_NAMES, graph: str | None = None, by: str = "fusion") -> str:
+    """The report of all graphs, or of one; `by` names the pass."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
-    return "\n\n".join("\n".join(GraphReport(each, names).lines()) for each in graphs) + "\n"
+    return "\n\n".join("\n".join(GraphReport(each, names, FUSIONS[by]).lines()) for each in graphs) + "\n"
 
 
 def launches(graph: Graph) -> int:
@@ -79,16 +81,73 @@ def launches(graph: Graph) -> int:
     return sum(scan_length(n, 1) * launches(n.body) if n.op.name == "scan" else 1 for n in kernels)
 
 
+class Fused:
+    """What the pass `fusion` makes of a graph."""
+
+    def __init__(self, graph: Graph):
+        self.regions = regions_of(graph)
+        self.kinds: dict[Node, Kind] = {node: kind_of(node) for node in graph.nodes}
+        self.position = {node: i for i, node in enumerate(graph.nodes)}
+
+    def remark(self, nodes: Iterable[Node]) -> str:
+        return " (numbers and small vectors)" if all(self.kinds[node].small for node in nodes) else ""
+
+    def reason(self, source: Node, value: Value, reader: Node) -> str:
+        """Why two neighbours are not in one region."""
+        if reader.op.name in PRODUCTS:
+            return BEGINS
+        if source.op.name in PRODUCTS:
+            return SHARED_PRODUCT
+        if refused := refusal(self.kinds[source], self.kinds[reader], reader.operands.index(value)):
+            return refused
+        if is_backward(reader) and not is_backward(source):
+            return KEPT
+        return BETWEEN if self.leads_to(source, reader) else EARLIER
+
+    def leads_to(self, source: Node, reader: Node) -> bool:
+        """Whether a path from one node to another leads through a third."""
+        pending = [value.node for value in reader.operands if value.node not in (None, source)]
+        seen: set[Node] = set()
+        while pending:
+            node = pending.pop()
+            if node is source:
+                return True
+            if node and node not in seen and self.position.get(node, -1) > self.position[source]:
+                seen.add(node)
+                pending += [value.node for value in node.operands]
+        return False
+
+
+class Launched:
+    """What the pass `kernels` makes of a graph."""
+
+    def __init__(self, graph: Graph):
+        self.grouping = Grouping(graph)
+        self.regions = [nodes for nodes in self.grouping.members.values() if len(nodes) > 1]
+
+    def remark(self, nodes: Iterable[Node]) -> str:
+        return ""
+
+    def reason(self, source: Node, value: Value, reader: Node) -> str:
+        """Why two neighbours are not in one region; what costs nothing is computed wherever it is read."""
+        group = self.grouping.group
+        if source not in group or reader not in group:
+            return FREE
+        return self.grouping.refusal(group[source], group[reader]) or EARLIER
+
+
+FUSIONS = {"fusion": Fused, "kernels": Launched}
+
+
 class GraphReport:
     """The report of one graph, or of the body of a scan."""
 
-    def __init__(self, graph: Graph, names: Names, title: str = ""):
-        self.graph, self.names = graph, names
+    def __init__(self, graph: Graph, names: Names, fusion: type[Fused | Launched], title: str = ""):
+        self.graph, self.names, self.kind = graph, names, fusion
         self.title = title or f"graph {graph.name}"
-        self.regions = regions_of(graph)
+        self.fused = fusion(graph)
+        self.regions: Sequence[Region] = self.fused.regions
         self.home = {node: i for i, region in enumerate(self.regions, 1) for node in region}
-        self.kinds: dict[Node, Kind] = {node: kind_of(node) for node in graph.nodes}
-        self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.params = {value.name for value in graph.of_kind("param")}
 
     def lines(self) -> Iterator[str]:
@@ -106,7 +165,7 @@ class GraphReport:
             if node.op.name == "scan":
                 yield ""
                 title = f"body of the scan %{numbers[node.results[0]]} of {self.title}, {self.place(node)}"
-                yield from GraphReport(node.body, self.names, title).lines()
+                yield from GraphReport(node.body, self.names, self.kind, title).lines()
 
     # Regions ----------------------------------------------------------------------------------------------------------
 
@@ -118,8 +177,7 @@ class GraphReport:
         parts = [self.words(node for node in rest if not is_backward(node))]
         parts.append(self.words((node for node in rest if is_backward(node)), "backward of "))
         parts.append(self.update_words(updates))
-        small = " (numbers and small vectors)" if all(self.kinds[node].small for node in nodes) else ""
-        return f"{lines_of(nodes)}: {'; '.join(filter(None, parts))}{common_path(rest)}{small}"
+        return f"{lines_of(nodes)}: {'; '.join(filter(None, parts))}{common_path(rest)}{self.fused.remark(nodes)}"
 
     def words(self, nodes: Iterable[Node], before: str = "") -> str:
         found = list(dict.fromkeys(map(self.word, nodes)))
@@ -152,7 +210,7 @@ class GraphReport:
                     and self.are_apart(source, node)
                 ):
                     edge = f"{self.place(source)} → {self.place(node)}"
-                    reasons.setdefault(self.reason(source, value, node), Counter())[edge] += 1
+                    reasons.setdefault(self.fused.reason(source, value, node), Counter())[edge] += 1
         for reason, edges in reasons.items():
             yield f"  apart: {reason}"
             for edge, count in list(edges.items())[:MOST_EDGES]:
@@ -162,30 +220,6 @@ class GraphReport:
 
     def are_apart(self, source: Node, reader: Node) -> bool:
         return self.home.get(source, source) != self.home.get(reader, reader)
-
-    def reason(self, source: Node, value: Value, reader: Node) -> str:
-        if reader.op.name in PRODUCTS:
-            return BEGINS
-        if source.op.name in PRODUCTS:
-            return SHARED_PRODUCT
-        if refused := refusal(self.kinds[source], self.kinds[reader], reader.operands.index(value)):
-            return refused
-        if is_backward(reader) and not is_backward(source):
-            return KEPT
-        return BETWEEN if self.leads_to(source, reader) else EARLIER
-
-    def leads_to(self, source: Node, reader: Node) -> bool:
-        """Whether a path from one node to another leads through a third."""
-        pending = [value.node for value in reader.operands if value.node not in (None, source)]
-        seen: set[Node] = set()
-        while pending:
-            node = pending.pop()
-            if node is source:
-                return True
-            if node and node not in seen and self.position.get(node, -1) > self.position[source]:
-                seen.add(node)
-                pending += [value.node for value in node.operands]
-        return False
 
     def place(self, node: Node) -> str:
         """`BatchNorm 5:58 mul (backward)`"""

@@ -177,6 +177,7 @@ def add_looking_flags(command: argparse.ArgumentParser) -> None:
 def add_pass_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--passes", metavar="A,B,…", help="the passes to run, in this order (see nnc opt --list)")
     command.add_argument("--disable", metavar="PASS", action="append", default=[], help="leave out a pass")
+    command.add_argument("--enable", metavar="PASS", action="append", default=[], help="add an optional pass")
     command.set_defaults(target=TARGETS[0])
 
 

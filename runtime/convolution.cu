@@ -9,14 +9,14 @@
 //                                   tap i of the window at place p sees row (p * scale + i * step + origin) / divisor,
 //                                   and nothing where that leaves a remainder or the image
 //   bordered                        whether a tap may see nothing
-//   images_last                     whether places are ordered by pixel and then by image: a tile is then a pixel of many
-//                                   images, and steps whose taps see nothing there are left out
+//   images_last                     whether places are ordered by pixel and then by image: a tile is then a pixel of
+//                                   many images, and steps whose taps see nothing there are left out
 //   outputs, filters                channels that are written, and those of one group
 //   vector                          channels loaded at once, 1 or 4
 //   by_channel                      whether threads that are neighbours load channels, and not places
 //
-// conv2d: scale = stride, origin = -padding, step = dilation, divisor = 1; of its adjoint, which reads dy at places of dx:
-// scale = 1, origin = padding, step = -dilation, divisor = stride.
+// conv2d: scale = stride, origin = -padding, step = dilation, divisor = 1
+// conv2d_input_grad, which reads dy at places of dx: scale = 1, origin = padding, step = -dilation, divisor = stride
 namespace products {
 
 template <class T, class Window>
@@ -161,8 +161,8 @@ __device__ void conv2d_filter_grad(
       partial, counters);
 }
 
-// Depthwise convolutions, with a group for each channel: a thread computes one element. `depth` is the number of channels
-// that an output reads, and `sharing` the number of outputs that read a channel; one of them is 1.
+// Depthwise convolutions, with a group for each channel: a thread computes one element. `depth` is the number of
+// channels that an output reads, and `Sharing` the number of outputs that read a channel; one of them is 1.
 template <class Window, int Sharing, class T, class Store>
 __device__ void depthwise(const T* image, const T* w, int images, Store store) {
   const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;

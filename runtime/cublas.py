@@ -229,7 +229,8 @@ class Handle:
     """cuBLAS on one stream.
 
     Whoever makes it gives it a workspace on the GPU and keeps that alive: without one cuBLAS allocates, which the
-    capture of a graph forbids, and work of two streams in a common one would overwrite each other's.
+    capture of a graph forbids; in a common one, products of two streams would overwrite each other's; and only with
+    one for each stream are results the same in every run.
     """
 
     def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, tf32: bool):

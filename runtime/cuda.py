@@ -292,7 +292,8 @@ def matmul(a: Any, b: Any, out: Any) -> None:
 
 def multiply_without_cublas(a: Any, b: Any, out: Any) -> None:
     """The same by kernels of our own, one matrix at a time."""
-    multiply = multiply_tiled if out.dtype == np.float32 else multiply_plainly
+    tiled = out.dtype == np.float32 and out.flags.c_contiguous
+    multiply = multiply_tiled if tiled else multiply_plainly
     a, b = (cupy.broadcast_to(each, (*out.shape[:-2], *each.shape[-2:])) for each in (a, b))
     for index in np.ndindex(*out.shape[:-2]):
         multiply(a[index], b[index], out[index])
@@ -315,22 +316,21 @@ def tiled_kernel() -> Any:
 
 
 def multiply_plainly(a: Any, b: Any, out: Any) -> None:
-    plain_kernel()(a, b, out.shape[1], a.shape[1], out, size=out.size)
+    plain_kernel(out.dtype.name)(a, b, out.shape[1], a.shape[1], out, size=out.size)
 
 
 @cache
-def plain_kernel() -> Any:
-    """A thread for each element; f64 is rare."""
+def plain_kernel(dtype: str) -> Any:
+    """A thread for each element: for what is rare, f64 and results that are parts of longer rows."""
     return ElementwiseKernel(
-        "raw float64 a, raw float64 b, int64 columns, int64 depth",
-        "raw float64 product",
+        f"raw {dtype} a, raw {dtype} b, int64 columns, int64 depth",
+        f"raw {dtype} product",
         """
         const long long row = i / columns, column = i % columns;
-        double sum = 0;
+        product[i] = 0;
         for (long long j = 0; j < depth; ++j) {
-            sum += a[row * depth + j] * b[j * columns + column];
+            product[i] += a[row * depth + j] * b[j * columns + column];
         }
-        product[i] = sum;
         """,
-        "multiply_plainly",
+        f"multiply_plainly_{dtype}",
     )

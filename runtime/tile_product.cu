@@ -40,13 +40,13 @@ struct Tile {
   static constexpr int rows = Rows, columns = Columns, depth = Depth, slices = Slices, splits = Splits, fan = Fan;
   static constexpr int thread_rows = 4, thread_columns = ThreadColumns;
   static constexpr int across = Columns / ThreadColumns, team = Rows / thread_rows * across, threads = team * Slices;
-  static constexpr int pitch = Columns + 4;                         // of the tile in shared memory
-  static constexpr int cells = ceil_div(Rows * Columns, threads);   // that a thread writes
+  static constexpr int pitch = Columns + 4;                                          // of the tile in shared memory
+  static constexpr int cells = ceil_div(Rows * Columns, threads);                    // that a thread writes
   static constexpr int room = most(2 * Depth * (Rows + Columns + 2), Rows * pitch);  // elements of shared memory
   static_assert(Rows % 32 == 0 && Depth % 16 == 0 && Depth % Slices == 0 && Columns % ThreadColumns == 0, "");
 };
 
-// The way of one operand into shared memory, where a block of it lies as [depth, Lines]. What a warp writes there lies in
+// The way of one operand into shared memory, where a block of it lies as [depth, Lines]. What a warp writes there is in
 // many banks: along k it has packs of four lines, and those lines are stirred, or rows are longer than they need be.
 template <class Operand, int Lines, class Shape>
 struct Feed {
@@ -157,7 +157,7 @@ __device__ bool add_splits(T (&sums)[Count], int split, T* partial, unsigned int
 
 // Where in a tile a thread adds up products: one of the slices of k, and one of the pieces down and across the tile.
 template <class Shape>
-struct Place {
+struct Position {
   int slice = threadIdx.x / Shape::team;
   int down = threadIdx.x % Shape::team / Shape::across, right = threadIdx.x % Shape::across;
 };
@@ -165,13 +165,13 @@ struct Place {
 // Adds the products of one slice of the values of k in shared memory.
 template <class Shape, class Rows, class Columns, class T>
 __device__ void multiply(
-    T (&sums)[Shape::thread_rows][Shape::thread_columns], const T* a, const T* b, const Place<Shape>& place) {
+    T (&sums)[Shape::thread_rows][Shape::thread_columns], const T* a, const T* b, const Position<Shape>& position) {
   constexpr int share = Shape::depth / Shape::slices;
 #pragma unroll
   for (int n = 0; n < share; n++) {
     T x[Shape::thread_rows], y[Shape::thread_columns];
-    Rows::read(x, a, place.slice * share + n, place.down, Shape::team / Shape::across);
-    Columns::read(y, b, place.slice * share + n, place.right, Shape::across);
+    Rows::read(x, a, position.slice * share + n, position.down, Shape::team / Shape::across);
+    Columns::read(y, b, position.slice * share + n, position.right, Shape::across);
 #pragma unroll
     for (int r = 0; r < Shape::thread_rows; r++) {
 #pragma unroll
@@ -184,17 +184,17 @@ __device__ void multiply(
 template <class Shape, class Columns, class T>
 __device__ void add_slices(
     T (&cells)[Shape::cells], const T (&sums)[Shape::thread_rows][Shape::thread_columns], T* room,
-    const Place<Shape>& place) {
+    const Position<Shape>& position) {
 #pragma unroll
   for (int turn = 0; turn < Shape::slices; turn++) {
     __syncthreads();
-    if (place.slice != turn) continue;
+    if (position.slice != turn) continue;
 #pragma unroll
     for (int r = 0; r < Shape::thread_rows; r++) {
-      T* row = room + (place.down * Shape::thread_rows + r) * Shape::pitch;
+      T* row = room + (position.down * Shape::thread_rows + r) * Shape::pitch;
 #pragma unroll
       for (int c = 0; c < Shape::thread_columns; c += 2) {
-        auto& pair = pack_at<T, 2>(row + Columns::line_of_thread(c, place.right, Shape::across));
+        auto& pair = pack_at<T, 2>(row + Columns::line_of_thread(c, position.right, Shape::across));
         const Pack<T, 2> before = turn ? pair : Pack<T, 2>{};
         pair = {before.at[0] + sums[r][c], before.at[1] + sums[r][c + 1]};
       }
@@ -220,7 +220,7 @@ __device__ void tile_product(
   const int split = blockIdx.z % Shape::splits;
   const int share = ceil_div(ceil_div(depth, Shape::splits), Shape::depth) * Shape::depth;
   const int start = split * share, end = least(depth, start + share);
-  const Place<Shape> place;
+  const Position<Shape> position;
 
   // There are two blocks of each operand: threads that are ahead fill one while others still multiply the other.
   T sums[Shape::thread_rows][Shape::thread_columns] = {};
@@ -241,11 +241,11 @@ __device__ void tile_product(
     }
     found = a_feed.fetch(k + Shape::depth, end);
     b_feed.fetch(k + Shape::depth, end);
-    if (needed) multiply<Shape, Rows, Columns>(sums, a_block, b_block, place);
+    if (needed) multiply<Shape, Rows, Columns>(sums, a_block, b_block, position);
   }
 
   T cells[Shape::cells];
-  add_slices<Shape, Columns>(cells, sums, room, place);
+  add_slices<Shape, Columns>(cells, sums, room, position);
   if (Shape::splits > 1) {
     const int tile = (blockIdx.z / Shape::splits * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     partial += (long long)tile * Shape::splits * Shape::cells * Shape::threads;

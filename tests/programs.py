@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from compiler.codegen.numpy import generate
+from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.diagnostics import Diagnostics
-from compiler.driver import Compilation, compile_file, compile_tree
+from compiler.driver import Compilation, compile_tree, load_tree
 from compiler.elaborate.namespaces import with_imports
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays
@@ -17,8 +19,7 @@ from compiler.ir.reader import read_module
 from compiler.ir.types import NUMPY_NAMES, at_batch
 from compiler.language.parser import parse
 from compiler.memory import Plan, plan_graph
-from compiler.passes.pipeline import PIPELINES, run_pipeline
-from compiler.targets import find_target
+from compiler.passes.pipeline import run_pipeline
 from runtime.program import Executable, Program, aligned_zeros, load_functions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,9 +29,9 @@ BATCH = 3
 
 
 @cache
-def compiled_model(name: str) -> Compilation:
+def compiled_model(name: str, target: str = "numpy") -> Compilation:
     """One of the five models, compiled once a test session; nobody may change it."""
-    return compile_file(ROOT / "models" / f"{name}.nn")
+    return compile_tree(load_tree(ROOT / "models" / f"{name}.nn"), target=target)
 
 
 def compile_text(text: str, file: str = "test.nn") -> Compilation:
@@ -73,13 +74,11 @@ def run_program(program: Program, name: str, inputs: Mapping[str, np.ndarray], b
     return {key: np.array(array) for key, array in {**program.variables(), **outputs}.items()}
 
 
-def run_graph(
-    graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False, target: str = "numpy"
-) -> Arrays:
-    """Plans, generates and runs a single graph without variables as float32 code, with the target's passes."""
-    optimized = optimize({graph.name: graph}, target)[graph.name]
-    plan = plan_graph(optimized, batch, 0, {}, find_target(target).placement)
-    run, views, outputs = bind(plan, batch, poison, target)
+def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False) -> Arrays:
+    """Plans, generates and runs a single graph without variables as float32 NumPy code, with the target's passes."""
+    optimized = optimize({graph.name: graph})[graph.name]
+    plan = plan_graph(optimized, batch, 0, {}, PLACEMENT)
+    run, views, outputs = bind(plan, batch, poison)
     for name, view in views.items():
         view[...] = inputs[name]
     with np.errstate(all="ignore"):
@@ -87,12 +86,12 @@ def run_graph(
     return {name: np.array(array) for name, array in outputs.items()}
 
 
-def optimize(module: Module, target: str = "numpy") -> Module:
-    return run_pipeline(module, PIPELINES[target])
+def optimize(module: Module) -> Module:
+    return run_pipeline(module)
 
 
-def bind(plan: Plan, batch: int, poison: bool, target: str = "numpy"):
-    source = find_target(target).generate("a test", [plan], [])
+def bind(plan: Plan, batch: int, poison: bool):
+    source = generate("a test", [plan], [])
     functions = load_functions(Executable(source, "<test>", plan.size, batch))
     arena = aligned_zeros(max(plan.size, 1))
     if poison:

@@ -58,7 +58,12 @@ def natural_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> O
 
 
 def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
-    """A view where its elements lie in reading order, and a transposed one for products, which take both ways."""
+    """A view where its elements lie in reading order, and a transposed one for products, which take both ways.
+
+    Slices are copied: kernels read in packs, which begin at multiples of their size.
+    """
+    if node.op.name == "slice":
+        return None
     found, shape = view_strides(node, strides), node.result.type.shape
     if found == strides_in_order(shape, tuple(range(len(shape)))):
         return found

@@ -96,11 +96,12 @@ def emit_standalone(flags: argparse.Namespace) -> None:
 
 
 def opt_command(flags: argparse.Namespace) -> None:
-    from compiler.passes.pipeline import PIPELINES
+    from compiler.passes.pipeline import OPTIONAL, PIPELINES
     from compiler.stages import show_stage
 
     if flags.list:
-        print("\n\n".join(each.contract for each in dict.fromkeys(PIPELINES[flags.target])))
+        optional = [each for each, _ in OPTIONAL[flags.target]]
+        print("\n\n".join(each.contract for each in dict.fromkeys([*PIPELINES[flags.target], *optional])))
         return
     if not flags.file:
         raise RuntimeUserError("there is nothing to run passes on", expected="nnc opt FILE.ir --passes …, or --list")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TRAINING, PREDICTION = "train_step", "predict"  # the graph that is meant where none is named: the first there is
 MOST_STEPS = 1_000_000
+FUSING = {"numpy": "fusion", "cupy": "kernels"}  # the pass that makes regions, by target
 
 
 def profile_command(flags: argparse.Namespace) -> None:
@@ -42,7 +43,8 @@ def explain_fusion_command(flags: argparse.Namespace) -> None:
     from compiler.language.syntax import Program
     from compiler.passes.pipeline import find_label
 
-    fusion = find_label(chosen_passes(flags), "fusion")
+    name = FUSING[flags.target]
+    fusion = find_label(chosen_passes(flags), name)
     names, before = NO_NAMES, None
     for stage in all_stages(flags):
         if isinstance(stage.content, Program):
@@ -52,7 +54,7 @@ def explain_fusion_command(flags: argparse.Namespace) -> None:
         before = stage
     assert before is not None and isinstance(before.content, dict)
     before.check(flags.graph)
-    print(explain(before.content, names, flags.graph).rstrip("\n"))
+    print(explain(before.content, names, flags.graph, name).rstrip("\n"))
 
 
 # Parts of them --------------------------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ def names_in(texts: list[str]) -> list[str]:
 
 
 def chosen_passes(flags: argparse.Namespace) -> tuple[Pass, ...]:
-    """Those of the target, or those of --passes; less those of --disable."""
-    from compiler.passes.pipeline import PIPELINES, choose
+    """Those of the target with those of --enable, or those of --passes; less those of --disable."""
+    from compiler.passes.pipeline import choose, with_optional
 
     only = None if flags.passes is None else names_in([flags.passes])
-    return choose(PIPELINES[flags.target], only, names_in(flags.disable))
+    return choose(with_optional(flags.target, names_in(flags.enable)), only, names_in(flags.disable))

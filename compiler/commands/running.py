@@ -136,7 +136,8 @@ def find_build(
     timings = timings or Timings()
     cache = Cache.of_user()
     with timings.phase("cache"):
-        choices = [for_data, overrides(flags), flags.model, flags.target, flags.passes, names_in(flags.disable)]
+        passes = [flags.passes, names_in(flags.disable), names_in(flags.enable)]
+        choices = [for_data, overrides(flags), flags.model, flags.target, *passes]
         key = Key.of(path, choices) if cache.folder else None
         entry, told = cache.load(key)
         if entry and (reason := why_not(entry, flags)):

@@ -135,15 +135,39 @@ class Grouping:
                 joined[joined.index(partner)] = min(partner, number)
 
     def try_join(self, one: int, other: int) -> bool:
-        if one == other or any(self.members[each][0].op.name in ALONE for each in (one, other)):
+        if one == other or self.refusal(one, other):
             return False
-        nodes = sorted([*self.members[one], *self.members[other]], key=self.position.__getitem__)
-        if len(nodes) > MOST_NODES or self.connected_around(one, other) or not self.is_kernel(nodes, one, other):
-            return False
-        self.join(min(one, other), max(one, other), nodes)
+        self.join(min(one, other), max(one, other))
         return True
 
-    def join(self, kept: int, gone: int, nodes: list[Node]) -> None:
+    def refusal(self, one: int, other: int) -> str:
+        """Why two groups are not one; empty if they can be."""
+        for first in (self.members[one][0], self.members[other][0]):
+            if first.op.name in ALONE:
+                return f"{first.op.name} is a kernel of its own"
+        if self.connected_around(one, other):
+            return "a path between them leads through something that cannot be in the region"
+        nodes = self.together(one, other)
+        if len(nodes) > MOST_NODES:
+            return f"a kernel has at most {MOST_NODES} nodes"
+        body, results = self.with_free(nodes), self.read_outside(nodes)
+        own = set(body)
+        operands = {value for node in body for value in node.operands if value.node not in own}
+        if len(operands) + len(results) > MOST_ARRAYS:
+            return f"a kernel has at most {MOST_ARRAYS} arrays"
+        if not any(map(reduces, nodes)):
+            again = self.work(nodes) - self.work(self.members[one]) - self.work(self.members[other])
+            return "too much would be computed once more" if again > EXTRA_WORK else ""
+        reduction = reduction_of(body, {str(i): value for i, value in enumerate(results)})
+        if reduction is None:
+            return "a kernel reduces one shape over the same axes, and has results of that shape or of what is left"
+        return "" if reduction.pays else "what needs a sum over many elements waits for all blocks that share it"
+
+    def together(self, one: int, other: int) -> list[Node]:
+        return sorted([*self.members[one], *self.members[other]], key=self.position.__getitem__)
+
+    def join(self, kept: int, gone: int) -> None:
+        nodes = self.together(kept, gone)
         for node in self.members.pop(gone):
             self.group[node] = kept
         self.members[kept] = nodes
@@ -170,18 +194,6 @@ class Grouping:
         return False
 
     # What one kernel can compute
-
-    def is_kernel(self, nodes: Sequence[Node], one: int, other: int) -> bool:
-        body = self.with_free(nodes)
-        outputs = {str(i): value for i, value in enumerate(self.read_outside(nodes))}
-        arrays = len({value for node in body for value in node.operands if value.node not in set(body)}) + len(outputs)
-        if arrays > MOST_ARRAYS:
-            return False
-        if any(map(reduces, nodes)):
-            reduction = reduction_of(body, outputs)
-            return reduction is not None and reduction.pays
-        apart = sum(self.work(self.members[each]) for each in (one, other))
-        return self.work(nodes) <= apart + EXTRA_WORK
 
     def work(self, nodes: Sequence[Node]) -> int:
         return work(self.with_free(nodes), self.read_outside(nodes), self.readers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from typing import Any
 
@@ -20,6 +20,7 @@ from compiler.passes.constant_folding import fold_constants
 from compiler.passes.convolutions import lower_convolutions
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fusion import fuse
+from compiler.passes.im2col import multiply_patches
 from compiler.passes.kernels import make_kernels
 from compiler.passes.materialize import materialize_apart, materialize_outputs
 from compiler.passes.parameter_folding import fold_parameters
@@ -75,7 +76,8 @@ NUMPY_PIPELINE = (
 )
 
 CUPY_PIPELINE = (
-    *NUMPY_PIPELINE[: names_of(NUMPY_PIPELINE).index("convolutions")],  # nothing above is about how a target computes
+    # The passes above "convolutions" are not about how a target computes, and none of them has to run for this one.
+    *(replace(each, required="") for each in NUMPY_PIPELINE[: names_of(NUMPY_PIPELINE).index("convolutions")]),
     Pass("simplify", simplify),  # the kernels of convolutions take padding and groups as they are
     Pass("common-subexpressions", merge_common_subexpressions),
     Pass("sums-of-products", sum_products),
@@ -87,6 +89,11 @@ CUPY_PIPELINE = (
 )
 
 PIPELINES = {"numpy": NUMPY_PIPELINE, "cupy": CUPY_PIPELINE}
+# Passes that run if they are asked for, by target, each with the one before which it then runs.
+OPTIONAL: dict[str, Sequence[tuple[Pass, str]]] = {
+    "numpy": (),
+    "cupy": ((Pass("im2col", multiply_patches), "sums-of-products"),),
+}
 
 
 def run_pass(each: Pass, module: Module) -> Module:
@@ -107,6 +114,17 @@ def run_pipeline(module: Module, passes: Sequence[Pass] = NUMPY_PIPELINE) -> Mod
 # Choosing passes ------------------------------------------------------------------------------------------------------
 
 
+def with_optional(target: str, names: Sequence[str]) -> tuple[Pass, ...]:
+    """The pipeline of a target with optional passes in their places; raises UserError for a name that is none."""
+    pipeline, optional = list(PIPELINES[target]), {each.name: (each, before) for each, before in OPTIONAL[target]}
+    for name in names:
+        if name not in optional:
+            raise unknown_pass(f"{name} is no pass that could be added", name, [each for each, _ in OPTIONAL[target]])
+        each, before = optional[name]
+        pipeline.insert(names_of(pipeline).index(before), each)
+    return tuple(pipeline)
+
+
 def choose(pipeline: Sequence[Pass], only: Sequence[str] | None, disabled: Sequence[str]) -> tuple[Pass, ...]:
     """The passes named `only`, in that order, or else those of the pipeline; less the disabled ones."""
     known = {each.name: each for each in pipeline}
@@ -121,7 +139,7 @@ def unknown_pass(message: str, name: str, passes: Sequence[Pass]) -> UserError:
     names = list(dict.fromkeys(names_of(passes)))
     hint = did_you_mean(name, names)
     message += f"; {hint}" if hint else ""
-    return UserError.plain(message, expected=", ".join(names) or "nothing: no pass runs", found=name)
+    return UserError.plain(message, expected=", ".join(names) or "nothing: there is none", found=name)
 
 
 def check_complete(passes: Sequence[Pass], pipeline: Sequence[Pass]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.cache import executable_from
 from compiler.commands.running import choose_device
 from compiler.diagnostics import UserError
 from compiler.driver import compile_file
 from compiler.memory_limit import Memory, check_memory
 from runtime import cuda
 from runtime.errors import RuntimeUserError
+from runtime.program import Executable
 from tests.cli.running import Result, environment, nnc, process
 
 COMMANDS = [
@@ -159,3 +163,10 @@ def test_too_little_memory_names_the_largest_tensors(place: Path) -> None:
     assert first == "error: Points needs more memory than this GPU has (graph train_step)"
     assert lines[0] == "  expected: at most 100 B"
     assert len([line for line in lines if "note:" in line]) == 5
+
+
+def test_the_cache_keeps_what_initializes_a_program() -> None:
+    inner = Executable("source of init", "<init>", 64, 8)
+    whole = Executable("source", "<whole>", 128, 8, "cupy", inner)
+    assert executable_from(json.loads(json.dumps(asdict(whole)))) == whole
+    assert executable_from(json.loads(json.dumps(asdict(inner)))) == inner

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compiler.codegen.numpy_ops import PLACEMENT
+from compiler.flags import TARGETS
 from compiler.ir.graph import Literal
 from compiler.memory import VARIABLES, Plan, plan_graph
 from compiler.packing import ALIGNMENT, Block, assign_offsets
@@ -22,17 +23,17 @@ from tests.programs import (
     values_for,
 )
 
-PLANS = [(model, name) for model in MODELS for name in TRAINED_GRAPHS]
+PLANS = [(model, name, target) for model in MODELS for name in TRAINED_GRAPHS for target in TARGETS]
 
 
-def plan_of(model: str, name: str) -> Plan:
-    return next(plan for plan in compiled_model(model).plans if plan.graph.name == name)
+def plan_of(model: str, name: str, target: str = "numpy") -> Plan:
+    return next(plan for plan in compiled_model(model, target).plans if plan.graph.name == name)
 
 
-@pytest.mark.parametrize(("model", "name"), PLANS)
-def test_no_block_is_written_while_it_holds_what_is_still_read(model: str, name: str):
+@pytest.mark.parametrize(("model", "name", "target"), PLANS)
+def test_no_block_is_written_while_it_holds_what_is_still_read(model: str, name: str, target: str):
     """Runs the graph in order, top level only, and follows which tensor last wrote each byte range."""
-    plan = plan_of(model, name)
+    plan = plan_of(model, name, target)
     written: dict[Block, object] = {plan.block(value): value for value in plan.graph.inputs}
 
     def claim(block: Block, writer: object) -> None:
@@ -52,9 +53,9 @@ def test_no_block_is_written_while_it_holds_what_is_still_read(model: str, name:
         assert plan.block(output) in written
 
 
-@pytest.mark.parametrize(("model", "name"), PLANS)
-def test_blocks_that_live_together_do_not_overlap(model: str, name: str):
-    blocks = list(plan_of(model, name).blocks.values())
+@pytest.mark.parametrize(("model", "name", "target"), PLANS)
+def test_blocks_that_live_together_do_not_overlap(model: str, name: str, target: str):
+    blocks = list(plan_of(model, name, target).blocks.values())
     assert all(block.offset % ALIGNMENT == 0 for block in blocks)
     for i, one in enumerate(blocks):
         for other in blocks[:i]:
@@ -62,9 +63,10 @@ def test_blocks_that_live_together_do_not_overlap(model: str, name: str):
             assert not together or one.end <= other.offset or other.end <= one.offset or not (one.bytes and other.bytes)
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("model", MODELS)
-def test_train_step_is_near_the_lower_bound(model: str):
-    plan = plan_of(model, "train_step")
+def test_train_step_is_near_the_lower_bound(model: str, target: str):
+    plan = plan_of(model, "train_step", target)
     planned = plan.size - plan.base
     assert plan.lower_bound <= planned <= 1.1 * plan.lower_bound
     assert planned < plan.naive

@@ -83,17 +83,21 @@ def host_program(model: str, batch: int = BATCH) -> Program:
 
 
 def device_program(model: str, batch: int = BATCH, graphs: bool = True) -> DeviceProgram:
-    from runtime.device_program import DeviceProgram
-
     found = compiled(model, "cupy", batch)
-    return DeviceProgram(found.executable, found.manifest, graphs)
+    return device_program_of(found.executable, found.manifest, graphs)
 
 
-def examples(manifest: Manifest, count: int, targets: bool = True) -> Arrays:
-    """Arbitrary inputs of a model, and targets if they are wanted."""
-    generator = np.random.default_rng(count)
+def device_program_of(executable: Executable, manifest: Manifest, graphs: bool = True) -> DeviceProgram:
+    from runtime.device_program import DeviceProgram  # late, for the runtime.cuda that is there by then
+
+    return DeviceProgram(executable, manifest, graphs)
+
+
+def examples(model: str, count: int) -> Arrays:
+    """Arbitrary inputs and targets of a model."""
+    generator, manifest = np.random.default_rng(count), compiled(model, "numpy").manifest
     result: Arrays = {}
-    for each in (*manifest.inputs, *(manifest.targets if targets else ())):
+    for each in (*manifest.inputs, *manifest.targets):
         shape = (count, *(size for size in each.shape[1:] if size is not None))
         result[each.name] = generator.integers(0, manifest.classes.get(each.name, 256), shape, NUMPY_NAMES[each.dtype])
     return result

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.cli.conftest import place
-from tests.cli.running import Result, nnc
+from tests.cli.running import nnc
+from tests.gpu.commands import check_a_run, check_that_runs_go_on, done, losses
 from tests.gpu.emulation import cuda as emulation
 
 __all__ = ["place"]
@@ -18,40 +18,12 @@ __all__ = ["place"]
 pytestmark = pytest.mark.usefixtures("emulated", "place")
 
 
-def done(*arguments: str | Path) -> Result:
-    result = nnc(*arguments)
-    assert (result.code, result.err) == (0, "")
-    return result
-
-
-def losses(folder: str) -> np.ndarray:
-    """Train and test loss of each epoch."""
-    epochs = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
-    return np.array([[epoch[part]["loss"] for part in ("train", "test")] for epoch in epochs if "epoch" in epoch])
-
-
 def test_a_run_on_the_gpu() -> None:
-    done("train", "points.nn", "--gpu", "--out", "gpu")
-    done("train", "points.nn", "--gpu", "--no-graph", "--out", "eager")
-    done("train", "points.nn", "--out", "cpu")
-    assert losses("gpu").shape == (4, 2)
-    np.testing.assert_array_equal(losses("gpu"), losses("eager"))
-    np.testing.assert_allclose(losses("gpu"), losses("cpu"), rtol=1e-5)
-    assert done("eval", "gpu", "--gpu").out == done("eval", "gpu").out
-    for name, flags in (("here.npy", []), ("there.npy", ["--gpu"])):
-        done("predict", "gpu", "--input", "points.npy", "--output", name, *flags)
-    np.testing.assert_allclose(np.load("there.npy"), np.load("here.npy"), rtol=1e-5, atol=1e-6)
+    check_a_run()
 
 
 def test_runs_go_on() -> None:
-    """On the device as if they had never stopped; from the one to the other within rounding."""
-    done("train", "points.nn", "--gpu", "--out", "whole")
-    for name, first, then in (("same", ["--gpu"], ["--gpu"]), ("from", [], ["--gpu"]), ("to", ["--gpu"], [])):
-        done("train", "points.nn", "--epochs", "2", "--out", name, *first)
-        done("train", "--resume", name, "--epochs", "4", *then)
-    np.testing.assert_array_equal(losses("same"), losses("whole"))
-    for name in ("from", "to"):
-        np.testing.assert_allclose(losses(name), losses("whole"), rtol=1e-5)
+    check_that_runs_go_on()
 
 
 def test_the_cache_keeps_targets_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

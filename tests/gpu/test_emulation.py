@@ -231,9 +231,7 @@ def test_errors_say_where():
     with pytest.raises(KernelError, match=r"gemm: reads or writes \d+ bytes from [ac], in block"):
         run_gemm(replaced(GEMM, "a[row * K", "a[1000000 + row * K"))
     with pytest.raises(KernelError, match="row_sums: writes before or behind shared memory"):
-        run_row_sums(
-            replaced(ROW_SUMS, "sums[threadIdx.x / 32] =", "*(sums + threadIdx.x + 4) =")
-        )
+        run_row_sums(replaced(ROW_SUMS, "sums[threadIdx.x / 32] =", "*(sums + threadIdx.x + 4) ="))
     with pytest.raises(KernelError, match="row_sums: threads wait at barriers that others do not reach"):
         run_row_sums(replaced(ROW_SUMS, "__syncthreads();", "if (threadIdx.x) __syncthreads(); else __syncwarp();"))
     with pytest.raises(KernelError, match="row_sums: threads wait at different barriers"):

@@ -1,4 +1,4 @@
-"""Kernels of the runtime itself: batches gathered from examples on the device, the sums over them, products of f64."""
+"""Kernels of the runtime itself: batches gathered from examples on the device, the sums over them, products."""
 
 from __future__ import annotations
 
@@ -69,10 +69,11 @@ def test_the_kernels_are_cuda(device: ModuleType) -> None:
         assert machine_code(render(kernel.kernel))
 
 
-def test_products_of_f64_without_cublas(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_plain_products(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ElementwiseKernel", ElementwiseKernel)
-    a, b = np.random.default_rng(0).normal(size=(2, 5, 4)), np.random.default_rng(1).normal(size=(2, 4, 3))
-    kernel, product = cuda.plain_kernel.__wrapped__(), np.zeros((5, 3))
-    kernel(a[1], b[1], 3, 4, product, size=15)
-    np.testing.assert_allclose(product, a[1] @ b[1])
+    a, b = (np.random.default_rng(0).normal(size=shape).astype(dtype) for shape in ((5, 4), (4, 3)))
+    kernel, product = cuda.plain_kernel.__wrapped__(dtype), np.full((5, 3), np.nan, dtype)
+    kernel(a, b, 3, 4, product, size=15)
+    np.testing.assert_allclose(product, a @ b, rtol=1e-5)
     assert machine_code(render(kernel.kernel, (2, 2, 2)))

@@ -24,7 +24,7 @@ from compiler.codegen.cuda_products import (
 )
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node
-from compiler.ir.types import NUMPY_NAMES, Dim, at_batch, parse_type
+from compiler.ir.types import NUMPY_NAMES, at_batch, parse_type
 from compiler.ops import OPS
 from compiler.ops.convolution import ALL_AT_ONCE
 from runtime import gemm
@@ -231,23 +231,44 @@ MISTAKES = {
     "remainder not checked": ("strided_conv2d_input_grad", " && y % Window::divisor_y == 0", ""),
     "rows and columns of taps exchanged": ("odd_conv2d", "tap / Window::taps_x *", "tap % Window::taps_x *"),
     "end of a sum not checked": ("first_conv2d", "k < end && operand", "operand"),
-    "lines not kept in bounds": ("strided_conv2d", "least(first + line_of(n), total - (along_k ? 1 : width))",
-                                 "first + line_of(n)"),
+    "lines not kept in bounds": (
+        "strided_conv2d",
+        "least(first + line_of(n), total - (along_k ? 1 : width))",
+        "first + line_of(n)",
+    ),
     "writes not kept in bounds": ("odd_conv2d", " && row < rows && column < columns", ""),
     "group left out": ("grouped_conv2d", "b{w + first}", "b{w}"),
-    "lines stirred twice": ("second_conv2d", "room + place(k, line_of_thread", "room + place(k + 4, line_of_thread"),
+    "another value of k is read": (
+        "second_conv2d",
+        "room + place(k, line_of_thread",
+        "room + place(k + 4, line_of_thread",
+    ),
     "no barrier before a block is read": ("second_conv2d", "} else {\n      __syncthreads();\n    }", "}"),
     "no barrier where steps are left out": ("padded_conv2d", "needed = __syncthreads_or(found);", "needed = found;"),
     "threads ahead fill the block that is read": ("second_conv2d", "half ^= 1", "half ^= 0"),
-    "no barrier between slices": ("second_conv2d", "__syncthreads();\n    if (place.slice != turn)", "if (place.slice != turn)"),
-    "no barrier before cells are read": ("second_conv2d", "  __syncthreads();\n  T cells[Shape", "  T cells[Shape"),
-    "sums read before all are there": ("second_conv2d_filter_grad", "__syncthreads_or(last)",
-                                       "__syncthreads_or(split + 1 == Splits)"),
+    "no barrier between slices": (
+        "second_conv2d",
+        "__syncthreads();\n    if (position.slice != turn)",
+        "if (position.slice != turn)",
+    ),
+    "no barrier before cells are read": (
+        "second_conv2d",
+        "  __syncthreads();\n#pragma unroll\n  for (int n = 0; n < Shape",
+        "  for (int n = 0; n < Shape",
+    ),
+    "sums read before all are there": (
+        "second_conv2d_filter_grad",
+        "__syncthreads_or(last)",
+        "__syncthreads_or(split + 1 == Splits)",
+    ),
     "counters not reset": ("second_conv2d_filter_grad", "if (last) *counter = 0;", ""),
     "levels share a counter": ("first_conv2d_filter_grad", "counters + first + level", "counters + first"),
-    "no barrier between channels": ("depthwise_conv2d_filter_grad", "    __syncthreads();\n    if (down != turn)",
-                                    "    if (down != turn)"),
-}  # fmt: skip
+    "no barrier between channels": (
+        "depthwise_conv2d_filter_grad",
+        "    __syncthreads();\n    if (down != turn)",
+        "    if (down != turn)",
+    ),
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -293,7 +314,7 @@ def multiply(a: np.ndarray, b: np.ndarray, order: int) -> np.ndarray:
 SAMPLES = [
     s for s in OPS["matmul"].samples if all(len(x.type.shape) == 2 and x.type.dtype == "f32" for x in s.operands)
 ]
-SIZES: list[tuple[Dim, ...]] = [(1, 1, 1), (3, 200, 10), (65, 33, 31), (40, 40, 100), (128, 64, 10)]
+SIZES = [(1, 1, 1), (3, 200, 10), (65, 33, 31), (40, 40, 100), (128, 64, 10)]
 
 
 @pytest.mark.parametrize("order", ORDERS)

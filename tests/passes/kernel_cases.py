@@ -1,7 +1,8 @@
-"""Examples of the pass that makes kernels: before, after, and what it leaves alone. `test_passes.py` runs them."""
+"""Examples of the passes for a GPU: before, after, and what they leave alone. `test_passes.py` runs them."""
 
 from __future__ import annotations
 
+from compiler.passes.im2col import multiply_patches
 from compiler.passes.kernels import make_kernels
 
 # A loss with its mean over the batch, a bias with its update, updates of two shapes, a view that two regions read.
@@ -61,4 +62,46 @@ graph g(%x: f32[B,50,8] input, %y: f32[B,9] input, %w: f32[8,8] param) {
   return a=%2, b=%3, c=%4
 }"""
 
-KERNEL_CASES = {"kernels": (make_kernels, APART, AFTER, NOT_AT_ONCE)}
+CONVOLUTIONS = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] param, %u: f32[1,1,4,3] param, %dy: f32[B,3,3,4] input) {
+  %0: f32[B,3,3,4] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1)
+  %1: f32[B,3,3,3] = conv2d(%0, %u, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1)
+  %2: f32[B,5,5,2] = conv2d_input_grad(%dy, %w, input_size=[5,5], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1)
+  %3: f32[3,3,2,4] = conv2d_filter_grad(%x, %dy, kernel=[3,3], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1)
+  return y=%1, dx=%2, dw=%3
+}"""
+PRODUCTS = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] param, %u: f32[1,1,4,3] param, %dy: f32[B,3,3,4] input) {
+  %0: f32[B,3,3,3,3,2] = patches(%x, window=[3,3], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1])
+  %1: f32[9*B,18] = reshape(%0, shape=[9*B,18])
+  %2: f32[18,4] = reshape(%w, shape=[18,4])
+  %3: f32[9*B,4] = matmul(%1, %2)
+  %4: f32[B,3,3,4] = reshape(%3, shape=[B,3,3,4])
+  %5: f32[9*B,4] = reshape(%4, shape=[9*B,4])
+  %6: f32[4,3] = reshape(%u, shape=[4,3])
+  %7: f32[9*B,3] = matmul(%5, %6)
+  %8: f32[B,3,3,3] = reshape(%7, shape=[B,3,3,3])
+  %9: f32[9*B,4] = reshape(%dy, shape=[9*B,4])
+  %10: f32[18,4] = reshape(%w, shape=[18,4])
+  %11: f32[4,18] = transpose(%10, permutation=[1,0])
+  %12: f32[9*B,18] = matmul(%9, %11)
+  %13: f32[B,3,3,3,3,2] = reshape(%12, shape=[B,3,3,3,3,2])
+  %14: f32[B,5,5,2] = fold(%13, input_size=[5,5], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1])
+  %15: f32[B,3,3,3,3,2] = patches(%x, window=[3,3], stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1])
+  %16: f32[9*B,18] = reshape(%15, shape=[9*B,18])
+  %17: f32[18,9*B] = transpose(%16, permutation=[1,0])
+  %18: f32[9*B,4] = reshape(%dy, shape=[9*B,4])
+  %19: f32[18,4] = matmul(%17, %18)
+  %20: f32[3,3,2,4] = reshape(%19, shape=[3,3,2,4])
+  return y=%8, dx=%14, dw=%20
+}"""
+DEPTHWISE = """
+graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,2] param) {
+  %0: f32[B,3,3,2] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=2)
+  return y=%0
+}"""
+
+KERNEL_CASES = {
+    "im2col": (multiply_patches, CONVOLUTIONS, PRODUCTS, DEPTHWISE),
+    "kernels": (make_kernels, APART, AFTER, NOT_AT_ONCE),
+}

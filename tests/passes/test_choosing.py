@@ -19,6 +19,7 @@ from compiler.passes.pipeline import (
     choose,
     find_label,
     labels,
+    with_optional,
 )
 from tests.programs import BATCH, initialized, run_program, values_for
 
@@ -113,3 +114,13 @@ def test_every_optional_pass_can_be_left_out(program: str, disabled: list[str]):
     found = run_program(program, "train_step", given, BATCH)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_optional_passes():
+    found = names(with_optional("cupy", ["im2col"]))
+    assert found.index("im2col") == found.index("sums-of-products") - 1
+    assert with_optional("numpy", []) == NUMPY_PIPELINE
+    with pytest.raises(UserError, match="expected: im2col"):
+        with_optional("cupy", ["im2row"])
+    with pytest.raises(UserError, match="im2col is no pass that could be added"):
+        with_optional("numpy", ["im2col"])

@@ -16,7 +16,7 @@ from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
-from compiler.passes.pipeline import PIPELINES
+from compiler.passes.pipeline import OPTIONAL, PIPELINES
 from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.scans_together import bring_scans_together
 from compiler.passes.simplify import simplify
@@ -263,6 +263,7 @@ def text_of(graph: Graph) -> str:
 
 def test_every_pass_of_the_pipeline_is_here():
     passes = [each for pipeline in PIPELINES.values() for each in pipeline]
+    passes += [each for optional in OPTIONAL.values() for each, _ in optional]
     assert {each.name for each in passes if not each.of_module} == set(CASES)
 
 

@@ -7,6 +7,7 @@ reshaping, transposing, slicing and padding become arithmetic on indices, and a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -14,7 +15,6 @@ from itertools import product
 from compiler.codegen.cuda.indices import Index, Indices, Position, elements, minus, plus, quotient, size_of, times
 from compiler.codegen.cuda.scalars import C_TYPES, EXPRESSIONS, least
 from compiler.codegen.cuda.scalars import number as constant
-from compiler.codegen.source import comment
 from compiler.ir.graph import Graph, Literal, Node, Origin, Value
 from compiler.ir.printer import number
 from compiler.ir.types import Shape, TensorType
@@ -78,7 +78,7 @@ class Elements:
     def place(self, origin: Origin | None) -> None:
         """A comment where the place in the model changes."""
         if origin is not None and origin != self.origin:
-            self.write("//" + comment(str(origin))[1:])
+            self.write("// " + re.sub(r"[^\w ./:()-]", "?", str(origin), flags=re.ASCII))  # it stands in a string
             self.origin = origin
 
     def variable(self, value: Value, text: str) -> str:

@@ -1,13 +1,8 @@
-"""Bytes that are dead by the memory plan, filled with NaN as soon as they are: whoever reads them then is found out.
-
-The generated source is the one with a clock, which tells when each kernel has run.
-"""
+"""Which bytes are dead by the memory plan, and when: after each kernel of the source with a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
 
 from compiler.codegen.numpy import Kernel
 from compiler.ir.graph import Graph, Node
@@ -53,8 +48,3 @@ def gaps(parts: Sequence[Part], start: int, end: int) -> list[Part]:
             result.append((start, first))
         start = max(start, last)
     return result
-
-
-def poison(arena: np.ndarray, parts: Sequence[Part]) -> None:
-    for first, last in parts:
-        arena[first:last] = 0xFF
