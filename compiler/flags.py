@@ -159,7 +159,9 @@ def add_measured_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="a .nn file, or the folder of a run")
     command.add_argument("--steps", metavar="N", default="100", help="how many steps to measure (default: 100)")
     add_looking_flags(command)
+    add_device_flags(command)
     add_program_flags(command)
+    command.set_defaults(no_graph=False)  # both ways are measured
 
 
 def add_explain_flags(command: argparse.ArgumentParser) -> None:
@@ -182,10 +184,14 @@ def add_pass_flags(command: argparse.ArgumentParser) -> None:
 
 
 def add_gpu_flags(command: argparse.ArgumentParser, more: str = "") -> None:
-    command.add_argument("--gpu", action="store_true", help=f"run on an NVIDIA GPU{more}")
+    add_device_flags(command, more)
     command.add_argument(
         "--no-graph", action="store_true", help="with --gpu: each kernel by itself, to look for errors"
     )
+
+
+def add_device_flags(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument("--gpu", action="store_true", help=f"run on an NVIDIA GPU{more}")
     command.add_argument("--tf32", action="store_true", help="with --gpu: quicker products, less exact")
 
 

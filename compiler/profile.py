@@ -2,14 +2,15 @@
 
 A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. A row of the table has
 those of one name and one place in the model. It is held against what the machine does at best: bytes in a second in a
-large copy, operations in a second in a large product.
+large copy, operations in a second in a large product. On a GPU a row has what is launched as one, and the step without
+a clock is measured twice, as a CUDA graph and launched from Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.codegen.numpy import Kernel, Ticks
 from compiler.costs import Cost, cost_of, total
@@ -26,9 +27,17 @@ if TYPE_CHECKING:
 
 MOST_PLACES = 4  # of a row that are named
 RANDOM = "random numbers"
-TITLES = (
-    f"{'ms':>10}  {'share':>6}  {'calls':>6}  {'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}  kernel and model lines"
-)
+
+
+class Unit(NamedTuple):
+    """In which times are shown."""
+
+    name: str
+    in_second: float
+    digits: int
+
+
+MILLISECONDS, MICROSECONDS = Unit("ms", 1e3, 3), Unit("µs", 1e6, 1)
 
 
 @dataclass(frozen=True)
@@ -55,34 +64,56 @@ class Profile:
     ceilings: Ceilings
     inside: Sequence[Row] | None = None  # of regions and scans; the time of all threads together
 
+    @property
+    def unit(self) -> Unit:
+        return MILLISECONDS if self.measured.launched is None else MICROSECONDS
+
 
 # Measuring ------------------------------------------------------------------------------------------------------------
 
 
 def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False) -> Profile:
     """Runs steps of a graph, of training with the weights that the seed gives; without data on random numbers."""
-    from runtime.profiler import measure_ceilings
-
     rows, measured = measure_kernels(compiled, graph, dataset, steps)
     rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
     data = dataset.name if dataset else RANDOM
-    batch = compiled.executable.batch
-    return Profile(compiled.tree.file, graph, batch, data, rows, measured, measure_ceilings(), rows_inside)
+    batch, ceilings = compiled.executable.batch, meter_of(compiled.executable.target).measure_ceilings()
+    return Profile(compiled.tree.file, graph, batch, data, rows, measured, ceilings, rows_inside)
 
 
 def measure_kernels(
     compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
 ) -> tuple[list[Row], Measured]:
     from runtime.feeding import fitted
-    from runtime.profiler import measure, random_arrays
+    from runtime.profiler import random_arrays
 
+    meter = meter_of(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
-    plain, timed = (Program(each, compiled.manifest) for each in (compiled.executable, executable))
+    plain, timed = (meter.load(each, compiled.manifest) for each in (compiled.executable, executable))
     timed.arena = plain.arena  # they take turns
     plain.initialize(compiled.manifest.settings.seed)
     arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
-    measured = measure(plain, timed, graph, arrays, len(kernels), steps)
+    measured = meter.measure(plain, timed, graph, arrays, len(kernels), steps)
     return rows_of(kernels, measured, compiled.executable.batch), measured
+
+
+class Meter(NamedTuple):
+    """How programs of a target are loaded and measured."""
+
+    load: Callable[..., Program]
+    measure: Callable[..., Measured]
+    measure_ceilings: Callable[[], Ceilings]
+
+
+def meter_of(target: str) -> Meter:
+    if target == "cupy":
+        from runtime.device_profiler import measure, measure_ceilings
+        from runtime.device_program import DeviceProgram
+
+        return Meter(DeviceProgram, measure, measure_ceilings)
+    from runtime.profiler import measure, measure_ceilings
+
+    return Meter(Program, measure, measure_ceilings)
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
@@ -138,24 +169,35 @@ def format_profile(profile: Profile) -> str:
     measured, ceilings = profile.measured, profile.ceilings
     lines = [
         f"{profile.file}: {profile.graph}, batch {profile.batch}, {counted(measured.steps, 'step')} on {profile.data}",
-        f"this machine at best, {ceilings.threads} threads: {ceilings.gigabytes:.1f} GB/s in a copy of 64 MB, "
-        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of 1024 x 1024 matrices",
+        f"{ceilings.machine}: {ceilings.gigabytes:.1f} GB/s in a copy of {ceilings.copied >> 20} MB, "
+        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.side} x {ceilings.side} matrices",
         "GB/s beyond the best: from the cache",
         "",
-        TITLES,
+        titles(profile),
         *(show_row(row, measured.step, profile) for row in profile.rows),
         "",
         *totals(profile),
     ]
     if profile.inside is not None:
         spent = sum(row.seconds for row in profile.inside)
-        lines += ["", "inside of regions and scans, the time of all threads together", TITLES]
+        lines += ["", "inside of regions and scans, the time of all threads together", titles(profile)]
         lines += [show_row(row, spent, profile) for row in profile.inside]
     return "\n".join(lines) + "\n"
 
 
+def titles(profile: Profile) -> str:
+    figures = f"{'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}"
+    return f"{profile.unit.name:>10}  {'share':>6}  {'calls':>6}  {figures}  kernel and model lines"
+
+
+def show_time(seconds: float, whole: float, profile: Profile) -> str:
+    """A time, and which part of the whole it is."""
+    unit = profile.unit
+    return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / whole if whole else 0:6.1%}"
+
+
 def show_row(row: Row, whole: float, profile: Profile) -> str:
-    time = f"{row.seconds * 1e3:10.3f}  {row.seconds / whole if whole else 0:6.1%}  {row.calls:6.0f}"
+    time = f"{show_time(row.seconds, whole, profile)}  {row.calls:6.0f}"
     bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
     speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)
     return f"{time}  {bandwidth}  {speed}  {row.name}  {show_places(row.places, profile.file)}"
@@ -179,11 +221,17 @@ def show_places(places: Sequence[Origin], file: str) -> str:
 
 def totals(profile: Profile) -> Iterator[str]:
     """The kernels, the rest, and the whole step."""
-    step, kernels = profile.measured.step, sum(row.seconds for row in profile.rows)
+    measured, kernels = profile.measured, sum(row.seconds for row in profile.rows)
     calls = sum(row.calls for row in profile.rows)
-    for seconds, text in (
+    outside, how = "the batch is put together, and the loop over batches", ""
+    if measured.launched is not None:
+        outside, how = "the batch is copied, and what is between kernels", ", as a CUDA graph"
+    lines = [
         (kernels, f"in kernels, {calls:.0f} calls"),
-        (step - kernels, "outside of them: the batch is put together, and the loop over batches"),
-        (step, "the whole step without a clock, mean of the quicker half"),
-    ):
-        yield f"{seconds * 1e3:10.3f}  {seconds / step:6.1%}  {text}"
+        (measured.step - kernels, f"outside of them: {outside}"),
+        (measured.step, f"the whole step without a clock{how}, mean of the quicker half"),
+    ]
+    if measured.launched is not None:
+        lines.append((measured.launched, "the same without a graph, each kernel launched from Python"))
+    for seconds, text in lines:
+        yield f"{show_time(seconds, measured.step, profile)}  {text}"

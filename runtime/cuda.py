@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,64 @@ def capture(function: Callable[[], object]) -> Graph:
     captured = stream.end_capture()
     captured.upload()
     return Graph(captured, function)
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The clock of a GPU: events, read behind what is queued before them. They cannot be captured into a graph."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []  # made once, and used again and again
+        self.used = 0
+        self.laps: list[list[tuple[int, Any]]] = []
+
+    def start(self) -> Callable[[int], None]:
+        """A clock that runs from now on, for one stream: `tick(i)` gives kernel i the time since the last tick."""
+        lap = [(0, self._now())]
+        self.laps.append(lap)
+        return lambda kernel: lap.append((kernel, self._now()))
+
+    def read(self) -> list[list[tuple[int, float]]]:
+        """Waits for all work; for each start the kernels in running order with their nanoseconds. Starts over."""
+        synchronize()
+        elapsed = cupy.cuda.get_elapsed_time  # in ms
+        laps = [
+            [(kernel, elapsed(last, event) * 1e6) for (_, last), (kernel, event) in pairwise(lap)] for lap in self.laps
+        ]
+        self.laps.clear()
+        self.used = 0
+        return laps
+
+    def _now(self) -> Any:
+        if self.used == len(self.events):
+            self.events.append(cupy.cuda.Event())
+        event = self.events[self.used]
+        self.used += 1
+        event.record()
+        return event
+
+
+def hold(seconds: float) -> None:
+    """Keeps the GPU busy for some time, in which what is queued piles up; it then runs without waiting for Python."""
+    hold_kernel()((1,), (1,), (np.int64(seconds * 1e9),))
+
+
+@cache
+def hold_kernel() -> Any:
+    return RawKernel(HOLD, "hold")
+
+
+HOLD = """
+extern "C" __global__ void hold(long long nanoseconds) {
+  long long begun, now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begun));
+  do {
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  } while (now - begun < nanoseconds);
+}
+"""
 
 
 # What generated source calls ------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class DeviceRunner:
         feed = self.feed
         feed.begin(order, size)
         steps, rest = divmod(len(order), size)
-        runs = chain(self._advance(size, steps), self._advance(rest, min(rest, 1)))
+        runs = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
         for _ in runs if watch is None else watched(runs, watch, feed):
             if received:
                 raise Interrupted(received[0])
@@ -100,7 +100,7 @@ class DeviceRunner:
         """The examples on the device, where they are brought when they are first needed."""
         return Feed(self.arrays, ("loss", *self.program.manifest.metrics))
 
-    def _advance(self, count: int, steps: int) -> Iterator[int]:
+    def advance(self, count: int, steps: int) -> Iterator[int]:
         """Queues steps of `count` examples, and says after each launch how many steps it was."""
         if steps and count not in self._warm:
             self._step(count)()  # this compiles kernels and makes workspaces, which no graph can do

@@ -6,10 +6,10 @@ beforehand and taken off. Of all steps the slower half is left out: they were di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from time import perf_counter, perf_counter_ns
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ LEVELS = 256  # of random whole numbers that stand for no classes
 TICKS = 10_000  # to measure what one takes
 
 Tick = Callable[[int], None]
-Lap = list[tuple[int, int]]  # kernels in the order they ran, and their nanoseconds
+Lap = Sequence[tuple[int, float]]  # kernels in the order they ran, and their nanoseconds
 Step = TypeVar("Step")
 
 
@@ -35,11 +35,11 @@ class Clock:
     """All that was measured: a lap for each start."""
 
     def __init__(self) -> None:
-        self.laps: list[Lap] = []
+        self.laps: list[list[tuple[int, int]]] = []
 
     def start(self) -> Tick:
         """A clock that runs from now on, for one thread: `tick(i)` gives kernel i the time since the last tick."""
-        lap: Lap = []
+        lap: list[tuple[int, int]] = []
         self.laps.append(lap)
         last = perf_counter_ns()
 
@@ -54,11 +54,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What this machine does at best, on all its threads."""
+    """What a machine does at best."""
 
-    threads: int
-    gigabytes: float  # read and written in a second by a large copy
-    gigaflops: float  # operations in a second in a large product of f32 matrices
+    machine: str  # which one, and on what
+    copied: int  # bytes of the large copy
+    side: int  # of the matrices of the large product
+    gigabytes: float  # read and written in a second by the copy
+    gigaflops: float  # operations in a second in the product, of f32 matrices
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Measured:
     calls: list[float]
     step: float
     steps: int
+    launched: float | None = None  # the same step on a GPU without a CUDA graph, launched from Python
 
 
 def measure_ceilings() -> Ceilings:
@@ -80,7 +83,12 @@ def measure_ceilings() -> Ceilings:
     a = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
     product = np.empty_like(a)
     product_seconds = best(lambda: kernels.matmul(a, a, out=product))
-    return Ceilings(count, 2 * source.nbytes / seconds / 1e9, 2 * SIDE**3 / product_seconds / 1e9)
+    machine = f"this machine at best, {count} thread{'s' if count > 1 else ''}"
+    return ceilings(machine, source.nbytes, SIDE, seconds, product_seconds)
+
+
+def ceilings(machine: str, copied: int, side: int, copy_seconds: float, product_seconds: float) -> Ceilings:
+    return Ceilings(machine, copied, side, 2 * copied / copy_seconds / 1e9, 2 * side**3 / product_seconds / 1e9)
 
 
 def best(function: Callable[[], object]) -> float:
@@ -111,15 +119,13 @@ def measure(plain: Program, timed: Program, graph: str, arrays: Arrays, kernels:
         next(each)  # the first step loads what later ones have in the cache
     clock: Clock = timed.bind(graph, timed.batch)[0].__globals__["clock"]
     plain_steps: list[float] = []
-    timed_steps: list[tuple[float, list[Lap]]] = []
+    timed_steps: list[tuple[float, Sequence[Lap]]] = []
     for _ in range(steps):
         plain_steps.append(next(running[0]))
         clock.laps.clear()
         timed_steps.append((next(running[1]), list(clock.laps)))
-    kept = quicker_half(timed_steps, key=lambda step: step[0])
-    seconds, calls = summed([lap for _, laps in kept for lap in laps], kernels)
-    step = float(np.mean(quicker_half(plain_steps, key=float)))
-    return Measured([s / len(kept) for s in seconds], [c / len(kept) for c in calls], step, steps)
+    kept = [laps for _, laps in quicker_half(timed_steps, key=lambda step: step[0])]
+    return Measured(*means(kept, kernels, tick_nanoseconds()), typical(plain_steps), steps)
 
 
 def step_seconds(program: Program, graph: str, arrays: Arrays, steps: int) -> Iterator[float]:
@@ -135,15 +141,17 @@ def quicker_half(steps: Sequence[Step], key: Callable[[Step], float]) -> list[St
     return sorted(steps, key=key)[: -(-len(steps) // 2)]
 
 
-def summed(laps: Iterable[Lap], kernels: int) -> tuple[list[float], list[int]]:
-    """Seconds and calls of each kernel, less what the clock takes."""
-    own = tick_nanoseconds()
+def typical(seconds: Sequence[float]) -> float:
+    return float(np.mean(quicker_half(seconds, key=float)))
+
+
+def means(steps: Sequence[Sequence[Lap]], kernels: int, own: float) -> tuple[list[float], list[float]]:
+    """Seconds and calls of each kernel in a step, less the nanoseconds that a tick itself takes."""
     nanoseconds, calls = [0.0] * kernels, [0] * kernels
-    for lap in laps:
-        for kernel, spent in lap:
-            nanoseconds[kernel] += max(spent - own, 0)
-            calls[kernel] += 1
-    return [each / 1e9 for each in nanoseconds], calls
+    for kernel, spent in chain.from_iterable(chain.from_iterable(steps)):
+        nanoseconds[kernel] += max(spent - own, 0)
+        calls[kernel] += 1
+    return [each / 1e9 / len(steps) for each in nanoseconds], [each / len(steps) for each in calls]
 
 
 def random_arrays(program: Program, graph: str) -> Arrays:

@@ -180,12 +180,14 @@ class CupyWriter(GraphWriter):
         """The arguments but for numbers, which are in the kernel."""
         return [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
 
-    def write_region(self, node: Node, note: str, depth: int) -> None:
-        arguments = [self.show(operand) for operand in node.operands]
+    def write_region(self, node: Node, note: str, depth: int) -> str:
+        """The launch of a kernel for a region. The kernel's name."""
         if all(0 in result.type.shape for result in node.results):
             self.write("pass", depth)
-        else:
-            self.write(f"{self.launch(node, node.body, arguments)}  {note.partition(' = ')[0]}", depth)
+            return "nothing"
+        arguments = [self.show(operand) for operand in node.operands]
+        self.write(f"{self.launch(node, node.body, arguments)}  {note.partition(' = ')[0]}", depth)
+        return self.kernels[-1].name
 
     def convolution(self, node: Node, arguments: Sequence[str]) -> str:
         """Defines the kernel of a convolution or of one of its gradients; the statement that launches it."""

@@ -174,8 +174,8 @@ class GraphWriter:
                 self.declare(result, f"{prefix}{numbers[result]}")
             note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
             if node.op.name == "fused":
-                self.write_region(node, note, depth)
-                self.tick(Kernel(f"region_{self.regions}", [node]), depth)
+                name = self.write_region(node, note, depth)
+                self.tick(Kernel(name, [node]), depth)
             elif node in member_of:
                 self.write(note, depth)
                 self.write_member(node, member_of[node], arguments)
@@ -290,8 +290,8 @@ class GraphWriter:
         self.last_heading = ""
         return scan
 
-    def write_region(self, node: Node, note: str, depth: int) -> None:
-        """A loop over tiles: a function that makes the views of one tile, and one that runs many."""
+    def write_region(self, node: Node, note: str, depth: int) -> str:
+        """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""
         self.regions += 1
         name, planned = f"region_{self.regions}", self.plan.tiles[node]
         tile, step = planned.tile, node.attributes["step"]
@@ -312,6 +312,7 @@ class GraphWriter:
         self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
         self.write(f"spread({name}, {name}_tiles)  {note}", depth)
         self.last_heading = ""
+        return name
 
     def take_part(self, value: Value, whole: str, axis: int | None, step: int) -> None:
         """Names the part of a tensor that a tile works on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compiler.commands.looking import all_stages
 from compiler.commands.programs import chosen_passes, load_program, overrides, refuse_ir
+from compiler.commands.running import choose_device, memory_of
 from runtime.errors import RuntimeUserError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ FUSING = {"numpy": "fusion", "cupy": "kernels"}  # the pass that makes regions, 
 def profile_command(flags: argparse.Namespace) -> None:
     from compiler.profile import format_profile, profile
 
+    choose_what_is_measured(flags)
     compiled, dataset = prepare(flags, "profile")
     graph = chosen_graph(compiled, flags.graph)
     measured = profile(compiled, graph, dataset, read_steps(flags.steps), flags.inside)
@@ -31,6 +33,7 @@ def profile_command(flags: argparse.Namespace) -> None:
 def annotate_command(flags: argparse.Namespace) -> None:
     from compiler.annotate import annotate, format_annotations
 
+    choose_what_is_measured(flags, with_time=not flags.no_time)
     compiled, dataset = prepare(flags, "annotate", with_data=not flags.no_time)
     graph = chosen_graph(compiled, flags.graph)
     steps = None if flags.no_time else read_steps(flags.steps)
@@ -60,6 +63,13 @@ def explain_fusion_command(flags: argparse.Namespace) -> None:
 # Parts of them --------------------------------------------------------------------------------------------------------
 
 
+def choose_what_is_measured(flags: argparse.Namespace, with_time: bool = True) -> None:
+    """Sets the target; raises RuntimeUserError for one that cannot be run here."""
+    choose_device(flags)
+    if with_time and flags.target == "cupy" and not flags.gpu:
+        raise RuntimeUserError("code for a GPU is measured on one", expected="--gpu", found="--target cupy without it")
+
+
 def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> tuple[Compilation, Dataset | None]:
     """The program compiled for its data set, and the data; none where they are not here and nobody asked for them."""
     from compiler.driver import compile_tree
@@ -73,9 +83,14 @@ def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> 
     here = asked or is_here(data)
     storage = describe(data, flags.data_dir) if here or data in BUILT_IN else {}
     compiled = compile_tree(
-        tree, model=flags.model, storage=storage, passes=chosen_passes(flags), diagnostics=flags.diagnostics
+        tree,
+        model=flags.model,
+        storage=storage,
+        passes=chosen_passes(flags),
+        diagnostics=flags.diagnostics,
+        target=flags.target,
     )
-    check_memory(compiled.model.name, compiled.plans)
+    check_memory(compiled.model.name, compiled.plans, memory_of(flags))
     specs = (*compiled.manifest.inputs, *compiled.manifest.targets)
     if not (with_data and here):
         return compiled, None

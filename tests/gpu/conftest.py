@@ -41,6 +41,12 @@ def emulated() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "runtime.cuda", cuda)
         patch.setattr(runtime, "cuda", cuda, raising=False)
-        sys.modules.pop("runtime.device_program", None)
+        forget_modules()
         yield
-        sys.modules.pop("runtime.device_program", None)
+        forget_modules()
+
+
+def forget_modules() -> None:
+    """Those that know the device."""
+    for name in ("device_program", "device_profiler"):
+        sys.modules.pop(f"runtime.{name}", None)

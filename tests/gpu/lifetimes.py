@@ -12,7 +12,7 @@ Part = tuple[int, int]  # offsets: the first byte, and the one behind the last
 
 
 def end_times(plan: Plan) -> dict[Node, int]:
-    """When each node of a graph is done, as the planner counted: nodes, of the bodies of scans too, and ends of steps."""
+    """When each node of a graph is done, as the planner counts: nodes, also of bodies of scans, and ends of steps."""
     times: dict[Node, int] = {}
 
     def walk(graph: Graph, time: int) -> int:
@@ -34,9 +34,9 @@ def dead_parts(plan: Plan, kernels: Sequence[Kernel]) -> list[list[Part]]:
     blocks = [block for value, block in plan.blocks.items() if value.kind not in VARIABLES and block.bytes]
     result = []
     for kernel in kernels:
-        now = max((times[node] for node in kernel.nodes), default=None)
-        live = [(b.offset, b.end) for b in blocks if now is None or b.first <= now < b.last]
-        result.append([] if now is None else gaps(sorted(live), plan.base, plan.size))
+        now = max((times[node] for node in kernel.nodes), default=max(times.values()))  # no node: a copy at the end
+        live = sorted((block.offset, block.end) for block in blocks if block.first <= now < block.last)
+        result.append(gaps(live, plan.base, plan.size))
     return result
 
 

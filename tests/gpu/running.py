@@ -1,13 +1,11 @@
-"""Models compiled for the GPU and for NumPy, and examples for them."""
+"""Models and single graphs on the device, which is the emulated one or a real one, whatever `runtime.cuda` is."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,72 +16,30 @@ from compiler.memory import plan_graph
 from compiler.passes.pipeline import run_pipeline
 from compiler.targets import find_target
 from runtime.datasets import describe
-from runtime.program import Arrays, Executable, Manifest, Program, aligned_zeros, load_functions
-from tests.gpu.cupy_inside import machine_code
-from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
+from runtime.program import Arrays, Executable, Manifest, Program, load_functions
 from tests.programs import ROOT
 
 if TYPE_CHECKING:
     from runtime.device_program import DeviceProgram
 
 BATCH = 8
+EXAMPLES = 2 * BATCH + 3  # the last batch is smaller
 
 
 @cache
-def compiled(model: str, target: str, batch: int = BATCH) -> Compilation:
+def compiled(model: str, target: str) -> Compilation:
     """One of the five models; nobody may change it."""
-    tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
+    tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(BATCH))])
     return compile_tree(tree, storage=describe("digits"), target=target)
 
 
-@dataclass
-class OnDevice:
-    """A graph without variables as code for the GPU."""
-
-    arena: np.ndarray
-    run: Callable[[], None]
-    inputs: Arrays
-    outputs: Arrays
-
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Copies of the outputs; all bytes hold NaN before."""
-        self.arena[:] = 0xFF
-        for name, view in self.inputs.items():
-            view[...] = inputs[name]
-        self.run()
-        return {name: np.array(view) for name, view in self.outputs.items()}
-
-
-def on_device(graph: Graph, batch: int) -> OnDevice:
-    """Plans, generates and binds a graph, with the passes of the target."""
-    target = find_target("cupy")
-    optimized = run_pipeline({graph.name: graph}, target.pipeline)[graph.name]
-    plan = plan_graph(optimized, batch, 0, {}, target.placement)
-    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch)
-    arena = aligned_zeros(max(plan.size, 1))
-    return OnDevice(arena, *load_functions(executable)[f"bind_{plan.graph.name}"](arena, batch))
-
-
-def sources_of(function: Callable[..., object]) -> set[str]:
-    """What CuPy compiles of all kernels of a generated module, given by one of its functions."""
-    kernels = [each for each in function.__globals__.values() if isinstance(each, ElementwiseKernel | RawKernel)]
-    return {source for kernel in kernels for source in kernel.sources()}
-
-
-def compile_all(sources: Iterable[str]) -> None:
-    """Compiles different sources with NVRTC, several at a time."""
-    machine_code("")  # the first run loads a library, which two at the same time cannot
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(machine_code, set(sources)))
-
-
-def host_program(model: str, batch: int = BATCH) -> Program:
-    found = compiled(model, "numpy", batch)
+def host_program(model: str) -> Program:
+    found = compiled(model, "numpy")
     return Program(found.executable, found.manifest)
 
 
-def device_program(model: str, batch: int = BATCH, graphs: bool = True) -> DeviceProgram:
-    found = compiled(model, "cupy", batch)
+def device_program(model: str, graphs: bool = True) -> DeviceProgram:
+    found = compiled(model, "cupy")
     return device_program_of(found.executable, found.manifest, graphs)
 
 
@@ -101,3 +57,63 @@ def examples(model: str, count: int) -> Arrays:
         shape = (count, *(size for size in each.shape[1:] if size is not None))
         result[each.name] = generator.integers(0, manifest.classes.get(each.name, 256), shape, NUMPY_NAMES[each.dtype])
     return result
+
+
+def train(model: str, program: Program) -> Arrays:
+    """Trains on a few batches; all that can be seen afterwards by name, of variables how they have changed."""
+    arrays = examples(model, EXAMPLES)
+    order = np.random.default_rng(1).permutation(EXAMPLES)
+    program.initialize(seed=3)
+    before = {name: np.array(variable) for name, variable in program.variables().items()}
+    found = {f"{name} in training": x for name, x in program.runner("train_step", arrays).means(order, BATCH).items()}
+    found |= {f"{name} in tests": x for name, x in program.runner("evaluate", arrays).means(order, BATCH).items()}
+    found |= {name: after - before[name] for name, after in program.variables().items()}
+    inputs = {each.name: arrays[each.name] for each in program.manifest.inputs}
+    for count, outputs in program.runner("predict", inputs).batches(order, BATCH):
+        found |= {f"{name} of {count}": np.array(output) for name, output in outputs.items()}
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+@cache
+def trained_on_host(model: str) -> Arrays:
+    return train(model, host_program(model))
+
+
+def assert_trained_alike(found: Arrays, expected: Arrays, tolerance: float = 5e-4) -> None:
+    """Within a part of the largest element: f32 against f32 after a few steps, which make differences grow."""
+    assert set(found) == set(expected)
+    for name, reference in expected.items():
+        atol = tolerance * float(np.abs(reference).max(initial=0.0))
+        np.testing.assert_allclose(found[name], reference, rtol=0, atol=atol, err_msg=name)
+
+
+@dataclass
+class OnDevice:
+    """A graph without variables as code for the device."""
+
+    arena: Any
+    run: Callable[[], None]
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """The outputs; all bytes hold NaN before."""
+        from runtime import cuda
+
+        cuda.upload(self.arena, np.full(self.arena.shape, 0xFF, np.uint8))
+        for name, view in self.inputs.items():
+            cuda.upload(view, inputs[name].astype(view.dtype))
+        self.run()
+        return {name: cuda.download(view) for name, view in self.outputs.items()}
+
+
+def on_device(graph: Graph, batch: int) -> OnDevice:
+    """Plans, generates and binds a graph, with the passes of the target."""
+    from runtime import cuda
+
+    target = find_target("cupy")
+    optimized = run_pipeline({graph.name: graph}, target.pipeline)[graph.name]
+    plan = plan_graph(optimized, batch, 0, {}, target.placement)
+    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch)
+    arena = cuda.zeros(max(plan.size, 1))
+    return OnDevice(arena, *load_functions(executable)[f"bind_{plan.graph.name}"](arena, batch))

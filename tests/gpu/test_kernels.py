@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from zlib import crc32
-
-import numpy as np
 import pytest
 
 from compiler.diagnostics import UserError
-from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph
 from compiler.ir.interpreter import interpret
 from compiler.ops.op import Op, Sample
 from tests.codegen.test_against_interpreter import SAMPLES, assert_close
-from tests.gpu.cupy_or_skip import cupy  # noqa: F401
 from tests.gpu.emulation.launches import in_order
-from tests.gpu.running import OnDevice, compile_all, on_device, sources_of
+from tests.gpu.running import OnDevice, on_device
+from tests.gpu.samples import BATCH, draw_inputs, graph_of
+from tests.gpu.sources import compile_all, joined, sources_of
 
-BATCH = 2
+TOGETHER = 32  # kernels that NVRTC gets at once
 Compiled = dict[tuple[str, int], OnDevice | Exception]  # by op and id of the sample, which several ops may share
-
-
-def graph_of(op: Op, sample: Sample) -> Graph:
-    graph = Graph("sample")
-    builder = Builder(graph)
-    operands = [builder.input(f"x{i}", operand.type, "input") for i, operand in enumerate(sample.operands)]
-    builder.emit(op.name, operands, sample.make_attributes())
-    graph.outputs = {f"y{i}": result for i, result in enumerate(graph.nodes[0].results)}
-    return graph
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +40,7 @@ def test_op_sample(op: Op, sample: Sample, compiled: Compiled):
         return
     if isinstance(run, Exception):
         raise run
-    generator = np.random.default_rng(crc32(f"{op.name} {sample.operands}".encode()))
-    inputs = {f"x{i}": operand.draw(generator, BATCH) for i, operand in enumerate(sample.operands)}
-    inputs = {name: x.astype(np.float32).astype(np.float64) if x.dtype.kind == "f" else x for name, x in inputs.items()}
+    inputs = draw_inputs(op, sample)
     expected = interpret(graph_of(op, sample), inputs, BATCH)
     for order in (0, 1):
         with in_order(order):
@@ -64,4 +49,5 @@ def test_op_sample(op: Op, sample: Sample, compiled: Compiled):
 
 def test_every_kernel_is_cuda(compiled: Compiled):
     runs = [run for run in compiled.values() if isinstance(run, OnDevice)]
-    compile_all(source for run in runs for source in sources_of(run.run))
+    sources = sorted({source for run in runs for source in sources_of(run.run)})
+    compile_all(joined(sources[i : i + TOGETHER]) for i in range(0, len(sources), TOGETHER))

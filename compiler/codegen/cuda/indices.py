@@ -6,6 +6,7 @@ reading order, so that going back and forth leaves `i` and not a long expression
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from compiler.ir.types import Batch, Dim, Shape, extent, merged
@@ -16,7 +17,12 @@ Index = tuple[Position, ...]  # one position along each axis
 
 def atom(position: Position) -> str:
     text = str(position)
-    return text if text.isidentifier() or text.isdecimal() else f"({text})"
+    return text if re.fullmatch(r"(\(int\))?\w+", text) else f"({text})"
+
+
+def narrow(position: Position) -> Position:
+    """Of an ElementwiseKernel's index, which has 64 bits, those that positions have: quicker to divide."""
+    return "(int)i" if position == "i" else position
 
 
 def plus(a: Position, b: Position) -> Position:
@@ -73,19 +79,25 @@ class Indices:
         self.known: dict[tuple[Index, Shape], Position] = {}  # positions along axes -> the one they were made from
 
     def name(self, index: Index, shape: Shape, position: Position) -> None:
-        """From now on positions along the axes of a shape are known to make up one in reading order."""
+        """From now on positions along the axes of a shape are known to make up one in reading order, and so are those
+        along some neighbouring axes."""
         kept = [(part, dim) for part, dim in zip(index, shape, strict=True) if dim != 1]
-        self.known[tuple(part for part, _ in kept), tuple(dim for _, dim in kept)] = position
+        runs = [(first, end) for end in range(len(kept) + 1) for first in range(end)]
+        made = {(first, end): run_of(kept, first, end, position) for first, end in runs}
+        for (first, end), whole in made.items():
+            self.known.setdefault(tuple(zip(*kept[first:end], strict=True)), whole)
+            for middle in range(first + 1, end):
+                dims = [tuple(dim for _, dim in kept[run]) for run in (slice(first, middle), slice(middle, end))]
+                if all(extent(each).power < 2 for each in dims):
+                    parts = (made[first, middle], made[middle, end])
+                    self.known.setdefault((parts, tuple(map(merged, dims))), whole)
 
     def split(self, position: Position, shape: Shape) -> Index:
         """The positions along the axes of a shape."""
-        if sum(dim != 1 for dim in shape) == 1:
-            return tuple(0 if dim == 1 else position for dim in shape)
-        index: list[Position] = []
-        for axis, dim in enumerate(shape):
-            rest = quotient(position, elements(shape[axis + 1 :]))
-            outermost = all(before == 1 for before in shape[:axis])
-            index.append(0 if dim == 1 else rest if outermost else remainder(rest, size_of(dim)))
+        kept = [axis for axis, dim in enumerate(shape) if dim != 1]
+        index: list[Position] = [0] * len(shape)
+        for number, axis in enumerate(kept):
+            index[axis] = run_of([(0, shape[each]) for each in kept], number, number + 1, position, fresh=True)
         self.name(tuple(index), shape, position)
         return tuple(index)
 
@@ -123,6 +135,19 @@ class Indices:
             for axis, part in zip(old_axes, parts, strict=True):
                 result[axis] = part
         return tuple(result)
+
+
+def run_of(
+    kept: Sequence[tuple[Position, Dim]], first: int, end: int, position: Position, fresh: bool = False
+) -> Position:
+    """The position along some neighbouring axes together, of one along all; `fresh`: where that of one has no name."""
+    if end - first == 1 and not fresh:
+        return kept[first][0]
+    if (first, end) == (0, len(kept)):
+        return position
+    dims = [dim for _, dim in kept]
+    rest = quotient(narrow(position), elements(dims[end:]))
+    return rest if first == 0 else remainder(rest, elements(dims[first:end]))
 
 
 def matching_axes(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:

@@ -121,7 +121,7 @@ WORDS_OF_CPP = frozenset(  # and names that kernels use themselves
         "half",
     ]
 )
-WORDS = re.compile(r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim)|_.*")  # of CUDA, CuPy and kernels
+WORDS = re.compile(r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*")  # of CUDA, CuPy and kernels
 
 
 FUNCTIONS = frozenset(DEVICE_FUNCTIONS) | {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
@@ -160,8 +160,8 @@ class Call:
         taken: set[str] = set()
 
         def array(argument: str, type: TensorType) -> Array:
-            name = argument
-            while name in taken or name in WORDS_OF_CPP or name in FUNCTIONS or WORDS.fullmatch(name):
+            name = f"x_{argument}_" if WORDS.fullmatch(argument) else argument
+            while name in taken or name in WORDS_OF_CPP or name in FUNCTIONS:
                 name += "_"
             taken.add(name)
             return Array(name, argument, type)
@@ -279,8 +279,7 @@ def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i"
         return NamedIndex(parts, {})
     names = [part if part == 0 else f"{wanted}{axis}" for axis, part in enumerate(parts)]
     indices.name(tuple(names), shape, position)
-    texts = [re.sub(r"\bi\b", "(int)i", str(part)) for part in parts]
-    return NamedIndex(tuple(names), {str(name): text for name, text in zip(names, texts, strict=True) if name != 0})
+    return NamedIndex(tuple(names), {str(n): str(part) for n, part in zip(names, parts, strict=True) if n != 0})
 
 
 def elementwise(

@@ -145,12 +145,12 @@ class Build:
     def __init__(self, source: str):
         key = hashlib.sha256((" ".join(FLAGS) + source).encode() + headers()).hexdigest()[:24]
         self.path = library_folder() / f"{key}.so"
-        self.part = self.path.with_suffix(f".{os.getpid()}")
+        self.text, self.part = (self.path.with_suffix(f".{os.getpid()}.{end}") for end in ("cpp", "so"))
         self.process: subprocess.Popen[str] | None = None
         if not self.path.exists():
-            text = self.path.with_suffix(".cpp")
-            text.write_text(source)
-            command = ["g++", *FLAGS, "-I", str(HERE), "-I", str(header_folder()), "-o", str(self.part), str(text)]
+            self.text.write_text(source)
+            folders = ["-I", str(HERE), "-I", str(header_folder())]
+            command = ["g++", *FLAGS, *folders, "-o", str(self.part), str(self.text)]
             self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> str:
@@ -158,6 +158,7 @@ class Build:
         if self.process is None:
             return ""
         _, log = self.process.communicate()
+        self.text.unlink()
         if self.process.returncode:
             return log
         self.part.replace(self.path)

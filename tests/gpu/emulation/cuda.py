@@ -6,6 +6,8 @@ Tests put this module in the place of `runtime.cuda`; generated source, and the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,12 @@ from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
 from tests.gpu.emulation.launches import KernelError, Launch, overlap, record, span, state, submit, together
 
 __all__ = [
-    "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download", "free_bytes", "matmul",
-    "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
+    "Clock", "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download", "free_bytes",
+    "hold", "matmul", "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
 ]  # fmt: skip
 
 MEMORY = 2**34
+TICK = "tick"
 
 
 def check() -> None:
@@ -102,14 +105,30 @@ def product(a: Any, b: Any, out: Any) -> None:
 
 
 class Clock:
-    """Takes no time, but tells a watcher which kernel of the measured source has run."""
+    """The clock of the host, read when launches run; tells a watcher which kernel of the measured source has run."""
 
     watcher: Callable[[int], None] | None = None
 
-    def start(self) -> Callable[[int], None]:
-        return self.tick
+    def __init__(self) -> None:
+        self.laps: list[list[tuple[int, int]]] = []
 
-    def tick(self, kernel: int) -> None:
+    def start(self) -> Callable[[int], None]:
+        lap: list[tuple[int, int]] = []
+        self.laps.append(lap)
+        submit(Launch(TICK, [], [], lambda: lap.append((0, perf_counter_ns()))))
+        return lambda kernel: submit(Launch(TICK, [], [], lambda: self.tick(lap, kernel)))
+
+    def tick(self, lap: list[tuple[int, int]], kernel: int) -> None:
         if self.watcher is not None:
-            watcher = self.watcher
-            submit(Launch("tick", [], [], lambda: watcher(kernel)))
+            self.watcher(kernel)
+        lap.append((kernel, perf_counter_ns()))
+
+    def read(self) -> list[list[tuple[int, float]]]:
+        outside_of_capture()
+        laps = [[(kernel, now - last) for (_, last), (kernel, now) in pairwise(lap)] for lap in self.laps]
+        self.laps.clear()
+        return laps
+
+
+def hold(seconds: float) -> None:
+    """Nothing piles up: launches run at once."""

@@ -1,0 +1,30 @@
+"""The samples of ops as graphs of their own."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph
+from compiler.ir.interpreter import Arrays
+from compiler.ops.op import Op, Sample
+
+BATCH = 2
+
+
+def graph_of(op: Op, sample: Sample) -> Graph:
+    graph = Graph("sample")
+    builder = Builder(graph)
+    operands = [builder.input(f"x{i}", operand.type, "input") for i, operand in enumerate(sample.operands)]
+    builder.emit(op.name, operands, sample.make_attributes())
+    graph.outputs = {f"y{i}": result for i, result in enumerate(graph.nodes[0].results)}
+    return graph
+
+
+def draw_inputs(op: Op, sample: Sample) -> Arrays:
+    """Values that f32 can hold, as f64."""
+    generator = np.random.default_rng(crc32(f"{op.name} {sample.operands}".encode()))
+    drawn = [operand.draw(generator, BATCH) for operand in sample.operands]
+    return {f"x{i}": x.astype(np.float32).astype(np.float64) if x.dtype.kind == "f" else x for i, x in enumerate(drawn)}
