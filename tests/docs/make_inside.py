@@ -1,4 +1,5 @@
-"""Writes what commands print into docs/inside.md: the blocks below the commands that make them, and the table.
+"""Writes what commands print into docs/inside.md and docs/gpu.md: the blocks below the commands that make them, and
+tables.
 
     python tests/docs/make_inside.py
 
@@ -21,30 +22,35 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from compiler.driver import load_tree  # noqa: E402 this file is also a script
+from compiler.driver import compile_tree, load_tree  # noqa: E402 this file is also a script
 from compiler.explain_fusion import launches  # noqa: E402
 from compiler.stages import stages_of_program  # noqa: E402
 from tests.cli.running import nnc  # noqa: E402
+from tests.docs.launches import KINDS, count_launches  # noqa: E402
 from tests.programs import MODELS  # noqa: E402
 
-DOCUMENT = ROOT / "docs/inside.md"
+DOCUMENTS = (ROOT / "docs/inside.md", ROOT / "docs/gpu.md")
 BLOCK = re.compile(r"^```console(?P<lines>.*)\n\$ (?P<command>.*)\n(?:.*\n)*?```$", re.MULTILINE)
-TABLE = re.compile(r"(?<=<!-- kernels -->\n)(?:.*\n)*?(?=<!-- end -->)", re.MULTILINE)
+TABLE = re.compile(r"(?P<head><!-- (?P<name>kernels|launches) -->\n)(?:.*\n)*?(?=<!-- end -->)", re.MULTILINE)
 PIECE = re.compile(
     r"(?:(?P<first>\d+)-(?P<last>\d+)|/(?P<pattern>.*?)/(?: \+(?P<more>\d+)| to /(?P<end>.*?)/)?)(?:, |$)"
 )
 WIDTH = 150
 GRAPHS = ("train_step", "predict")
-HEAD = """\
+KERNELS = """\
 | model | graph | as derived | before fusion | after fusion | calls of NumPy |
 |---|---|---:|---:|---:|---:|
+"""
+LAUNCHES = """\
+| model | graph | as derived | products | convolutions | other kernels | copies | in all |
+|---|---|---:|---:|---:|---:|---:|---:|
 """
 
 
 def rewritten(text: str) -> str:
-    """The document with every block and the table made anew."""
+    """The document with every block and every table made anew."""
     text = BLOCK.sub(lambda match: block(match["lines"].strip(), match["command"]), text)
-    return TABLE.sub(lambda match: table(), text)
+    return TABLE.sub(lambda match: match["head"] + TABLES[match["name"]](), text)
 
 
 def block(lines: str, command: str) -> str:
@@ -91,7 +97,7 @@ def find(lines: tuple[str, ...], pattern: str, after: int = -1) -> int:
     return found
 
 
-def table() -> str:
+def kernel_table() -> str:
     """How many kernels a step and a prediction start: without passes, before and after fusion, and as NumPy runs it."""
     rows = []
     for model in MODELS:
@@ -104,7 +110,22 @@ def table() -> str:
         for graph in GRAPHS:
             counts = (f"{stages[name][graph]:,}" for name in ("gradient", before, "fusion", "optimized"))
             rows.append(f"| {model} | {graph} | {' | '.join(counts)} |\n")
-    return HEAD + "".join(rows)
+    return KERNELS + "".join(rows)
+
+
+def launch_table() -> str:
+    """What a step and a prediction launch on a GPU."""
+    rows = []
+    for model in MODELS:
+        compiled = compile_tree(load_tree(f"models/{model}.nn"), target="cupy")
+        for name in GRAPHS:
+            counted = count_launches(compiled.executable, name)
+            counts = [launches(compiled.module[name]), *(counted[kind] for kind in KINDS), counted.total()]
+            rows.append(f"| {model} | {name} | {' | '.join(f'{count:,}' for count in counts)} |\n")
+    return LAUNCHES + "".join(rows)
+
+
+TABLES = {"kernels": kernel_table, "launches": launch_table}
 
 
 def in_root(function: Callable[[str], str], text: str) -> str:
@@ -116,4 +137,5 @@ def in_root(function: Callable[[str], str], text: str) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(in_root(rewritten, DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(in_root(rewritten, document.read_text()))

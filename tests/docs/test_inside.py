@@ -1,4 +1,4 @@
-"""docs/inside.md shows what the commands print today."""
+"""docs/inside.md and docs/gpu.md show what the commands print today."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 import pytest
 
-from tests.docs.make_inside import BLOCK, DOCUMENT, ROOT, block, excerpt, table
+from tests.docs.make_inside import BLOCK, DOCUMENTS, ROOT, TABLE, TABLES, block, excerpt
 
-TEXT = DOCUMENT.read_text()
+TEXTS = {path.name: path.read_text() for path in DOCUMENTS}
 BLOCKS = [
-    pytest.param(match, id=f"{i}-{match['command'].partition(' models')[0].replace(' ', '-')}")
-    for i, match in enumerate(BLOCK.finditer(TEXT), 1)
+    pytest.param(match, id=f"{name}-{i}-{match['command'].partition(' models')[0].replace(' ', '-')}")
+    for name, text in TEXTS.items()
+    for i, match in enumerate(BLOCK.finditer(text), 1)
 ]
 LINES = tuple("abcdefgh")
 
@@ -22,13 +23,14 @@ def test_a_block_is_what_its_command_prints(match: re.Match[str], monkeypatch: p
     assert match[0] == block(match["lines"].strip(), match["command"]), "run python tests/docs/make_inside.py"
 
 
-def test_the_table_is_what_is_counted(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("match", [match for text in TEXTS.values() for match in TABLE.finditer(text)])
+def test_a_table_is_what_is_counted(match: re.Match[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    assert f"<!-- kernels -->\n{table()}<!-- end -->" in TEXT, "run python tests/docs/make_inside.py"
+    assert match[0] == match["head"] + TABLES[match["name"]](), "run python tests/docs/make_inside.py"
 
 
 def test_every_block_is_made_by_a_command():
-    assert TEXT.count("```") == 2 * len(BLOCKS)
+    assert sum(text.count("```console") for text in TEXTS.values()) == len(BLOCKS)
 
 
 @pytest.mark.parametrize(
