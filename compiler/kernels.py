@@ -28,6 +28,7 @@ BLOCKS = 264  # that fill a large GPU: two for each of 132 multiprocessors
 EACH = 8  # elements for a thread, at least, before they are divided among more blocks
 MOST_FOR_A_BLOCK = 4096  # elements along the axes, where one block goes over all of them
 REDUCTIONS = ("sum", "sum_of_products", "reduce_max", "argmax")
+CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_filter_grad")
 ELEMENT, KEPT, SCALAR = "element", "kept", "scalar"
 
 
@@ -140,7 +141,7 @@ def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reducti
 
 
 def read_at_own_place(body: Graph) -> set[Value]:
-    """The inputs of which every element is read where an element of the same place is computed, and nowhere else.
+    """The values of which every element is read where an element of the same place is computed, and nowhere else.
 
     A result of the same type may be written over such an input: by then it is not needed any longer.
     """
@@ -163,7 +164,20 @@ def read_at_own_place(body: Graph) -> set[Value]:
     for value in (*(result for node in reversed(body.nodes) for result in node.results), *body.inputs):
         if all(in_place(value, reader) for reader in readers.get(value, ())):
             alone.add(value)
-    return {value for value in body.inputs if value in alone}
+    return alone
+
+
+def is_convolution_with_epilogue(body: Graph) -> bool:
+    """Whether nodes are a convolution, or its adjoint, and what is computed of each of its elements alone."""
+    convolutions = [node for node in body.nodes if node.op.name in CONVOLUTIONS]
+    if len(convolutions) != 1:
+        return False
+    node = convolutions[0]
+    shapes = {squeezed(value.type.shape) for value in body.outputs.values()}
+    given = not any(value.node in set(body.nodes) for value in node.operands)
+    if not given or any(map(reduces, body.nodes)) or shapes != {squeezed(node.result.type.shape)}:
+        return False
+    return len(body.nodes) == 1 or (node.op.name != "conv2d_filter_grad" and node.result in read_at_own_place(body))
 
 
 def loop_shape(value: Value, readers: Mapping[Value, Sequence[Node | None]]) -> Shape:

@@ -12,8 +12,8 @@ COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
 def describe(model: ElaboratedModel, module: Module) -> Manifest:
-    """What the runtime must know."""
-    graph = module.get("evaluate", module["predict"])
+    """What the runtime must know. Ranges of indices are read off the graphs as they were elaborated."""
+    graph = model.module.get("evaluate", model.module["predict"])
     values = model.train.values if model.train else {}
     settings = Settings(**{key: values[key] for key in Settings.__dataclass_fields__ if key in values})
     kinds = {name: variable.kind for name, variable in model.variables.by_name.items()}

@@ -18,18 +18,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from compiler.codegen import cuda_products
 from compiler.codegen.cuda.elements import is_elemental
 from compiler.codegen.cuda.kernels import Call, DeviceKernel, device_kernel, scratch_of
 from compiler.codegen.cuda.scalars import DEVICE_FUNCTIONS
-from compiler.codegen.cuda_products import product_kernel
 from compiler.codegen.numpy import NO_TICKS, GraphWriter, Ticks, variables_function
 from compiler.codegen.source import Names, comment
 from compiler.diagnostics import UserError
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import TensorType
-from compiler.kernels import reduces
+from compiler.kernels import CONVOLUTIONS, reduces
 from compiler.layout import Order, Strides, strides_in_order, view_strides
 from compiler.memory import Placement, Plan, Scratch
 
@@ -78,14 +76,11 @@ def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) ->
 def kernel_scratch(node: Node) -> Scratch | None:
     if node.op.name == "fused":
         found = scratch_of(node.body)
-    elif node.op.name in CONVOLUTIONS:
-        found = cuda_products.scratch_of(node)
     else:
-        found = scratch_of(body_of(node)) if reduces(node) else None
+        found = scratch_of(body_of(node)) if reduces(node) or node.op.name in CONVOLUTIONS else None
     return Scratch(found) if found else None
 
 
-CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_filter_grad")
 PLACEMENT = Placement(kernel_scratch, natural_order, useful_view)
 
 
@@ -170,9 +165,7 @@ class CupyWriter(GraphWriter):
             return ["pass"]
         if node.op.name == "matmul" and node.result.type.is_float:
             return [f"matmul({', '.join(arguments)}, out={self.of[node.result]})"]
-        if node.op.name in CONVOLUTIONS:
-            return [self.convolution(node, arguments)]
-        if not is_elemental(node):
+        if not is_elemental(node) and node.op.name not in CONVOLUTIONS:
             raise cannot_run(node)
         return [self.launch(node, body_of(node), self.given(node, arguments))]
 
@@ -188,21 +181,6 @@ class CupyWriter(GraphWriter):
         arguments = [self.show(operand) for operand in node.operands]
         self.write(f"{self.launch(node, node.body, arguments)}  {note.partition(' = ')[0]}", depth)
         return self.kernels[-1].name
-
-    def convolution(self, node: Node, arguments: Sequence[str]) -> str:
-        """Defines the kernel of a convolution or of one of its gradients; the statement that launches it."""
-        kernel = product_kernel(node, self.kernel_name(node, body_of(node)))
-        scratch = [self.scratch(node)] if kernel.scratch else []
-        names = ", ".join([*arguments, self.of[node.result], *scratch, "np.int32(B)"])
-        definition = [
-            f'{kernel.name} = RawKernel(CONVOLUTIONS + r"""',
-            *kernel.text.splitlines(),
-            f'""", "{kernel.name}")',
-        ]
-        self.kernels.append(
-            DeviceKernel(kernel.name, definition, f"{kernel.name}({kernel.grid}, {kernel.block}, ({names}))")
-        )
-        return self.kernels[-1].call
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:
         """Defines a kernel; the statement that launches it."""

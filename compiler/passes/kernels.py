@@ -17,14 +17,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
 from compiler.ir.types import Shape
-from compiler.kernels import loop_shape, reduces, reduction_of, typical
+from compiler.kernels import (
+    CONVOLUTIONS,
+    is_convolution_with_epilogue,
+    loop_shape,
+    reduces,
+    reduction_of,
+    typical,
+)
 from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.passes.regions import inside_scans
 from compiler.passes.rewriting import rebuild
 
-ALONE = (
-    "matmul", "conv2d", "conv2d_input_grad", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add",
-)  # fmt: skip
+ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
+STORING = (*ALONE, *CONVOLUTIONS)  # they read what is in memory
 IN_ORDER = ("reshape", "stop_gradient")  # views of elements that stay in reading order
 MOST_NODES = 200  # of a region: a kernel has to be compiled
 MOST_ARRAYS = 40  # of a region: parameters have 4 KB
@@ -76,7 +82,7 @@ class Grouping:
         def stores(reader: Node | None) -> bool:
             if reader is None or reader.op.name == "matmul":
                 return reader is None or not is_swapped(value)
-            return reader.op.name in ALONE or (reader.op.name in IN_ORDER and self.is_stored(reader.result))
+            return reader.op.name in STORING or (reader.op.name in IN_ORDER and self.is_stored(reader.result))
 
         return any(map(stores, self.readers[value]))
 
@@ -155,6 +161,10 @@ class Grouping:
         operands = {value for node in body for value in node.operands if value.node not in own}
         if len(operands) + len(results) > MOST_ARRAYS:
             return f"a kernel has at most {MOST_ARRAYS} arrays"
+        if any(node.op.name in CONVOLUTIONS for node in nodes):
+            region = Graph("region", list(operands), body, {str(i): value for i, value in enumerate(results)})
+            fits = is_convolution_with_epilogue(region)
+            return "" if fits else "a convolution takes what is computed of its elements alone, and nothing else"
         if not any(map(reduces, nodes)):
             again = self.work(nodes) - self.work(self.members[one]) - self.work(self.members[other])
             return "too much would be computed once more" if again > EXTRA_WORK else ""
@@ -205,9 +215,9 @@ class Grouping:
         return [value for node in ordered for value in node.results if not self.users[value] <= own]
 
     def with_free(self, nodes: Iterable[Node]) -> list[Node]:
-        """The nodes with all free ones that they need."""
+        """The nodes with all free ones that they need; convolutions read memory."""
         found = set(nodes)
-        pending = list(found)
+        pending = [node for node in found if node.op.name not in CONVOLUTIONS]
         while pending:
             for value in pending.pop().operands:
                 if value.node in self.free and value.node not in found:

@@ -12,8 +12,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from compiler.codegen import cuda_products
-from compiler.codegen.cuda_products import (
+from compiler.codegen.cuda import convolutions
+from compiler.codegen.cuda.convolutions import (
     SLICES,
     THREAD_COLUMNS,
     TILE_ROWS,
@@ -176,9 +176,9 @@ def kernels_of_tiles() -> dict[tuple[str, int, int], tuple[ProductKernel, RawKer
     found = {}
     for number, (rows, columns) in enumerate(product(TILE_ROWS, THREAD_COLUMNS)):
         with pytest.MonkeyPatch.context() as only:
-            only.setattr(cuda_products, "TILE_ROWS", (rows,))
-            only.setattr(cuda_products, "THREAD_COLUMNS", {columns: THREAD_COLUMNS[columns]})
-            only.setattr(cuda_products, "SLICES", SLICES[number % 3 :][:1])
+            only.setattr(convolutions, "TILE_ROWS", (rows,))
+            only.setattr(convolutions, "THREAD_COLUMNS", {columns: THREAD_COLUMNS[columns]})
+            only.setattr(convolutions, "SLICES", SLICES[number % 3 :][:1])
             for name in ("strided_conv2d", "many_filters_conv2d_filter_grad"):
                 written = product_kernel(nodes()[name], f"{name}_{rows}_{columns}")
                 raw = RawKernel(gemm.CONVOLUTIONS + written.text, written.name)

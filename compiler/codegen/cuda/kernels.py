@@ -11,13 +11,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from compiler.codegen.cuda import convolutions
+from compiler.codegen.cuda.convolutions import Epilogue, product_kernel
 from compiler.codegen.cuda.elements import INDENT, Elements
 from compiler.codegen.cuda.indices import Index, Indices, Position, elements, plus, size_of, times
 from compiler.codegen.cuda.scalars import C_TYPES, CUPY_TYPES, DEVICE_FUNCTIONS, EXPRESSIONS, functions_in, least
 from compiler.codegen.cuda.scalars import number as constant
 from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.ir.types import Shape, TensorType
-from compiler.kernels import ELEMENT, KEPT, SCALAR, THREADS, Reduction, loop_shape, reduction_of, squeezed
+from compiler.kernels import (
+    CONVOLUTIONS,
+    ELEMENT,
+    KEPT,
+    SCALAR,
+    THREADS,
+    Reduction,
+    is_convolution_with_epilogue,
+    loop_shape,
+    reduction_of,
+    squeezed,
+)
 
 WORDS_OF_CPP = frozenset(  # and names that kernels use themselves
     [
@@ -121,7 +134,9 @@ WORDS_OF_CPP = frozenset(  # and names that kernels use themselves
         "half",
     ]
 )
-WORDS = re.compile(r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*")  # of CUDA, CuPy and kernels
+WORDS = re.compile(  # the same
+    r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*"
+)
 
 
 FUNCTIONS = frozenset(DEVICE_FUNCTIONS) | {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
@@ -175,12 +190,16 @@ class Call:
 
 def device_kernel(call: Call) -> DeviceKernel:
     """The kernel of a region. What is no reduction of one shape is a map, whose threads add up alone."""
+    if is_convolution_with_epilogue(call.body):
+        return convolution_kernel(call)
     reduction = reduction_of(call.body.nodes, call.body.outputs)
     return map_kernel(call) if reduction is None else reduction_kernel(call, reduction)
 
 
 def scratch_of(body: Graph) -> TensorType | None:
     """The scratch space that the kernel of a region needs."""
+    if is_convolution_with_epilogue(body):
+        return convolutions.scratch_of(convolution_of(body))
     reduction = reduction_of(body.nodes, body.outputs)
     return reduction.scratch if reduction else None
 
@@ -306,6 +325,43 @@ def elementwise(
             ")",
         ],
         f"{name}({', '.join(arguments)}, size={size})",
+    )
+
+
+# Convolutions ---------------------------------------------------------------------------------------------------------
+
+
+def convolution_of(body: Graph) -> Node:
+    return next(node for node in body.nodes if node.op.name in CONVOLUTIONS)
+
+
+def convolution_kernel(call: Call) -> DeviceKernel:
+    """A convolution, and statements for each of its elements: `value` at the index `i` of its result."""
+    node = convolution_of(call.body)
+    read, written = call.parameters()
+    indices = Indices()
+    e = Elements(call.body, {value: array.name for value, array in read.items()}, indices)
+    e.taken |= {array.name for array in written}
+    e.reduced[node.result] = "value"
+    shape = squeezed(node.result.type.shape)
+    named = named_index(indices, shape, "i")
+    stores = []
+    for value, array in zip(call.body.outputs.values(), written, strict=True):
+        stores.append(f"{array.name}[i] = {e.at(value, indices.reshaped(named.index, shape, value.type.shape))};")
+    lines = [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+    others = [array for array in read.values() if array.name in words]
+    parameters = [(f"const {C_TYPES[array.type.dtype]}*", array.name) for array in others]
+    parameters += [(f"{C_TYPES[array.type.dtype]}*", array.name) for array in written]
+    kernel = product_kernel(node, call.name, Epilogue("\n".join(lines), tuple(parameters)))
+    functions = "".join(f"{name} + " for name in constant_names(lines))
+    arguments = [read[value].argument for value in node.operands]
+    arguments += [array.argument for array in (*others, *written)]
+    arguments += [call.scratch] if kernel.scratch else []
+    return DeviceKernel(
+        call.name,
+        [f'{call.name} = RawKernel(CONVOLUTIONS + {functions}r"""', *kernel.text.splitlines(), f'""", "{call.name}")'],
+        f"{call.name}({kernel.grid}, {kernel.block}, ({', '.join([*arguments, 'np.int32(B)'])}))",
     )
 
 

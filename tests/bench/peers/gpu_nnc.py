@@ -14,6 +14,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from tests.bench.peers.gpu_protocol import BATCH, STEPS, Columns, Measure, serve
 if TYPE_CHECKING:
     from runtime.device_program import DeviceProgram, DeviceRunner
 
+ROOT = Path(__file__).resolve().parents[3]
 COMPARED_STEPS = 113  # the first runs eagerly in any case
 CONVOLUTIONAL = ("cnn", "separable_cnn")
 
@@ -41,13 +43,16 @@ def emulate() -> None:
     from tests.gpu.emulation import cuda
 
     sys.modules["runtime.cuda"] = runtime.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
+    from runtime import device_profiler
+
+    device_profiler.COPIED, device_profiler.SIDE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
     """The recipe as it is, with the weights of its seed, for images stored as bytes, which the step scales."""
     from runtime.device_program import DeviceProgram
 
-    tree = load_tree(f"models/{model}.nn", [("--batch", str(batch))])
+    tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
     compiled = compile_tree(tree, storage=describe("digits"), passes=with_optional("cupy", enabled), target="cupy")
     program = DeviceProgram(compiled.executable, compiled.manifest, graphs)
     program.initialize(0)

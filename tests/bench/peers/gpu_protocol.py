@@ -80,8 +80,8 @@ class PeerError(Exception):
 class Session:
     """A peer's process, started when it is needed; its standard error goes to a file."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]):
-        self.command, self.log, self.environment = command, log, environment
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path):
+        self.command, self.log, self.environment, self.folder = command, log, environment, folder
         self.process: subprocess.Popen[str] | None = None
         self.lines: queue.Queue[str] = queue.Queue()
 
@@ -115,6 +115,7 @@ class Session:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
+                    cwd=self.folder,
                     env=dict(self.environment),
                     start_new_session=True,
                 )

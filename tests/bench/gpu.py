@@ -1,0 +1,453 @@
+"""All that is measured on a GPU, in one call: a table in Markdown and all figures as JSON, complete after every part.
+
+python tests/bench/gpu.py [--data-dir MNIST] [--out DIR] [--minutes 10] [--parts tests,steps] [--models cnn,bilstm]
+
+    tests      the tests that need a GPU
+    replay     a hundred steps: CUDA graphs against eager and against themselves, bit for bit; memory that they take
+    steps      microseconds of a step, beside PyTorch and JAX where they are installed, all in f32
+    profile    time by kernel
+    train      the five recipes in full, on MNIST (--data-dir, else $NNC_DATA), in the order of their cost
+    sanitizer  one step of each model under compute-sanitizer, where it is installed
+    tf32       the steps once more, products in TF32 wherever a framework has them
+
+A part ends when its time is over, and says what it left out. A peer that is missing, fails or hangs costs its columns.
+`--emulate` tries the script itself on a machine without a GPU: tiny, and its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench.accuracy import PUBLISHED, history  # noqa: E402  (as a script, this file finds them by the line above)
+from tests.bench.peers.gpu_protocol import PeerError, Session, end_group  # noqa: E402
+from tests.bench.steps import MODELS, names_among, table  # noqa: E402
+
+NO_TIME = "not run: out of time"
+PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cublas", "torch", "nvidia-cudnn-cu13", "jax")
+PEERS = {"nnc": "gpu_nnc", "torch": "gpu_torch", "JAX": "gpu_jax"}
+OURS = "nnc graph"
+PREPARING, MEASURING = 150, 60  # seconds until a peer counts as hung
+BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # how long a recipe takes in full
+CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ error)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazard)"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1"}  # JAX would take most of the memory
+Found = dict[str, Any]  # of a part, as JSON
+
+
+@dataclass
+class Bench:
+    """A call: what is asked for, what was found, and where it goes."""
+
+    flags: argparse.Namespace
+    machine: Found
+    began: float
+    parts: dict[str, Found] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Writes both files, whole, with what there is so far."""
+        saved = {"machine": self.machine, "parts": self.parts}
+        replace_text(self.flags.out / "gpu.json", json.dumps(saved, indent=2) + "\n")
+        replace_text(self.flags.out / "gpu.md", "\n".join(report(self)) + "\n")
+
+    def left(self) -> float:
+        return self.began + 60 * self.flags.minutes - monotonic()
+
+    def nnc(self, *arguments: str) -> list[str]:
+        """The command for a task of peers/gpu_nnc.py."""
+        emulated = ["--emulate", "--batch", "2"] if self.flags.emulate else []
+        return [sys.executable, "-m", "tests.bench.peers.gpu_nnc", *emulated, *arguments]
+
+    def tell(self, text: str) -> None:
+        print(f"{monotonic() - self.began:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+class Clock:
+    """The time of a part."""
+
+    def __init__(self, seconds: float):
+        self.end = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        return max(self.end - monotonic(), 0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """`run` fills in what it finds, and saves now and then; `show` makes Markdown of it."""
+
+    title: str
+    seconds: float  # at most
+    run: Callable[[Bench, Found, Clock], None]
+    show: Callable[[Found], list[str]]
+
+
+def main() -> int:
+    flags = read_flags()
+    began = monotonic()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(flags, {}, began)
+    done = run(bench.nnc("device"), 120)
+    if done.code:
+        print("; ".join(line.strip() for line in done.err.strip().splitlines()[-4:]), file=sys.stderr)
+        return 2
+    bench.machine.update(describe_machine(json.loads(done.out.splitlines()[-1])["device"]))
+    for name, part in PARTS.items():
+        if name in flags.parts:
+            bench.tell(part.title)
+            found = bench.parts.setdefault(name, {})
+            part.run(bench, found, Clock(min(part.seconds, bench.left())))
+            found["seconds"] = round(monotonic() - began, 1)
+            bench.save()
+    print((flags.out / "gpu.md").read_text())
+    return 0
+
+
+def read_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default=os.environ.get("NNC_DATA"), help="a folder with the four MNIST files")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), metavar="DIR")
+    parser.add_argument("--minutes", type=float, default=10, help="for everything")
+    parser.add_argument("--parts", type=names_among(PARTS), default=list(PARTS), metavar="NAMES")
+    parser.add_argument("--models", type=names_among(MODELS), default=list(MODELS), metavar="NAMES")
+    parser.add_argument("--peers", type=names_among(PEERS), default=list(PEERS), metavar="NAMES")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--emulate", action="store_true", help="on the host, to try the script")
+    flags = parser.parse_args()
+    if flags.emulate:
+        flags.peers, flags.rounds = ["nnc"], 1
+    flags.out = flags.out.resolve()
+    return flags
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Whoever is killed meanwhile leaves the old file."""
+    part = path.with_name(f".{path.name}.tmp")
+    part.write_text(text)
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a process ended; its code is None where its time was over."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def run(command: Sequence[str], seconds: float) -> Done:
+    """Runs a process, and ends it with all that it started when its time is over."""
+    environment = {**os.environ, **ENVIRONMENT}
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=max(seconds, 1))
+        return Done(process.returncode, out, err)
+    except subprocess.TimeoutExpired as late:
+        end_group(process)
+        return Done(None, as_text(late.stdout), as_text(late.stderr))
+
+
+def as_text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def reason(done: Done) -> str:
+    """Why a process failed, in a line."""
+    if done.code is None:
+        return NO_TIME
+    lines = [line.strip() for line in (done.err or done.out).splitlines() if line.strip()]
+    return (lines[-1] if lines else f"exit code {done.code}")[:200]
+
+
+def describe_machine(device: str) -> Found:
+    """The device, its driver, and the versions of what is installed."""
+    asked = "name,driver_version,memory.total,clocks.max.sm"
+    tool = shutil.which("nvidia-smi")
+    smi = run([tool, f"--query-gpu={asked}", "--format=csv,noheader"], 30).out.strip() if tool else ""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"device": device, "nvidia-smi": smi, "python": platform.python_version(), "versions": versions}
+
+
+# Tests and replay -----------------------------------------------------------------------------------------------------
+
+
+def run_tests(bench: Bench, found: Found, clock: Clock) -> None:
+    if bench.flags.emulate:
+        found["note"] = "not run: there is no GPU"
+        return
+    done = run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu"], clock.left)
+    (bench.flags.out / "tests.txt").write_text(done.out + done.err)
+    found |= {"code": done.code, "note": reason(Done(done.code, "", done.out)) if done.out else reason(done)}
+
+
+def run_replay(bench: Bench, found: Found, clock: Clock) -> None:
+    for model in bench.flags.models:
+        found[model] = NO_TIME
+        if clock.left > 1:
+            done = run(bench.nnc("compare", model), clock.left)
+            found[model] = json.loads(done.out.splitlines()[-1]) if done.code == 0 else reason(done)
+        bench.save()
+
+
+def show_replay(found: Found) -> list[str]:
+    rows = []
+    for model, answer in models_in(found):
+        if isinstance(answer, str):
+            rows.append([model, "", "", "", answer])
+        else:
+            same = ["yes" if answer[key] else "NO" for key in ("same_as_eager", "same_again")]
+            rows.append([model, str(answer["steps"]), *same, f"{answer['allocated_bytes']} bytes"])
+    return table(["model", "steps", "same bits as eager", "same bits again", "allocated by replay"], rows)
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+def run_steps(bench: Bench, found: Found, clock: Clock, *words: str) -> None:
+    """Peers take turns, in processes that live for all models."""
+    found |= {"rounds": {}, "wrong": {}, "versions": {}}
+    logs = bench.flags.out / "logs"
+    logs.mkdir(exist_ok=True)
+    environment = {**os.environ, **ENVIRONMENT}
+    sessions = {}
+    for peer in bench.flags.peers:
+        module = [sys.executable, "-m", f"tests.bench.peers.{PEERS[peer]}", *words]
+        command = bench.nnc(*words, "serve") if peer == "nnc" else module
+        sessions[peer] = Session(command, logs / f"{'-'.join([peer, *words]).replace('--', '')}.txt", environment, ROOT)
+    try:
+        for model in bench.flags.models:
+            bench.tell(f"  {model}")
+            measure_model(sessions, model, bench.flags.rounds, found, clock)
+            bench.save()
+    finally:
+        for session in sessions.values():
+            session.end()
+
+
+def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, found: Found, clock: Clock) -> None:
+    figures: dict[str, list[float]] = found["rounds"].setdefault(model, {})
+    wrong: dict[str, str] = found["wrong"].setdefault(model, {})
+    columns = [
+        (peer, column) for peer, session in sessions.items() for column in prepare(session, peer, model, found, clock)
+    ]
+    for _ in range(rounds):
+        for peer, column in columns:
+            title = f"{peer} {column}"
+            if title in wrong:
+                continue
+            try:
+                answer = sessions[peer].ask({"measure": column}, min(MEASURING, clock.left))
+                figures.setdefault(title, []).append(answer["microseconds"])
+            except PeerError as error:
+                wrong[title] = str(error)
+
+
+def prepare(session: Session, peer: str, model: str, found: Found, clock: Clock) -> list[str]:
+    """The columns of a peer that are ready to be measured."""
+    wrong = found["wrong"][model]
+    if clock.left < 1:
+        wrong[peer] = NO_TIME
+        return []
+    try:
+        answer = session.ask({"prepare": model}, min(PREPARING, clock.left))
+    except PeerError as error:
+        wrong[peer] = str(error)
+        return []
+    found["versions"] |= answer["versions"]
+    wrong.update({f"{peer} {column}": text for column, text in answer["columns"].items() if text})
+    return [column for column, text in answer["columns"].items() if not text]
+
+
+def show_steps(found: Found) -> list[str]:
+    medians = {
+        model: {column: statistics.median(figures) for column, figures in columns.items()}
+        for model, columns in found["rounds"].items()
+    }
+    titles = list(dict.fromkeys(column for columns in medians.values() for column in columns))
+    rows = []
+    for model, columns in medians.items():
+        cells = [f"{columns[title]:.1f}" if title in columns else "-" for title in titles]
+        rows.append([model, *cells, ratio(columns)])
+    shares = [
+        f"- {model}: {column}: {text}" for model, columns in found["wrong"].items() for column, text in columns.items()
+    ]
+    count = max((len(figures) for columns in found["rounds"].values() for figures in columns.values()), default=0)
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    note = f"Microseconds of a training step, batch 128: median of {count} rounds of 208 steps each. {versions}."
+    return [*table(["model", *titles, "nnc graph / best peer"], rows), "", note, *([""] if shares else []), *shares]
+
+
+def ratio(columns: Mapping[str, float]) -> str:
+    """Our step by the quickest of the others."""
+    others = [figure for title, figure in columns.items() if not title.startswith("nnc ")]
+    return f"{columns[OURS] / min(others):.2f}" if OURS in columns and others else "-"
+
+
+# Profiles and training ------------------------------------------------------------------------------------------------
+
+
+def run_profile(bench: Bench, found: Found, clock: Clock) -> None:
+    steps = ["--steps", "1", "--batch", "2"] if bench.flags.emulate else ["--steps", "50"]
+    for model in bench.flags.models:
+        found[model] = NO_TIME
+        if clock.left > 1:
+            flags = ["--gpu", "--data", "digits", *steps]
+            done = run(bench.nnc("command", "profile", f"models/{model}.nn", *flags), clock.left)
+            found[model] = done.out if done.code == 0 else reason(done)
+        bench.save()
+
+
+def show_profile(found: Found) -> list[str]:
+    return [line for _, text in models_in(found) for line in ("```", *text.rstrip().splitlines(), "```", "")]
+
+
+def run_training(bench: Bench, found: Found, clock: Clock) -> None:
+    if not bench.flags.data_dir:
+        found["note"] = "not run: no MNIST; its folder is given by --data-dir or NNC_DATA"
+        return
+    runs = Path(tempfile.mkdtemp(prefix="runs-", dir=bench.flags.out))
+    for model in (model for model in BY_COST if model in bench.flags.models):
+        found[model] = NO_TIME
+        if clock.left > 5:
+            bench.tell(f"  {model}")
+            data = ["--data", "mnist", "--data-dir", str(bench.flags.data_dir)]
+            flags = ["--gpu", "--quiet", "--seed", "0", "--out", str(runs / model)]
+            began = monotonic()
+            done = run(bench.nnc("command", "train", f"models/{model}.nn", *data, *flags), clock.left)
+            found[model] = trained(runs / model, model, monotonic() - began) or reason(done)
+        bench.save()
+
+
+def trained(folder: Path, model: str, wall: float) -> Found | None:
+    """What a run came to, by its log; None where it did not end an epoch."""
+    epochs = history(folder)
+    if not epochs:
+        return None
+    whole, needed = PUBLISHED[model][0], PUBLISHED[model][-1]
+    last, first = epochs[-1], epochs[0]
+    later = (last["seconds"] - first["seconds"]) / (len(epochs) - 1) if len(epochs) > 1 else last["seconds"]
+    return {
+        "epochs": len(epochs),
+        "of": whole,
+        "seconds": last["seconds"],
+        "wall_seconds": wall,
+        "seconds_per_epoch": later,
+        "train_loss": last["train"]["loss"],
+        "test_loss": last["test"]["loss"],
+        "accuracy": last["test"]["accuracy"],
+        "needed": needed,
+    }
+
+
+def show_training(found: Found) -> list[str]:
+    rows = []
+    for model, answer in models_in(found):
+        if isinstance(answer, str):
+            rows.append([model, *[""] * 6, answer])
+            continue
+        whole = answer["epochs"] == answer["of"]
+        reached = ("yes" if answer["accuracy"] >= answer["needed"] else "no") if whole else "stopped: out of time"
+        times = [f"{answer[key]:.2f}" for key in ("seconds", "seconds_per_epoch")]
+        figures = [f"{answer[key]:.4f}" for key in ("train_loss", "test_loss", "accuracy")]
+        rows.append([model, f"{answer['epochs']} of {answer['of']}", *times, *figures, f"{answer['needed']} {reached}"])
+    titles = ["model", "epochs", "seconds", "an epoch", "train loss", "test loss", "test accuracy", "needed, reached"]
+    return [*table(titles, rows), "", "Seed 0. Seconds are with evaluation and checkpoints, an epoch without the first."]
+
+
+# compute-sanitizer ----------------------------------------------------------------------------------------------------
+
+
+def run_sanitizer(bench: Bench, found: Found, clock: Clock) -> None:
+    tool = find_sanitizer()
+    if tool is None or bench.flags.emulate:
+        found["note"] = "not run: " + ("there is no GPU" if bench.flags.emulate else "there is no compute-sanitizer")
+        return
+    for checker, pattern in CHECKERS.items():
+        for model in bench.flags.models:
+            answer = NO_TIME
+            if clock.left > 1:
+                done = run([tool, "--tool", checker, "--error-exitcode", "9", *bench.nnc("once", model)], clock.left)
+                (bench.flags.out / f"{checker}-{model}.txt").write_text(done.out + done.err)
+                summary = re.search(pattern, done.out + done.err)
+                answer = f"{summary[1]}s".replace("ss", "s") if summary else reason(done)
+            found.setdefault(model, {})[checker] = answer
+            bench.save()
+
+
+def find_sanitizer() -> str | None:
+    name = "compute-sanitizer"
+    places = sorted(Path("/usr/local").glob(f"cuda*/bin/{name}"))
+    return shutil.which(name) or next((str(place) for place in places), None)
+
+
+def show_sanitizer(found: Found) -> list[str]:
+    rows = [[model, *(answer.get(checker, "") for checker in CHECKERS)] for model, answer in models_in(found)]
+    return table(["model", *CHECKERS], rows)
+
+
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+def models_in(found: Found) -> list[tuple[str, Any]]:
+    return [(model, found[model]) for model in BY_COST if model in found]
+
+
+def run_tf32(bench: Bench, found: Found, clock: Clock) -> None:
+    run_steps(bench, found, clock, "--tf32")
+
+
+def report(bench: Bench) -> list[str]:
+    """Everything found so far, in Markdown."""
+    machine = bench.machine
+    versions = ", ".join(f"{name} {number}" for name, number in machine.get("versions", {}).items())
+    lines = [f"# {machine.get('device')}", "", f"{machine.get('nvidia-smi')}; Python {machine.get('python')}, {versions}."]
+    for name, found in bench.parts.items():
+        lines += ["", f"## {PARTS[name].title}", ""]
+        lines += [found["note"]] if "note" in found else PARTS[name].show(found)
+    return lines
+
+
+PARTS = {
+    "tests": Part("Tests on the device", 100, run_tests, lambda found: []),
+    "replay": Part("CUDA graphs against eager, bit for bit", 80, run_replay, show_replay),
+    "steps": Part("Step times, f32", 240, run_steps, show_steps),
+    "profile": Part("Time by kernel", 80, run_profile, show_profile),
+    "train": Part("Accuracy on MNIST", 180, run_training, show_training),
+    "sanitizer": Part("compute-sanitizer", 90, run_sanitizer, show_sanitizer),
+    "tf32": Part("Step times, TF32", 240, run_tf32, show_steps),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
