@@ -47,7 +47,11 @@ OURS = "nnc graph"
 PREPARING, MEASURING = 150, 60  # seconds until a peer counts as hung
 BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # how long a recipe takes in full
 CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ errors?)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazards?)"}
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1"}  # JAX would take most of the memory
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",  # JAX would take most of the memory
+}
 Found = dict[str, Any]  # of a part, as JSON
 
 
@@ -135,6 +139,7 @@ def read_flags() -> argparse.Namespace:
     if flags.emulate:
         flags.peers, flags.rounds = ["nnc"], 1
     flags.out = flags.out.resolve()
+    flags.data_dir = flags.data_dir and Path(flags.data_dir).resolve()  # processes run in a folder of their own
     return flags
 
 
@@ -156,11 +161,10 @@ class Done:
 
 def run(command: Sequence[str], seconds: float) -> Done:
     """Runs a process, and ends it with all that it started when its time is over."""
-    environment = {**os.environ, **ENVIRONMENT}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -241,12 +245,12 @@ def run_steps(bench: Bench, found: Found, budget: Budget, *words: str) -> None:
     found |= {"rounds": {}, "wrong": {}, "versions": {}}
     logs = bench.flags.out / "logs"
     logs.mkdir(exist_ok=True)
-    environment = {**os.environ, **ENVIRONMENT}
     sessions = {}
     for peer in bench.flags.peers:
         module = [sys.executable, "-m", f"tests.bench.peers.{PEERS[peer]}", *words]
         command = bench.nnc(*words, "serve") if peer == "nnc" else module
-        sessions[peer] = Session(command, logs / f"{'-'.join([peer, *words]).replace('--', '')}.txt", environment, ROOT)
+        log = logs / f"{'-'.join([peer, *words]).replace('--', '')}.txt"
+        sessions[peer] = Session(command, log, ENVIRONMENT, ROOT)
     try:
         for model in bench.flags.models:
             bench.tell(f"  {model}")
@@ -273,6 +277,9 @@ def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, foun
                 figures.setdefault(title, []).append(answer["microseconds"])
             except PeerError as error:
                 wrong[title] = str(error)
+    for peer, session in sessions.items():
+        if any(title.startswith(peer) for title in wrong):
+            session.end()  # what went wrong on a GPU may stay wrong for as long as the process lives
 
 
 def prepare(session: Session, peer: str, model: str, found: Found, budget: Budget) -> list[str]:
