@@ -16,114 +16,27 @@ from compiler.ir.graph import Graph, Value
 from compiler.ir.types import Shape, TensorType
 from compiler.kernels import squeezed
 
-WORDS_OF_CPP = frozenset(  # and names that kernels use themselves
-    [
-        "alignas",
-        "alignof",
-        "and",
-        "and_eq",
-        "asm",
-        "auto",
-        "bitand",
-        "bitor",
-        "bool",
-        "break",
-        "case",
-        "catch",
-        "char",
-        "class",
-        "compl",
-        "const",
-        "const_cast",
-        "constexpr",
-        "continue",
-        "decltype",
-        "default",
-        "delete",
-        "do",
-        "double",
-        "dynamic_cast",
-        "else",
-        "enum",
-        "explicit",
-        "export",
-        "extern",
-        "false",
-        "float",
-        "for",
-        "friend",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "mutable",
-        "namespace",
-        "new",
-        "noexcept",
-        "not",
-        "not_eq",
-        "nullptr",
-        "operator",
-        "or",
-        "or_eq",
-        "private",
-        "protected",
-        "public",
-        "register",
-        "reinterpret_cast",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "static_assert",
-        "static_cast",
-        "struct",
-        "switch",
-        "template",
-        "this",
-        "thread_local",
-        "throw",
-        "true",
-        "try",
-        "typedef",
-        "typeid",
-        "typename",
-        "union",
-        "unsigned",
-        "using",
-        "virtual",
-        "void",
-        "volatile",
-        "wchar_t",
-        "while",
-        "xor",
-        "xor_eq",
-        "abs",
-        "min",
-        "max",
-        "i",
-        "j",
-        "k",
-        "r",
-        "c",
-        "n",
-        "B",
-        "reducer",
-        "inside",
-        "scratch",
-        "complex",
-        "thrust",
-        "half",
-    ]
-)
-WORDS = re.compile(  # the same
+WORDS_OF_CPP = frozenset({
+    "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch",
+    "char", "class", "compl", "const", "const_cast", "constexpr", "continue", "decltype", "default", "delete", "do",
+    "double", "dynamic_cast", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend",
+    "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr",
+    "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast", "return", "short",
+    "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template", "this",
+    "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using",
+    "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq",
+})  # fmt: skip
+WORDS_OF_KERNELS = frozenset({
+    "abs", "min", "max", "i", "j", "k", "r", "c", "n", "B", "reducer", "inside", "scratch", "complex", "thrust",
+    "half", "value", "room", "partial", "products", "x0", "x1",
+})  # fmt: skip
+WORDS = re.compile(  # of CUDA, CuPy and kernels
     r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*"
 )
 
 
-FUNCTIONS = frozenset(DEVICE_FUNCTIONS) | {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
+FUNCTIONS = {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
+RESERVED = WORDS_OF_CPP | WORDS_OF_KERNELS | set(DEVICE_FUNCTIONS) | FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -160,7 +73,7 @@ class Call:
 
         def array(argument: str, type: TensorType) -> Array:
             name = f"x_{argument}_" if WORDS.fullmatch(argument) else argument
-            while name in taken or name in WORDS_OF_CPP or name in FUNCTIONS:
+            while name in taken or name in RESERVED:
                 name += "_"
             taken.add(name)
             return Array(name, argument, type)
