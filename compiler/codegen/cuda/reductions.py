@@ -53,7 +53,7 @@ class ReductionWriter:
             self.reduced.index[axis] if axis in reduction.axes else self.kept.index[axis]
             for axis in range(len(reduction.shape))
         )
-        self.shared: dict[str, str] = {}  # dtype -> array
+        self.shared: dict[str, str] = {}  # the name of an array in shared memory -> its dtype
 
     @property
     def arguments(self) -> list[str]:
@@ -69,7 +69,7 @@ class ReductionWriter:
         self.write_totals()
         body = "\n".join(e.lines)
         before = [*self.kept.used_in(e.lines)]
-        arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for dtype, name in self.shared.items()]
+        arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for name, dtype in self.shared.items()]
         counter = [f"__device__ unsigned int {self.call.name}_done[{self.counters}];"] if "last_block(" in body else []
         head = ",\n    ".join(self.signature())
         return [
@@ -170,7 +170,7 @@ class ReductionWriter:
         dtype = node.operands[0].type.dtype
         where = f"reducer, {self.reduction.reducers}, {self.stride}"
         if node.op.name == "argmax":
-            places = self.shared_array("i32")
+            places = self.shared_array("i32", "shared_places")
             self.e.write(
                 f"{names[1]} = block_argmax({names[0]}, {names[1]}, {self.shared_array(dtype)}, {places}, {where});"
             )
@@ -178,8 +178,10 @@ class ReductionWriter:
             function = "block_max" if node.op.name == "reduce_max" else "block_sum"
             self.e.write(f"{names[0]} = {function}({names[0]}, {self.shared_array(dtype)}, {where});")
 
-    def shared_array(self, dtype: str) -> str:
-        return self.shared.setdefault(dtype, f"shared_{dtype}")
+    def shared_array(self, dtype: str, name: str = "") -> str:
+        name = name or f"shared_{dtype}"
+        self.shared[name] = dtype
+        return name
 
     def over_chunks(self, nodes: Sequence[Node], accumulators: Sequence[Sequence[str]]) -> None:
         """The last block of a kept position takes the results of all blocks, in the order of the chunks."""
