@@ -225,7 +225,7 @@ def test_a_file_that_changes_while_it_is_compiled_is_not_stored(cached: Path):
     key = Key.of("points.nn", [])
     assert key
     told()
-    entry, _ = Cache(cached / "cache").load(Key.of("points.nn", [True, [["--epochs", "1"]], None, "numpy", None, []]))
+    entry, _ = Cache(cached / "cache").load(Key.of("points.nn", [True, [["--epochs", "1"]], None, "numpy", None, [], []]))
     assert entry
     changed = Key(key.path, key.choices, "of another text", key.compiler)
     before = entries(cached)
