@@ -15,7 +15,7 @@ from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.verifier import verify_graph
 from compiler.ops import OPS
 from compiler.ops.op import Op, Sample
-from compiler.passes.pipeline import NUMPY_PIPELINE, PIPELINES, Pass
+from compiler.passes.pipeline import PIPELINES, Pass
 from tests.programs import BATCH, MODELS, compiled_model, values_for
 
 PASSES = list({each.run: each for passes in PIPELINES.values() for each in passes if not each.of_module}.values())
