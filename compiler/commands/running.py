@@ -239,7 +239,7 @@ def load_weights(program: Program, run: Path, best: bool) -> None:
 
     if os.path.isdir(run):
         folder = RunFolder.open(run)
-        load(folder.best if best else folder.last, program)
+        load(folder.best, program) if best else folder.restore(program)
     elif best:
         raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=str(run))
     else:
