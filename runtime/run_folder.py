@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import os
+import platform
 import re
 import sys
 import time

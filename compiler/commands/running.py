@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compiler.timings import Timings
     from runtime.datasets import ArrayInfo
     from runtime.program import Manifest, Program
+    from runtime.run_folder import RunFolder
 
 Arrays = dict[str, "ArrayInfo"]
 
@@ -62,7 +63,7 @@ def eval_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     build, _ = find_build(source_of(flags.file), flags)
     program = program_of(build, flags)
-    load_weights(program, Path(flags.file), flags.best)
+    load_weights(program, flags.file, flags.best)
     results = evaluate(program, load_data(build, flags).test)
     print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
 
@@ -75,7 +76,7 @@ def predict_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     build, _ = find_build(RunFolder.open(flags.run).program, flags, for_data=False)
     program = program_of(build, flags)
-    load_weights(program, flags.run, flags.best)
+    load_run(program, RunFolder.open(flags.run), flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
     write_outputs(flags.output, predict(program, examples))
 
@@ -232,18 +233,25 @@ def load_data(build: Build, flags: argparse.Namespace) -> Any:
     return dataset
 
 
-def load_weights(program: Program, run: Path, best: bool) -> None:
-    """The weights of a run's checkpoint, or those that the seed gives."""
-    from runtime.checkpoint import load
+def load_weights(program: Program, file: str, best: bool) -> None:
+    """The weights of a run's checkpoint, or for a file those that the seed gives."""
     from runtime.run_folder import RunFolder
 
-    if os.path.isdir(run):
-        folder = RunFolder.open(run)
-        load(folder.best, program) if best else folder.restore(program)
+    if source_of(file) != Path(file):
+        load_run(program, RunFolder.open(Path(file)), best)
     elif best:
-        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=str(run))
+        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=file)
     else:
         program.initialize(program.manifest.settings.seed)
+
+
+def load_run(program: Program, folder: RunFolder, best: bool) -> None:
+    from runtime.checkpoint import load
+
+    if best:
+        load(folder.best, program)
+    else:
+        folder.restore(program)
 
 
 def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
