@@ -52,11 +52,10 @@ def run_command(flags: argparse.Namespace, started: float) -> int:
 
     flags.started, flags.diagnostics = started, Diagnostics()
     try:
-        COMMANDS[flags.command](flags)
+        return COMMANDS[flags.command](flags) or 0
     except UserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal
-    return 0
