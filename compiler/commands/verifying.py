@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -98,7 +99,10 @@ def start(flags: argparse.Namespace, epochs: int, how: str, folder: Path) -> sub
     """`nnc train` with the flags that were given here, in a process of its own."""
     given = [argument for argument in flags.arguments[1:] if argument != "--kill"]
     command = [sys.executable, "-m", "compiler", "train", *given, "--quiet", "--epochs", str(epochs), how, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # The code that runs here, wherever it was found.
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:

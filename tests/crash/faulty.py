@@ -74,9 +74,8 @@ class Faults:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def install(faults: Faults) -> None:
-    """Puts the calls of `os` and `open` under the eyes of `faults`."""
-    open_file = io.open
+def watched_files(faults: Faults) -> type[io.FileIO]:
+    """Files whose reads and writes `faults` counts."""
 
     class File(io.FileIO):
         """A file as it is below Python's buffers."""
@@ -99,28 +98,43 @@ def install(faults: Faults) -> None:
                 return
             faults.call("close", self.fileno(), super().close)
 
+    return File
+
+
+def watched_open(faults: Faults) -> Callable[..., Any]:
+    open_file, make_file = io.open, watched_files(faults)
+
     def open_watched(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
         if not faults.name_of(file):
             return open_file(file, mode, buffering, *rest, **more)
         opener = more.pop("opener", None)
-        make = partial(File, file, mode.replace("t", "").replace("b", ""), opener=opener)
+        make = partial(make_file, file, mode.replace("t", "").replace("b", ""), opener=opener)
         raw = make() if isinstance(file, int) else faults.call("open", file, make)
+        if buffering == 0:
+            return raw
         buffered = (io.BufferedReader if raw.readable() else io.BufferedWriter)(raw)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, *rest, **more)
 
-    def watched(name: str, place: int) -> Callable[..., Any]:
-        function = getattr(os, name)
+    return open_watched
 
-        def call(*given: Any, **more: Any) -> Any:
-            return faults.call(name, given[place] if given else ".", partial(function, *given, **more))
 
-        return call
+def watched(faults: Faults, name: str, place: int) -> Callable[..., Any]:
+    """A function of `os` whose path, or descriptor, is the argument at a place."""
+    function = getattr(os, name)
 
+    def call(*given: Any, **more: Any) -> Any:
+        return faults.call(name, given[place] if given else ".", partial(function, *given, **more))
+
+    return call
+
+
+def install(faults: Faults) -> None:
+    """Puts the calls of `os` and `open` under the eyes of `faults`."""
     for name in (*OF_PATHS, *OF_DESCRIPTORS):
-        setattr(os, name, watched(name, 0))
+        setattr(os, name, watched(faults, name, 0))
     for name in OF_TWO_PATHS:
-        setattr(os, name, watched(name, 1))
-    builtins.open = io.open = open_watched  # type: ignore[assignment]
+        setattr(os, name, watched(faults, name, 1))
+    builtins.open = io.open = watched_open(faults)  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
