@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from compiler.flags import read_flags
 from runtime.errors import RuntimeUserError
 
-USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit codes; the last two are 128 + the signal
+USER_ERROR, BROKEN_PIPE = 2, 141  # exit codes; the last is 128 + the signal
 
 
 def run(arguments: Sequence[str], started: float) -> int:
@@ -28,8 +29,8 @@ def run(arguments: Sequence[str], started: float) -> int:
     except RuntimeUserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        return 128 + getattr(interruption, "signal", signal.SIGINT)
     except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
         drop_output()
         return BROKEN_PIPE
@@ -51,11 +52,10 @@ def run_command(flags: argparse.Namespace, started: float) -> int:
 
     flags.started, flags.diagnostics = started, Diagnostics()
     try:
-        COMMANDS[flags.command](flags)
+        return COMMANDS[flags.command](flags) or 0
     except UserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal
-    return 0

@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   nnc profile models/cnn.nn --data digits              where the time of a step goes
   nnc annotate models/cnn.nn                           each line of the model with what became of it
   nnc explain-fusion models/cnn.nn                     what runs as one, and why not more
+  nnc verify-resume models/mlp.nn --data digits        stopped and resumed, it trains to the same bits
 """
 
 
@@ -55,6 +56,7 @@ class Parser(argparse.ArgumentParser):
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags of a command; raises RuntimeUserError, or exits after --help and --version."""
     flags, unknown = parser().parse_known_args(arguments)
+    flags.arguments = list(arguments)
     if not unknown:
         return flags
     found = next((word for word in unknown if word.startswith("-")), unknown[0])
@@ -88,6 +90,7 @@ def add_train_flags(command: argparse.ArgumentParser) -> None:
     add_program_flags(command)
     add_pass_flags(command)
     add_gpu_flags(command, "; a run begun elsewhere goes on, the same within rounding")
+    add_memory_flag(command)
     command.add_argument("--epochs", metavar="N", help="how many epochs in all")
     command.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
     command.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
@@ -100,6 +103,7 @@ def add_eval_flags(command: argparse.ArgumentParser) -> None:
     add_program_flags(command)
     add_pass_flags(command)
     add_gpu_flags(command)
+    add_memory_flag(command)
     add_checkpoint_flag(command)
 
 
@@ -111,6 +115,7 @@ def add_predict_flags(command: argparse.ArgumentParser) -> None:
     )
     add_pass_flags(command)
     add_gpu_flags(command)
+    add_memory_flag(command)
     add_checkpoint_flag(command)
     command.set_defaults(model=None, data=None, data_dir=None, set=[])
 
@@ -160,6 +165,7 @@ def add_measured_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", metavar="N", default="100", help="how many steps to measure (default: 100)")
     add_looking_flags(command)
     add_device_flags(command)
+    add_memory_flag(command)
     add_program_flags(command)
     command.set_defaults(no_graph=False)  # both ways are measured
 
@@ -168,6 +174,17 @@ def add_explain_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="a .nn file, the folder of a run, or a .ir file")
     add_looking_flags(command)
     add_program_flags(command)
+
+
+def add_verify_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a .nn file")
+    command.add_argument("--epochs", metavar="N", default="3", help="how many epochs (default: 3)")
+    command.add_argument(
+        "--kill", action="store_true", help="kill the process after each save, in place of stopping it"
+    )
+    add_program_flags(command)
+    add_pass_flags(command)
+    add_gpu_flags(command)
 
 
 def add_looking_flags(command: argparse.ArgumentParser) -> None:
@@ -193,6 +210,12 @@ def add_gpu_flags(command: argparse.ArgumentParser, more: str = "") -> None:
 def add_device_flags(command: argparse.ArgumentParser, more: str = "") -> None:
     command.add_argument("--gpu", action="store_true", help=f"run on an NVIDIA GPU{more}")
     command.add_argument("--tf32", action="store_true", help="with --gpu: quicker products, less exact")
+
+
+def add_memory_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--memory-limit", metavar="SIZE", help="refuse what needs more, as in 2GB (default: what is free)"
+    )
 
 
 def add_checkpoint_flag(command: argparse.ArgumentParser) -> None:
@@ -222,4 +245,5 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "profile": ("time by kernel, beside what the machine does at best", add_profile_flags),
     "annotate": ("the model's text, each line with its shapes, kernels, passes and code", add_annotate_flags),
     "explain-fusion": ("what runs as one, and why neighbours do not", add_explain_flags),
+    "verify-resume": ("prove that a model, stopped and resumed, trains to the same bits", add_verify_flags),
 }

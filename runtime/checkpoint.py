@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,20 @@ class Position:
         return Position(result.epoch, *best, (*self.history, result))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, kept: Path | None = None) -> None:
     """Replaces a file so that, whatever happens, it holds all of the old or all of the new bytes.
 
-    Raises RuntimeUserError when the disk fails.
+    With `kept`, the old file stays under that name. Raises RuntimeUserError when the disk fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if kept is not None:
+                _keep(path, kept)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -86,6 +89,29 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise RuntimeUserError(
             f"cannot write {quoted(str(path))}", found=reason(error), hint="what was saved before is still there"
         ) from error
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Gives a file, if there is one, a second name, in place of whatever had that name.
+
+    Where the file system knows no second names it is moved, and `path` is missing until the new file takes its place.
+    """
+    second = _temporary(kept)
+    try:
+        os.link(path, second)
+    except OSError:
+        with suppress(FileNotFoundError):  # the first save has nothing to keep
+            os.replace(path, kept)
+        return
+    try:
+        os.replace(second, kept)
+    finally:
+        second.unlink(missing_ok=True)  # which is still there if both were names of one file already
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside a file that no other process takes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def save(path: Path, program: Program, position: Position, program_hash: str) -> None:

@@ -33,6 +33,11 @@ class RuntimeUserError(Exception):
         details = (("expected", self.expected), ("found", self.found), ("hint", self.hint))
         return "\n".join([f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)])
 
+    def as_warning(self, hint: str) -> str:
+        """The same for what is no error after all, with what is done about it."""
+        told = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
+        return told.replace("error", "warning", 1)
+
 
 def quoted(name: str) -> str:
     """A name or path from outside in double quotes, cut to a sane length, with nothing that could steer a terminal."""

@@ -1,10 +1,12 @@
 """The folder of a training run: the resolved program, the log, and the checkpoints.
 
 runs/CNN-20250131-120000/
-  program.nn         the program as trained, every setting written out
-  log.jsonl          a header for each start of the run, and one line for each epoch
-  last.safetensors   the end of the last saved epoch
-  best.safetensors   the epoch with the lowest test loss
+  program.nn            the program as trained, every setting written out
+  log.jsonl             a header for each start of the run, and one line for each epoch
+  last.safetensors      the end of the last saved epoch
+  previous.safetensors  the one saved before it, in case that the last cannot be read
+  best.safetensors      the epoch with the lowest test loss
+  damaged.safetensors   only after such a case: what could not be read
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import re
+import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +52,8 @@ class RunFolder:
         self.program = path / "program.nn"
         self.log = path / "log.jsonl"
         self.last = path / "last.safetensors"
+        self.previous = path / "previous.safetensors"
+        self.damaged = path / "damaged.safetensors"
         self.best = path / "best.safetensors"
 
     @property
@@ -80,29 +87,63 @@ class RunFolder:
         folder = cls(path, "")
         if not path.is_dir():
             raise RuntimeUserError(f"there is no run folder {quoted(str(path))}", hint=_similar(path))
-        for file, what in ((folder.program, "a run folder"), (folder.last, "a run with a checkpoint to resume from")):
+        checkpoint = folder.last if folder.last.exists() or not folder.previous.exists() else folder.previous
+        for file, what in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):
             if not file.exists():
                 raise RuntimeUserError(f"{quoted(str(path))} is not {what}", expected=f"a file {file.name} in it")
         folder.text = _read_text(folder.program)
         return folder
 
+    def restore(self, program: Program, program_hash: str | None = None) -> tuple[Path, Position]:
+        """Sets `program` to the last checkpoint or, if that cannot be read, to the previous one, with a warning.
+
+        Returns the file that was read. Raises RuntimeUserError, about the last one, if neither can be used.
+        """
+        try:
+            return self.last, load(self.last, program, program_hash)
+        except RuntimeUserError as error:
+            try:
+                position = load(self.previous, program, program_hash)
+            except RuntimeUserError:
+                raise error from None
+            hint = f"{quoted(str(self.previous))} is used in its place, the end of epoch {position.epoch}"
+            print(error.as_warning(hint), file=sys.stderr)
+            return self.previous, position
+
     def resume(self, program: Program, text: str) -> Position:
         """Sets `program`, compiled from `text`, to the last checkpoint, and takes log and program.nn back to it.
 
-        Raises RuntimeUserError, with nothing changed, if the checkpoint cannot be read or is of another program.
+        Raises RuntimeUserError, with nothing changed, if no checkpoint can be read or they are of another program.
         """
-        position = load(self.last, program, program_hash(text))
+        used, position = self.restore(program, program_hash(text))
+        if used == self.previous:
+            self._set_damaged_aside()
         for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             with suppress(OSError):
                 leftover.unlink()
         if text != self.text:
             self.text = text
             write_atomically(self.program, text.encode())
-        lines = _read_text(self.log).splitlines() if self.log.exists() else []
-        kept = [f"{line}\n" for line in lines if _epoch_of(line) <= position.epoch]
         header = _json_line(self._header(program.manifest, position.epoch))
-        write_atomically(self.log, "".join([*kept, header]).encode())
+        write_atomically(self.log, "".join([*self._lines_until(position), header]).encode())
         return position
+
+    def _lines_until(self, position: Position) -> list[str]:
+        """The lines of the log up to a position. Its epochs are in the checkpoint, too, however the log has fared."""
+        sound = {(result.epoch, False): _json_line(asdict(result)) for result in position.history}
+        lines = _read_text(self.log, "replace").splitlines() if self.log.exists() else []
+        placed = [(place, f"{line}\n") for line in lines if (place := _place_of(line))[0] <= position.epoch]
+        kept = [(place, line) for place, line in placed if place not in sound]
+        return [line for _, line in sorted([*kept, *sound.items()], key=itemgetter(0))]
+
+    def _set_damaged_aside(self) -> None:
+        """The previous checkpoint becomes the last: the next save would keep the damaged one in its place."""
+        try:
+            with suppress(FileNotFoundError):
+                os.replace(self.last, self.damaged)
+            os.replace(self.previous, self.last)
+        except OSError as error:
+            raise RuntimeUserError(f"cannot write {quoted(str(self.last))}", found=reason(error)) from error
 
     def begin(self, manifest: Manifest) -> None:
         """Starts the log of a new run."""
@@ -159,18 +200,18 @@ def _similar(path: Path) -> str:
     return did_you_mean(str(path), siblings) or "--resume takes the folder of an earlier run"
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, errors: str = "strict") -> str:
     with reading(str(path), UnicodeDecodeError) as file:
-        return file.read().decode()
+        return file.read().decode(errors=errors)
 
 
-def _epoch_of(line: str) -> float:
-    """The epoch that a line of the log stands at; infinite for a torn line, so that it is dropped."""
+def _place_of(line: str) -> tuple[float, bool]:
+    """The epoch that a line of the log stands at, and if it is a start after it; infinite for a torn line."""
     try:
         record = json.loads(line)
-        return float(record.get("epoch", record.get("start_after_epoch", math.inf)))
+        return float(record.get("epoch", record.get("start_after_epoch", math.inf))), "epoch" not in record
     except (ValueError, TypeError, AttributeError, RecursionError):
-        return math.inf
+        return math.inf, False
 
 
 def _json_line(record: dict[str, Any]) -> str:

@@ -210,7 +210,7 @@ class _Keeper:
 
     def flush(self) -> None:
         """Writes what is pending. The best goes first: killed in between, a resumed run finds the same best again."""
-        for path in (self.folder.best, self.folder.last):
+        for path, kept in ((self.folder.best, None), (self.folder.last, self.folder.previous)):
             if path in self.pending:
-                write_atomically(path, self.pending[path])
+                write_atomically(path, self.pending[path], kept)
                 del self.pending[path]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from compiler.commands.looking import check_command, emit_command, opt_command, plan_command, summary_command
 from compiler.commands.measuring import annotate_command, explain_fusion_command, profile_command
 from compiler.commands.running import eval_command, predict_command, train_command
+from compiler.commands.verifying import verify_resume_command
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {  # an exit code, if it is not 0
     "train": train_command,
     "eval": eval_command,
     "predict": predict_command,
@@ -21,4 +22,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "profile": profile_command,
     "annotate": annotate_command,
     "explain-fusion": explain_fusion_command,
+    "verify-resume": verify_resume_command,
 }

@@ -74,7 +74,7 @@ def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> 
     """The program compiled for its data set, and the data; none where they are not here and nobody asked for them."""
     from compiler.driver import compile_tree
     from compiler.memory_limit import check_memory
-    from runtime.datasets import BUILT_IN, describe, is_here, load
+    from runtime.datasets import BUILT_IN, describe, footprint, is_here, load
     from runtime.datasets.checks import check, check_values
 
     refuse_ir(flags.file, command)
@@ -90,7 +90,8 @@ def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> 
         diagnostics=flags.diagnostics,
         target=flags.target,
     )
-    check_memory(compiled.model.name, compiled.plans, memory_of(flags))
+    size = footprint(data, flags.data_dir) if with_data and here else None
+    check_memory(compiled, memory_of(flags), size)
     specs = (*compiled.manifest.inputs, *compiled.manifest.targets)
     if not (with_data and here):
         return compiled, None

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from compiler.language.syntax import Program as Tree
     from compiler.memory_limit import Memory
     from compiler.timings import Timings
-    from runtime.datasets import ArrayInfo
+    from runtime.datasets import ArrayInfo, Footprint
     from runtime.program import Manifest, Program
+    from runtime.run_folder import RunFolder
 
 Arrays = dict[str, "ArrayInfo"]
 
@@ -48,6 +49,7 @@ def train_command(flags: argparse.Namespace) -> None:
     if flags.timings:
         print(f"cache: {told}")
         print_timings(program, dataset, timings)
+        print_peak(build, flags)
     start = folder.resume(program, build.text) if folder else None
     folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
     gc.freeze()
@@ -56,13 +58,20 @@ def train_command(flags: argparse.Namespace) -> None:
 
 
 def eval_command(flags: argparse.Namespace) -> None:
+    from runtime.run_folder import RunFolder
     from runtime.trainer import evaluate
 
     refuse_ir(flags.file, "eval")
     choose_device(flags)
-    build, _ = find_build(source_of(flags.file), flags)
+    source = source_of(flags.file)
+    build, _ = find_build(source, flags)
     program = program_of(build, flags)
-    load_weights(program, Path(flags.file), flags.best)
+    if source != Path(flags.file):
+        load_weights(program, RunFolder.open(Path(flags.file)), flags.best)
+    elif flags.best:
+        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=flags.file)
+    else:
+        program.initialize(build.manifest.settings.seed)
     results = evaluate(program, load_data(build, flags).test)
     print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
 
@@ -75,7 +84,7 @@ def predict_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     build, _ = find_build(RunFolder.open(flags.run).program, flags, for_data=False)
     program = program_of(build, flags)
-    load_weights(program, flags.run, flags.best)
+    load_weights(program, RunFolder.open(flags.run), flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
     write_outputs(flags.output, predict(program, examples))
 
@@ -99,13 +108,15 @@ def choose_device(flags: argparse.Namespace) -> None:
 
 def memory_of(flags: argparse.Namespace) -> Memory:
     """The memory that a program would run in."""
-    from compiler.memory_limit import Memory, main_memory
+    from compiler.memory_limit import Memory, main_memory, read_size
 
     if not flags.gpu:
-        return main_memory()
+        return main_memory(flags.memory_limit)
+    if flags.memory_limit:
+        return Memory(read_size(flags.memory_limit), f"--memory-limit {flags.memory_limit} allows")
     from runtime import cuda
 
-    return Memory(cuda.free_bytes(), "this GPU")
+    return Memory(cuda.free_bytes(), "this GPU has", " that is free")
 
 
 def program_of(build: Build, flags: argparse.Namespace) -> Program:
@@ -150,8 +161,11 @@ def find_build(
 
 def why_not(entry: Entry, flags: argparse.Namespace) -> str:
     """Why an entry that is there cannot be used; empty if it can."""
-    memory = memory_of(flags).bytes
-    if memory is not None and entry.build.executable.arena_bytes > memory:
+    from compiler.memory_limit import predicted_peak
+
+    build, memory = entry.build, memory_of(flags).bytes
+    data = None if entry.storage is None else footprint_of(build.data, flags)
+    if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
         return "there is less memory now"
     if entry.storage is not None:
         arrays = describe_data(entry.build.data, flags)
@@ -171,7 +185,7 @@ def compile_entry(path: Path, flags: argparse.Namespace, timings: Timings, for_d
         tree, data = load_program(path, flags, overrides(flags))
     arrays = describe_data(data, flags) if for_data else None
     compiled = compile_for(tree, arrays, flags, timings)
-    check_memory(compiled.model.name, compiled.plans, memory_of(flags))
+    check_memory(compiled, memory_of(flags), footprint_of(data, flags) if for_data else None)
     build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
     hashes = {name: hash_of_file(name) for name in flags.diagnostics.sources}  # keys that flags replace are no files
     files = {name: found for name, found in hashes.items() if found}
@@ -210,6 +224,12 @@ def describe_data(data: str, flags: argparse.Namespace) -> Arrays:
     return describe(data, flags.data_dir)
 
 
+def footprint_of(data: str, flags: argparse.Namespace) -> Footprint:
+    from runtime.datasets import footprint
+
+    return footprint(data, flags.data_dir)
+
+
 def storage_of(arrays: Arrays) -> dict[str, list[Any]]:
     """What the compiled step depends on."""
     return {name: [info.dtype, info.scale] for name, info in arrays.items()}
@@ -232,18 +252,14 @@ def load_data(build: Build, flags: argparse.Namespace) -> Any:
     return dataset
 
 
-def load_weights(program: Program, run: Path, best: bool) -> None:
-    """The weights of a run's checkpoint, or those that the seed gives."""
+def load_weights(program: Program, folder: RunFolder, best: bool) -> None:
+    """The weights of a run's best checkpoint, or of its last."""
     from runtime.checkpoint import load
-    from runtime.run_folder import RunFolder
 
-    if os.path.isdir(run):
-        folder = RunFolder.open(run)
-        load(folder.best if best else folder.last, program)
-    elif best:
-        raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=str(run))
+    if best:
+        load(folder.best, program)
     else:
-        program.initialize(program.manifest.settings.seed)
+        folder.restore(program)
 
 
 def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
@@ -256,6 +272,12 @@ def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
     for name, seconds in timings.seconds.items():
         print(f"{name:>13}  {seconds * 1e3:8.1f} ms")
     print(f"{'total':>13}  {total * 1e3:8.1f} ms, {(total - timings.seconds['data']) * 1e3:.1f} ms without the data")
+
+
+def print_peak(build: Build, flags: argparse.Namespace) -> None:
+    from compiler.memory_limit import predicted_peak
+
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint_of(build.data, flags))}")
 
 
 def process_age(flags: argparse.Namespace) -> float:

@@ -1,7 +1,7 @@
 """Data sets by name or path: `digits` is drawn on the spot, `mnist` is found or downloaded, a path is the user's own.
 
-A new built-in data set is a module with `describe()`, `is_here(data_dir)` and `load(data_dir, report)`, and a row in
-`BUILT_IN`.
+A new built-in data set is a module with `describe()`, `footprint()`, `is_here(data_dir)` and `load(data_dir, report)`,
+and a row in `BUILT_IN`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,20 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from runtime.datasets.dataset import ArrayInfo, Dataset, Report, Split
+from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report, Split
 
-__all__ = ["BUILT_IN", "ArrayInfo", "Dataset", "Report", "Split", "describe", "is_here", "load"]
+__all__ = [
+    "BUILT_IN",
+    "ArrayInfo",
+    "Dataset",
+    "Footprint",
+    "Report",
+    "Split",
+    "describe",
+    "footprint",
+    "is_here",
+    "load",
+]
 
 BUILT_IN = {
     "digits": "runtime.datasets.digits",
@@ -32,6 +43,19 @@ def describe(name_or_path: PathLike, data_dir: PathLike | None = None) -> dict[s
     from runtime.datasets import arrays
 
     return arrays.describe(arrays.find(name, _folder(data_dir), BUILT_IN))
+
+
+def footprint(name_or_path: PathLike, data_dir: PathLike | None = None) -> Footprint:
+    """The memory that `load` takes, from headers alone; at most so much where files may hold less than is published.
+
+    Raises RuntimeUserError as `describe` does.
+    """
+    name = os.fspath(name_or_path)
+    if name in BUILT_IN:
+        return import_module(BUILT_IN[name]).footprint()
+    from runtime.datasets import arrays
+
+    return arrays.footprint(arrays.find(name, _folder(data_dir), BUILT_IN))
 
 
 def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:

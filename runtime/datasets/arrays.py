@@ -17,12 +17,13 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from runtime.datasets import npy
-from runtime.datasets.dataset import ArrayInfo, Dataset, Split
-from runtime.datasets.files import check_memory, reading, reason
+from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Split
+from runtime.datasets.files import BLOCK, check_memory, reading, reason
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 SUFFIX = ".npy"
 TEST_SUFFIX = "_test"
+WIDEST = 8  # bytes of a stored value; so many blocks are read at once
 HELD_OUT = 6  # one row in so many is for testing where the user made no choice
 MOST_ARRAYS = 1000
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -67,6 +68,13 @@ def describe(path: str) -> dict[str, ArrayInfo]:
     with _members(path) as members:
         headers = _headers(members, path)
     return {name: ArrayInfo(header.dtype, header.shape[1:], 1.0) for name, header in _training(headers).items()}
+
+
+def footprint(path: str) -> Footprint:
+    """The memory that `load` takes. Raises RuntimeUserError as `describe` does."""
+    with _members(path) as members:
+        sizes = [header.bytes_in_memory for header in _headers(members, path).values()]
+    return Footprint(sum(sizes), min(max(sizes), BLOCK * WIDEST))
 
 
 def load(path: str) -> Dataset:

@@ -25,6 +25,14 @@ class ArrayInfo:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """Bytes of memory: what the arrays of a data set take, and what loading them takes for a while beside that."""
+
+    arrays: int
+    loading: int
+
+
+@dataclass(frozen=True)
 class Split:
     """Arrays by name, all with the same number of rows: [N, ...]."""
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.datasets.dataset import ArrayInfo, Dataset, Report, Split
+from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report, Split
 from runtime.datasets.digit_strokes import STYLES
 
 SIDE = 28  # pixels
@@ -24,6 +24,7 @@ TABLE_SIDE = 40  # points of a distance table along each axis
 TABLE_REACH = 1.5  # the tables cover [-1.5, 1.5] in both directions; the strokes span about [-1, 1]
 PIXELS_PER_UNIT = 10.0  # a digit of size 1 is 20 pixels high, as in MNIST
 IMAGES_AT_ONCE = 128  # working arrays of 400 kB stay in the cache
+WORKING_BYTES = 14_500_000  # measured: half of it are the distance tables, the rest places and pens of all images
 
 JITTER = 0.11  # how far a writer moves a control point, at most, in each of the two draws added
 INFO = {"image": ArrayInfo("u8", (SIDE, SIDE), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
@@ -71,6 +72,11 @@ class Randomness:
 def describe() -> dict[str, ArrayInfo]:
     """The arrays of an example: image u8[28, 28] and label u8[]."""
     return dict(INFO)
+
+
+def footprint() -> Footprint:
+    images = TRAIN.images + TEST.images
+    return Footprint(images * (SIDE * SIDE + 1), WORKING_BYTES)
 
 
 def is_here(data_dir: str | None) -> bool:

@@ -7,6 +7,7 @@ that a part of MNIST, or another data set of the same form, can stand in; downlo
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.datasets.dataset import ArrayInfo, Dataset, Report, Split
-from runtime.datasets.files import Readable, read_values, reading, reason
+from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report, Split
+from runtime.datasets.files import BLOCK, Readable, read_values, reading, reason
 from runtime.errors import RuntimeUserError, quoted
 
 
@@ -73,6 +74,11 @@ def load(data_dir: str | None, report: Report) -> Dataset:
         test=_split(paths, TEST_IMAGES, TEST_LABELS),
         scale=scale,
     )
+
+
+def footprint() -> Footprint:
+    """Of the published files."""
+    return Footprint(sum(math.prod(file.shape) for file in FILES), BLOCK)
 
 
 def is_here(data_dir: str | None) -> bool:

@@ -158,11 +158,12 @@ def test_what_is_missing(cupy: Any, message: str, monkeypatch: pytest.MonkeyPatc
 def test_too_little_memory_names_the_largest_tensors(place: Path) -> None:
     compiled = compile_file("points.nn")
     with pytest.raises(UserError) as caught:
-        check_memory("Points", compiled.plans, Memory(100, "this GPU"))
+        check_memory(compiled, Memory(100, "this GPU has"))
     first, *lines = str(caught.value).splitlines()
     assert first == "error: Points needs more memory than this GPU has (graph train_step)"
     assert lines[0] == "  expected: at most 100 B"
-    assert len([line for line in lines if "note:" in line]) == 5
+    assert len([line for line in lines if "note:" in line]) == 6
+    assert lines[-1].startswith("  note: a smaller batch does not help: --batch 1 needs ")
 
 
 def test_the_cache_keeps_what_initializes_a_program() -> None:

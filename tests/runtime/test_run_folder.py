@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runtime.checkpoint import load
 from runtime.errors import RuntimeUserError
 from runtime.run_folder import RunFolder, program_hash
 from tests.runtime.tiny import contents, program_text, run_tiny, tiny_program
@@ -57,7 +60,8 @@ def test_a_mistyped_folder_is_refused(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
     with pytest.raises(RuntimeUserError, match="there is no run folder"):
         RunFolder.open(tmp_path / "Tiny-1" / "program.nn")
-    (tmp_path / "Tiny-1" / "last.safetensors").unlink()
+    for name in ("last", "previous"):
+        (tmp_path / "Tiny-1" / f"{name}.safetensors").unlink()
     with pytest.raises(RuntimeUserError, match="is not a run with a checkpoint"):
         RunFolder.open(tmp_path / "Tiny-1")
     assert sorted(os.listdir(tmp_path)) == ["Tiny-1"], "nothing was created"
@@ -111,6 +115,77 @@ def test_the_log_goes_back_to_the_checkpoint(tmp_path: Path) -> None:
     assert [record.get("epoch", "start") for record in records] == ["start", 1, 2, "start", "start", 3]
     assert not list(folder.path.glob(".*"))
     assert contents(program) == contents(run_tiny(tmp_path / "whole", epochs=3)[0])
+
+
+def damage(path: Path) -> None:
+    """Flips a bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def make_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [damage, Path.unlink, make_a_folder, lambda path: os.truncate(path, 9)])
+def test_a_last_checkpoint_that_cannot_be_read_falls_back(
+    harm: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = contents(run_tiny(tmp_path / "whole", epochs=4)[0])
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=3)
+    harm(folder.last)
+    program, summary, _ = run_tiny(folder.path, resume=True, epochs=4)
+    assert summary.trained == 2 and contents(program) == whole
+    told = capsys.readouterr().err
+    assert told.startswith(f'warning: "{folder.last}" ') and "Traceback" not in told
+    assert f'hint: "{folder.previous}" is used in its place, the end of epoch 2' in told
+    assert folder.damaged.exists() == (harm is not Path.unlink)
+    assert {load(path, program).epoch for path in (folder.last, folder.previous)} == {3, 4}
+
+
+def test_nothing_is_lost_when_it_falls_back_twice(tmp_path: Path) -> None:
+    """The damaged file must not become the previous one: killed at the next save, nothing would be left."""
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=2)
+    damage(folder.last)
+    program = tiny_program(epochs=2)
+    assert RunFolder.open(folder.path).resume(program, program_text(program)).epoch == 1
+    assert load(folder.last, program).epoch == 1 and not folder.previous.exists()
+
+
+def test_two_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=2)
+    for path in (folder.last, folder.previous):
+        damage(path)
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    with pytest.raises(RuntimeUserError, match=r"last.safetensors\" is damaged"):
+        run_tiny(folder.path, resume=True, epochs=3)
+    assert before == {path.name: path.read_bytes() for path in folder.path.iterdir()}
+
+
+def test_a_file_system_without_second_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    program, _, _ = run_tiny(tmp_path / "run", epochs=3)
+    folder = RunFolder.open(tmp_path / "run")
+    assert [load(path, program).epoch for path in (folder.previous, folder.last)] == [2, 3]
+    assert not list(folder.path.glob(".*"))
+
+
+def test_a_damaged_log_is_mended_from_the_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=3)
+    whole = folder.log.read_bytes()
+    start, first, second, third = whole.splitlines(keepends=True)
+    folder.log.write_bytes(start + b"\xff" + first[1:] + third[:20])
+    run_tiny(folder.path, resume=True, epochs=3)
+    assert folder.log.read_bytes().startswith(start + first + second + third)
 
 
 def test_the_log(tmp_path: Path) -> None:

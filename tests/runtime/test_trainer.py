@@ -138,8 +138,8 @@ def test_checkpoints_every_third_epoch_and_at_the_end(tmp_path: Path, monkeypatc
     written = []
     real = checkpoint.write_atomically
 
-    def spy(path: Path, data: bytes) -> None:
-        real(path, data)
+    def spy(path: Path, data: bytes, kept: Path | None) -> None:
+        real(path, data, kept)
         written.append((path.stem, checkpoint.load(path, tiny_program()).epoch))
 
     monkeypatch.setattr("runtime.trainer.write_atomically", spy)

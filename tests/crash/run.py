@@ -1,0 +1,334 @@
+"""Disturbs training in every way that a machine can, and compares what comes out with runs that nothing happened to.
+
+    python tests/crash/run.py --kills 100       kill -9, 40 of 100 inside a save; each run is resumed to its end
+    python tests/crash/run.py --faults          every input and output call: a full disk, an error, half of the bytes
+    python tests/crash/run.py --signals 50      SIGINT and SIGTERM at random moments, sometimes twice
+    python tests/crash/run.py                   all three
+
+Prints what failed, if anything did, and a line for each part; the exit code is 1 after a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.cli.running import Result, environment, nnc
+from tests.crash.faulty import ERRORS, PARTIAL
+from tests.crash.runs import copy, go_on, has_checkpoint, one_error, place, run, start, state, trace, uninterrupted
+
+INSIDE = 0.4  # of the kills
+EPOCHS, EXAMPLES = 10, 3000  # of a run that takes about a second
+FEW_EPOCHS, FEW_EXAMPLES = 3, 90  # of one that takes milliseconds
+TRAIN = ["train", "points.nn", "--quiet"]
+# Says that Python has started: what comes before it is not ours.
+READY = "import sys; from compiler.__main__ import main; print('ready', flush=True); sys.exit(main())"
+
+
+@dataclass
+class Tally:
+    """What was tried, by kind, and what went wrong."""
+
+    tried: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def note(self, kind: str, label: str, failure: str) -> None:
+        self.tried[kind] += 1
+        if failure:
+            self.failures.append(f"{label}: {failure}")
+            print(f"FAILED {self.failures[-1]}", flush=True)
+
+    def summary(self, title: str, what: str) -> str:
+        number = sum(self.tried.values())
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.tried.items()))
+        return f"{title}: {number - len(self.failures)} of {number} {what} ({kinds})"
+
+
+# Killed ---------------------------------------------------------------------------------------------------------------
+
+
+def kills(number: int, choice: random.Random) -> Tally:
+    """kill -9, between saves and inside them; resumed in a new process and compared bit for bit."""
+    tally, inside = Tally(), round(number * INSIDE)
+    with place(FEW_EXAMPLES, FEW_EPOCHS):
+        whole = uninterrupted()
+        moments = list(moments_of_saves(trace([*TRAIN, "--out", "traced"])))
+        chosen = choice.sample(moments, min(inside, len(moments)))
+        chosen += choice.choices(moments, k=inside - len(chosen))
+        for i, (at, call, when) in enumerate(chosen):
+            folder = f"inside-{i}"
+            done = run([*TRAIN, "--out", folder], {"at": at, "action": when})
+            killed = "" if done.code == -signal.SIGKILL else f"was not killed, but exited with {done.code}"
+            tally.note("inside a save", f"{when} call {at}, {call}", killed or go_on(folder, FEW_EPOCHS, whole, run))
+    with place(EXAMPLES, EPOCHS):
+        whole, span = uninterrupted(), seconds_of_a_run()
+        for i in range(number - inside):
+            delay = kill_at_random(f"random-{i}", span, choice)
+            failure = go_on(f"random-{i}", EPOCHS, whole, run)
+            tally.note("at random", f"killed {delay:.3f} s after the first checkpoint", failure)
+    return tally
+
+
+def moments_of_saves(calls: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
+    """Where a process can be killed inside a save, once there is a checkpoint: call, its name, and when."""
+    first = calls.index(("replace", "traced/last.safetensors")) + 1
+    for at, (kind, name) in enumerate(calls, 1):
+        if at > first and (".safetensors" in name or name == "traced"):
+            for when in ("before", "within", "after"):
+                if kind in PARTIAL if when == "within" else kind != "open" or when == "after":
+                    yield at, f"{kind} {name}", when
+
+
+def seconds_of_a_run() -> float:
+    """From its first checkpoint to the end of its training."""
+    process = start([*TRAIN, "--out", "timed"])
+    await_checkpoint(process, Path("timed"))
+    began = time.perf_counter()
+    process.communicate(timeout=120)
+    return time.perf_counter() - began
+
+
+def await_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
+    while process.poll() is None and not has_checkpoint(folder):
+        time.sleep(0.001)
+
+
+def kill_at_random(folder: str, span: float, choice: random.Random) -> float:
+    """Kills a run after its first checkpoint and before its end; returns the seconds between."""
+    for attempt in range(100):
+        process = start([*TRAIN, "--out", folder])
+        await_checkpoint(process, Path(folder))
+        delay = choice.uniform(0, span * 0.95**attempt)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            return delay
+        Path(folder).rename(f"{folder}-too-late-{attempt}")
+    raise RuntimeError("every run ended before it was killed")
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command, what is there before it, and what it leaves. `cold`: without what is compiled already."""
+
+    arguments: list[str]
+    leaves: Callable[[Path], object]
+    before: tuple[list[str], ...] = ()
+    cold: bool = False
+    sites: str = ""  # only calls on files that begin so
+
+
+def bytes_of(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).read_bytes()
+
+
+def files_of(name: str) -> Callable[[Path], object]:
+    return lambda folder: {path.name: path.read_bytes() for path in sorted((folder / name).iterdir())}
+
+
+def nothing(folder: Path) -> object:
+    return None
+
+
+def trained(folder: Path) -> object:
+    return state(folder / "run")
+
+
+A_RUN = [*TRAIN, "--out", "run"]
+RESUME = ["train", "--quiet", "--epochs", str(FEW_EPOCHS), "--resume", "run"]
+PREDICT = ["predict", "run", "--input", "points.npy", "--output", "scores.npy"]
+STANDALONE = ["emit", "points.nn", "--standalone", "alone.py"]
+DUMP = ["emit", "points.nn", "--dump-dir", "stages"]
+SCENARIOS = {
+    "train": Scenario(A_RUN, trained),
+    "train, compiling": Scenario(A_RUN, trained, cold=True, sites="cache"),
+    "train --resume": Scenario(RESUME, trained, ([*A_RUN, "--epochs", "2"],)),
+    "eval": Scenario(["eval", "run"], nothing, (A_RUN,)),
+    "predict": Scenario(PREDICT, bytes_of("scores.npy"), (A_RUN, [*PREDICT, "--best"])),
+    "emit --standalone": Scenario(STANDALONE, bytes_of("alone.py"), ([*STANDALONE, "--batch", "8"],)),
+    "emit --dump-dir": Scenario(DUMP, files_of("stages")),
+}
+
+
+class Trial:
+    """A scenario, run once without a fault, and then in fresh copies of its folder with one."""
+
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        self.scenario, self.folder, self.copy = scenario, folder, folder.with_name("copy")
+        for arguments in scenario.before:
+            assert nnc(*arguments).code == 0
+        self.old = self.left(folder)
+        with self.fresh():
+            self.undisturbed = run(scenario.arguments)
+            self.whole = self.left(self.copy)
+        if not scenario.cold and (self.copy / "cache").exists():
+            copy(self.copy / "cache", folder / "cache")
+        with self.fresh():
+            self.calls = trace(scenario.arguments)
+
+    @contextlib.contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Works in a new copy of the folder."""
+        copy(self.folder, self.copy)
+        with contextlib.chdir(self.copy):
+            yield
+
+    def left(self, folder: Path) -> object:
+        """What the command leaves; None where it did not come so far."""
+        try:
+            return self.scenario.leaves(folder)
+        except FileNotFoundError:
+            return None
+
+    def failure(self, at: int, action: str) -> str:
+        """Lets a call go wrong; says what was wrong with that, if anything was."""
+        with self.fresh():
+            done = run(self.scenario.arguments, {"at": at, "action": action})
+            if done.code == 0:
+                return self.wrong_success(done)
+            if done.code != 2 or not one_error(done.err):
+                return f"exit code {done.code}, {done.err}"
+            return self.not_resumed() if self.scenario.leaves is trained else self.not_repeated()
+
+    def wrong_success(self, done: Result) -> str:
+        """A command that goes on in spite of a fault does all that it should, or warns."""
+        same = done.out == self.undisturbed.out or self.scenario.leaves is trained
+        if (self.left(self.copy) == self.whole and same) or "warning:" in done.err:
+            return ""
+        return f"nothing is told, and the result is another: {done.out}{done.err}"
+
+    def not_resumed(self) -> str:
+        """A checkpoint that there was is there still; without one, that is what --resume says."""
+        if has_checkpoint(Path("run")):
+            return go_on("run", FEW_EPOCHS, self.whole, in_process)
+        done = in_process(RESUME)
+        return "" if done.code == 2 and one_error(done.err) else f"resumed from nothing: {done.out}{done.err}"
+
+    def not_repeated(self) -> str:
+        """A file is all old or all new, and the command works when nothing goes wrong."""
+        if self.left(self.copy) not in (self.old, self.whole):
+            return "what is left is neither old nor new"
+        done = in_process(self.scenario.arguments)
+        same = done.code == 0 and self.left(self.copy) == self.whole
+        return "" if same else f"cannot be repeated: {done.out}{done.err}"
+
+
+def in_process(arguments: list[str]) -> Result:
+    return nnc(*arguments)
+
+
+def faults(share: float, choice: random.Random, names: Sequence[str] = tuple(SCENARIOS)) -> Tally:
+    """Every call of scenarios, or a share of them, goes wrong once in each way."""
+    tally = Tally()
+    for name in names:
+        scenario = SCENARIOS[name]
+        with place(FEW_EXAMPLES, FEW_EPOCHS) as folder:
+            trial = Trial(scenario, folder)
+            for at, (kind, file) in enumerate(trial.calls, 1):
+                for action in (*ERRORS, "short") if kind in PARTIAL else ERRORS:
+                    if file.startswith(scenario.sites) and choice.random() < share:
+                        label = f"{name}, {action} at call {at}, {kind} {file}"
+                        tally.note(action, label, trial.failure(at, action))
+    return tally
+
+
+# Signals --------------------------------------------------------------------------------------------------------------
+
+
+def signals(number: int, choice: random.Random) -> Tally:
+    """SIGINT and SIGTERM at moments of a whole command, every fifth time twice; then it is resumed, if it had begun."""
+    tally = Tally()
+    with place(EXAMPLES, EPOCHS):
+        began = time.perf_counter()
+        whole = uninterrupted()
+        span = time.perf_counter() - began
+        for i in range(number):
+            folder, sent = f"run-{i}", choice.choice((signal.SIGINT, signal.SIGTERM))
+            twice = i % 5 == 4
+            delay, done = send_at_random(folder, sent, twice, span, choice)
+            label = f"{sent.name}{' twice' if twice else ''} after {delay:.3f} s"
+            tally.note(f"{sent.name}{' twice' if twice else ''}", label, wrong_end(folder, sent, done, whole))
+    return tally
+
+
+def send_at_random(
+    folder: str, sent: signal.Signals, twice: bool, span: float, choice: random.Random
+) -> tuple[float, Result]:
+    """Sends a signal to a command before it ends; returns the seconds since its start, and its end."""
+    for attempt in range(100):
+        line = [sys.executable, "-c", READY, *TRAIN, "--out", folder]
+        process = subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        delay = 0.001 + choice.uniform(0, span * 0.95**attempt)
+        time.sleep(delay)
+        for _ in range(1 + twice):
+            process.send_signal(sent)
+            time.sleep(0.003)
+        out, err = process.communicate(timeout=60)
+        if process.returncode:
+            return delay, Result(process.returncode, out, err)
+        Path(folder).rename(f"{folder}-too-late-{attempt}")
+    raise RuntimeError("every run ended before the signal")
+
+
+def wrong_end(folder: str, sent: signal.Signals, done: Result, whole: dict[str, object]) -> str:
+    """What is wrong with a command that a signal ended, if anything is."""
+    if done.code != 128 + sent or "Traceback" in done.err or "Exception" in done.err:
+        return f"exit code {done.code}, {done.err}"
+    if not has_checkpoint(Path(folder)):
+        return "" if "is saved" not in done.err else f"not saved, but said: {done.err}"
+    return go_on(folder, EPOCHS, whole, run)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, metavar="N", help="how many runs are killed")
+    parser.add_argument("--faults", action="store_true", help="every input and output call goes wrong")
+    parser.add_argument("--share", type=float, default=1.0, help="of the faults, chosen at random (default: all)")
+    parser.add_argument("--signals", type=int, metavar="N", help="how many runs get a signal")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    everything = not (flags.kills or flags.faults or flags.signals)
+    parts = {
+        "kill -9": (flags.kills or 100 * everything, kills, "bitwise identical after resume"),
+        "faults": (
+            flags.share * (flags.faults or everything),
+            faults,
+            "mended or told once, and what was saved loads",
+        ),
+        "signals": (
+            flags.signals or 50 * everything,
+            signals,
+            "saved, exited with 130 or 143, and resumed bit for bit",
+        ),
+    }
+    failed = False
+    for title, (amount, disturb, what) in parts.items():
+        if amount:
+            began = time.perf_counter()
+            tally = disturb(amount, random.Random(flags.seed))
+            print(f"{tally.summary(title, what)} in {time.perf_counter() - began:.0f} s", flush=True)
+            failed |= bool(tally.failures)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
