@@ -150,6 +150,13 @@ def find_build(
 
 def why_not(entry: Entry, flags: argparse.Namespace) -> str:
     """Why an entry that is there cannot be used; empty if it can."""
+    from runtime.allowed import RefusedSource, checked_code
+
+    for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
+        try:
+            checked_code(executable.source, executable.name)  # loading it will not check it again
+        except RefusedSource as refused:
+            return refused.reason
     memory = memory_of(flags).bytes
     if memory is not None and entry.build.executable.arena_bytes > memory:
         return "there is less memory now"
