@@ -31,6 +31,9 @@ TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # How far a run goes and where its data lie may change when it is resumed; what is computed may not.
 FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
 
+LARGEST_PROGRAM = 1_000_000  # bytes, as of every model file
+LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
+
 
 def program_hash(text: str) -> str:
     """SHA-256 of a resolved program without the entries of its train block that a resumed run may change."""
@@ -83,7 +86,7 @@ class RunFolder:
         for file, what in ((folder.program, "a run folder"), (folder.last, "a run with a checkpoint to resume from")):
             if not file.exists():
                 raise RuntimeUserError(f"{quoted(str(path))} is not {what}", expected=f"a file {file.name} in it")
-        folder.text = _read_text(folder.program)
+        folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
 
     def resume(self, program: Program, text: str) -> Position:
@@ -98,7 +101,7 @@ class RunFolder:
         if text != self.text:
             self.text = text
             write_atomically(self.program, text.encode())
-        lines = _read_text(self.log).splitlines() if self.log.exists() else []
+        lines = _read_text(self.log, LARGEST_LOG).splitlines() if self.log.exists() else []
         kept = [f"{line}\n" for line in lines if _epoch_of(line) <= position.epoch]
         header = _json_line(self._header(program.manifest, position.epoch))
         write_atomically(self.log, "".join([*kept, header]).encode())
@@ -159,9 +162,12 @@ def _similar(path: Path) -> str:
     return did_you_mean(str(path), siblings) or "--resume takes the folder of an earlier run"
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, largest: int) -> str:
     with reading(str(path), UnicodeDecodeError) as file:
-        return file.read().decode()
+        content = file.read(largest + 1)
+        if len(content) > largest:
+            raise RuntimeUserError(f"{quoted(str(path))} is too large", expected=f"at most {largest:,} bytes")
+        return content.decode()
 
 
 def _epoch_of(line: str) -> float:
