@@ -1,4 +1,4 @@
-"""Damaged files of every kind that strangers may hand over, by the thousand: each is accepted, or refused with an error.
+"""Damaged files of every kind that strangers may hand over, by the thousand: accepted, or refused with an error.
 
     python tests/hostile/run.py --inputs 100000 --seed 0 [--kinds nn,ir] [--jobs 2] [--found DIR]
 

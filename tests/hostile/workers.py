@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import CodeType, FrameType
@@ -191,7 +192,7 @@ def stop(signal_number: int, frame: FrameType | None) -> None:
 def try_all(kind: str, seed: int, indices: range, jobs: int) -> Iterator[Tally]:
     """Tries inputs in as many processes as `jobs`; yields what became of them as it is known."""
     ends = [indices.start + len(indices) * job // jobs for job in range(jobs + 1)]
-    lanes = [Lane(Work(kind, seed, first, last)) for first, last in zip(ends, ends[1:], strict=False) if first < last]
+    lanes = [Lane(Work(kind, seed, first, last)) for first, last in pairwise(ends) if first < last]
     try:
         while lanes:
             for lane in list(lanes):
