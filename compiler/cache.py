@@ -10,16 +10,19 @@ Files are told by their contents and never by their dates, which tools keep: rea
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import os
 import stat
 import time
+import types
+from collections import abc
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from runtime.program import Executable, Manifest, Settings, TensorSpec
 
@@ -60,17 +63,35 @@ class Entry:
         }
         rest = {"metrics": tuple(manifest["metrics"]), "settings": Settings(**manifest["settings"])}
         whole = Manifest(**{**manifest, **specs, **rest})
-        return cls(
-            Build(executable_from(build["executable"]), whole, build["text"], build["data"]),
-            dict(values["files"]),
-            values["storage"],
-        )
+        build = Build(executable_from(build["executable"]), whole, build["text"], build["data"])
+        entry = cls(build, dict(values["files"]), values["storage"])
+        if not conforms(entry, cls):
+            raise ValueError("it holds something else")
+        return entry
 
 
 def executable_from(values: Mapping[str, Any]) -> Executable:
     """What `asdict` gave, as it was."""
     inner = values["initializer"]
     return Executable(**{**values, "initializer": inner and executable_from(inner)})
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a value out of JSON is of the type that a field is declared with; numbers count something."""
+    arguments = get_args(hint)
+    match get_origin(hint) or hint:
+        case types.UnionType:
+            return any(conforms(value, each) for each in arguments)
+        case builtins.tuple:
+            return isinstance(value, tuple) and all(conforms(each, arguments[0]) for each in value)
+        case abc.Mapping:
+            return isinstance(value, dict) and all(conforms(each, arguments[1]) for each in value.values())
+        case abc.Sequence:
+            return isinstance(value, list)
+        case kind if is_dataclass(kind):
+            hints = get_type_hints(kind)
+            return type(value) is kind and all(conforms(getattr(value, name), hints[name]) for name in hints)
+    return type(value) is hint and not (hint is int and value < 0)
 
 
 @dataclass(frozen=True)

@@ -247,14 +247,28 @@ def _position(path: Path, metadata: Mapping[str, str]) -> tuple[Position, str]:
     """The position and the hash of the program from the metadata of a checkpoint."""
     try:
         values = {name: json.loads(text) for name, text in metadata.items()}
-        history = tuple(EpochResult(**entry) for entry in values["history"])
+        history = tuple(_result(entry) for entry in values["history"])
         best_loss = math.inf if values["best_loss"] is None else float(values["best_loss"])
         epoch, best_epoch = int(values["epoch"]), int(values["best_epoch"])
         if not 0 <= best_epoch <= epoch or len(history) != min(epoch, HISTORY_LIMIT):
             raise ValueError("epochs that contradict each other")
+        if math.isnan(best_loss):
+            raise ValueError("no epoch could ever be better")
         return Position(epoch, best_epoch, best_loss, history), str(values["program"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _damaged(path, "its metadata cannot be understood") from error
+
+
+def _result(entry: Mapping[str, Any]) -> EpochResult:
+    """An epoch of the history; raises ValueError or TypeError for what cannot be one."""
+    result = EpochResult(**entry)
+    for means in (result.train, result.test):
+        if not isinstance(means, dict) or "loss" not in means:
+            raise ValueError("an epoch without a loss")
+    numbers = [result.epoch, result.seconds, *result.train.values(), *result.test.values()]
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("a result that is no number")
+    return result
 
 
 def _damaged(path: Path, what: str, expected: str | None = None, found: str | None = None) -> RuntimeUserError:

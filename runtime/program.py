@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtime.allowed import checked_code
+
 if TYPE_CHECKING:
     from runtime.feeding import Runner
 
@@ -73,11 +75,12 @@ class Executable:
 
 
 def load_functions(executable: Executable) -> dict[str, Callable[..., Any]]:
-    """Runs the generated module; tracebacks show its lines."""
+    """Runs the generated module; tracebacks show its lines. Raises RefusedSource, see `runtime/allowed.py`."""
+    code = checked_code(executable.source, executable.name)
     lines = executable.source.splitlines(keepends=True)
     linecache.cache[executable.name] = (len(executable.source), None, lines, executable.name)
     namespace: dict[str, Any] = {"__name__": "nnc_generated"}
-    exec(compile(executable.source, executable.name, "exec"), namespace)
+    exec(code, namespace)
     return {name: value for name, value in namespace.items() if name.startswith("bind_")}
 
 

@@ -36,6 +36,9 @@ TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # How far a run goes and where its data lie may change when it is resumed; what is computed may not.
 FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
 
+LARGEST_PROGRAM = 1_000_000  # bytes, as of every model file
+LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
+
 
 def program_hash(text: str) -> str:
     """SHA-256 of a resolved program without the entries of its train block that a resumed run may change."""
@@ -91,7 +94,7 @@ class RunFolder:
         for file, what in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):
             if not file.exists():
                 raise RuntimeUserError(f"{quoted(str(path))} is not {what}", expected=f"a file {file.name} in it")
-        folder.text = _read_text(folder.program)
+        folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
 
     def restore(self, program: Program, program_hash: str | None = None) -> tuple[Path, Position]:
@@ -131,7 +134,7 @@ class RunFolder:
     def _lines_until(self, position: Position) -> list[str]:
         """The lines of the log up to a position. Its epochs are in the checkpoint, too, however the log has fared."""
         sound = {(result.epoch, False): _json_line(asdict(result)) for result in position.history}
-        lines = _read_text(self.log, "replace").splitlines() if self.log.exists() else []
+        lines = _read_text(self.log, LARGEST_LOG, "replace").splitlines() if self.log.exists() else []
         placed = [(place, f"{line}\n") for line in lines if (place := _place_of(line))[0] <= position.epoch]
         kept = [(place, line) for place, line in placed if place not in sound]
         return [line for _, line in sorted([*kept, *sound.items()], key=itemgetter(0))]
@@ -200,9 +203,12 @@ def _similar(path: Path) -> str:
     return did_you_mean(str(path), siblings) or "--resume takes the folder of an earlier run"
 
 
-def _read_text(path: Path, errors: str = "strict") -> str:
+def _read_text(path: Path, largest: int, errors: str = "strict") -> str:
     with reading(str(path), UnicodeDecodeError) as file:
-        return file.read().decode(errors=errors)
+        content = file.read(largest + 1)
+        if len(content) > largest:
+            raise RuntimeUserError(f"{quoted(str(path))} is too large", expected=f"at most {largest:,} bytes")
+        return content.decode(errors=errors)
 
 
 def _place_of(line: str) -> tuple[float, bool]:

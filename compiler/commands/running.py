@@ -162,7 +162,13 @@ def find_build(
 def why_not(entry: Entry, flags: argparse.Namespace) -> str:
     """Why an entry that is there cannot be used; empty if it can."""
     from compiler.memory_limit import predicted_peak
+    from runtime.allowed import RefusedSource, checked_code
 
+    for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
+        try:
+            checked_code(executable.source, executable.name)  # loading it will not check it again
+        except RefusedSource as refused:
+            return refused.reason
     build, memory = entry.build, memory_of(flags).bytes
     data = None if entry.storage is None else footprint_of(build.data, flags)
     if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compiler.elaborate.evaluator import Evaluator
     from compiler.elaborate.frames import Frame
 
-LARGEST_GRAPH = 200_000
+LARGEST_GRAPH = 100_000  # nodes; what expands without end is given up within five seconds
 STEPS_FOR_AN_OPERATION = 24  # compile-time steps that each node may take: only what leads to no nodes is limited
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
@@ -83,8 +83,8 @@ class Context:
         if len(self.graph.nodes) >= LARGEST_GRAPH:
             raise TooLarge("the model is too large", f"at most {LARGEST_GRAPH} operations")
         local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
-        with self.builder.at(origin):
-            result = self.builder.emit(name, local, attributes)
+        self.builder.origin = origin  # each node says where it comes from
+        result = self.builder.emit(name, local, attributes)
         self.own.update(self.graph.nodes[-1].results)
         return result
 

@@ -102,7 +102,7 @@ def _parse(text: str, where: str, start: int) -> Header:
     description = descriptions[0] if len(descriptions) == 1 else "of records"
     match = re.fullmatch(r"([<>|]?)(\w\d)", description)
     if match is None or match[2] not in DTYPES:
-        described = "Python objects" if description in ("|O", "O") else f"dtype {description}"
+        described = "Python objects" if description in ("|O", "O") else f"dtype {quoted(description)[1:-1]}"
         raise RuntimeUserError(
             f"{where} holds values that cannot be trained on",
             expected="u8, bool, whole numbers up to 64 bits, or floats",

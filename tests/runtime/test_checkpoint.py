@@ -196,6 +196,11 @@ def test_another_program_is_named(saved: Path) -> None:
         {"epoch": "null"},
         {"best_epoch": "2"},
         {"best_loss": '"low"'},
+        {"best_loss": "NaN"},
+        {"history": '[{"epoch": 1, "train": {"loss": 1.0}, "test": {"loss": "low"}, "seconds": 1.0}]'},
+        {"history": '[{"epoch": 1, "train": {"loss": 1.0}, "test": {"loss": 1.0}, "seconds": "long"}]'},
+        {"history": '[{"epoch": 1, "train": {"loss": 1.0}, "test": {}, "seconds": 1.0}]'},
+        {"history": '[{"epoch": 1, "train": "loss", "test": "loss", "seconds": 1.0}]'},
     ],
 )
 def test_metadata_that_cannot_be(metadata: dict[str, str], saved: Path) -> None:

@@ -110,6 +110,7 @@ HEADERS = {
     "records": (header("[('a', '<i4')]"), "of records"),
     "text": (header("'<U8'"), "dtype <U8"),
     "complex numbers": (header("'<c8'"), "dtype <c8"),
+    "an escape sequence": (header("'<\x1b[2J'"), r"dtype <\x1b[2J"),
     "u64": (header("'<u8'"), "dtype <u8"),
     "an endless dtype": (header("'" + "f4," * 200 + "'"), "cannot be trained on"),
     "no dtype": ("{'fortran_order': False, 'shape': (4,), }", "of records"),

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +197,15 @@ def test_the_log(tmp_path: Path) -> None:
     assert set(header["versions"]) == {"python", "numpy", "machine"}
     assert set(first) == {"epoch", "train", "test", "seconds"} and first["seconds"] < second["seconds"]
     assert (second["train"], second["test"]) == (summary.train, summary.test)
+
+
+@pytest.mark.parametrize("name", ["program.nn", "log.jsonl"])
+def test_files_of_gigabytes_are_not_read(tmp_path: Path, name: str) -> None:
+    run_tiny(tmp_path / "run", epochs=1)
+    os.truncate(tmp_path / "run" / name, 4 << 30)  # sparse: takes no space
+    tracemalloc.start()
+    with pytest.raises(RuntimeUserError, match=f'{name}" is too large'):
+        run_tiny(tmp_path / "run", resume=True, epochs=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 << 20

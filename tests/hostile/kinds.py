@@ -1,0 +1,375 @@
+"""The kinds of files that strangers may hand over: sound ones of each, and what reads them.
+
+A kind makes a folder of sound files and tells which of them are damaged, one at a time. Trying one gives whether it was
+accepted; a refusal must be an error of ours, and whatever else is raised is a mistake that was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import gzip
+import io
+import json
+import os
+import random
+import re
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from compiler import cli
+from compiler.cache import Cache, Key, digest
+from compiler.driver import compile_tree, load_tree
+from compiler.flags import read_flags
+from compiler.ir.printer import print_graph
+from runtime import allowed, checkpoint
+from runtime.datasets import arrays, describe, load, mnist
+from runtime.errors import RuntimeUserError
+from runtime.predictions import read_examples
+from runtime.program import Program, TensorSpec
+from tests.cli.conftest import PROGRAM
+
+ROOT = Path(__file__).resolve().parents[2]
+REFUSED = re.compile(r"^(?:.+:\d+:\d+: )?error: \S", re.MULTILINE)
+WARNING = re.compile(r"^\S+:\d+: \w*Warning: ", re.MULTILINE)
+LONGEST_MESSAGE = 200_000  # characters
+
+
+class Wrong(Exception):
+    """A command that ended in no way that it may."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`make` fills a folder and returns the files that are damaged; `attempt` reads one of them."""
+
+    make: Callable[[Path], list[Path]]
+    attempt: Callable[[Path, random.Random], bool]
+    words: str = ""  # of which texts are made
+    reseal: Callable[[bytes], bytes] = bytes  # makes checksums match again, for half of the damage
+
+
+def nnc(*arguments: str | Path) -> tuple[int, str]:
+    """Runs a command in this process; its exit code and output. Raises Wrong for an end that users must not see."""
+    out, err = io.StringIO(), io.StringIO()
+    flags = argparse.Namespace(**copy.deepcopy(vars(flags_of(*map(str, arguments)))))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.run_command(flags, time.perf_counter())
+        except RuntimeUserError as error:
+            print(error, file=sys.stderr)
+            code = cli.USER_ERROR
+    errors = err.getvalue()
+    if code not in (0, 2):
+        raise Wrong(f"exit code {code}: {errors[-2000:]}")
+    if code == 2 and not REFUSED.search(errors):
+        raise Wrong(f"no error is told: {errors[:2000]!r}")
+    if WARNING.search(errors):
+        raise Wrong(f"a warning of Python: {errors[:2000]!r}")
+    if not errors.replace("\n", "").isprintable() or len(errors) > LONGEST_MESSAGE:
+        raise Wrong(f"what is told is too long or steers the terminal: {errors[:2000]!r}")
+    return code, out.getvalue()
+
+
+@cache
+def flags_of(*arguments: str) -> argparse.Namespace:
+    """Read once: that takes as long as most commands here."""
+    return read_flags(arguments)
+
+
+def accepted(function: Callable[[], object]) -> bool:
+    try:
+        function()
+    except RuntimeUserError as error:
+        if not str(error).replace("\n", "").isprintable():
+            raise Wrong(f"what is told steers the terminal: {str(error)!r}") from error
+        return False
+    return True
+
+
+def written(folder: Path, files: dict[str, bytes | str]) -> list[Path]:
+    """Writes files; texts as UTF-8."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return [folder / name for name in files]
+
+
+# Programs -------------------------------------------------------------------------------------------------------------
+
+SMALL = """
+cell Cell(units)(x: f32[B, n]) {
+  param w: f32[n, units] = glorot_uniform
+  param u: f32[units, units] = orthogonal
+  carry h: f32[B, units] = 0
+  h = tanh(x @ w + h @ u)
+  return h
+}
+fn twice(n, x) { if n == 0 { return x } else { return twice(n - 1, x) * 2 } }
+model Small(image: f32[B, 6, 6, 2]) {
+  x = image |> Conv2D(3, 3, stride=2, padding="same") |> BatchNorm |> relu
+  for i in range(2) { x = x + (x |> Conv2D(3, 3, padding="same")) }
+  y = scan(Cell(4), reshape(x, [B, 9, 3]))
+  z = reshape(x, [B, 9, 3]) |> RNN(GRU(2))
+  return twice(2, concat([y[:, -1], z], axis=1)) |> Dropout(0.5) |> Dense(3)
+}
+train Small {
+  loss = softmax_cross_entropy
+  metrics = [accuracy]
+  optimizer = Adam(lr=cosine(1e-3, 100), beta1=0.9)
+  batch = 4
+  epochs = 2
+}
+"""
+IMPORTING = f'import "parts.nn"\n{PROGRAM.replace("relu", "half")}'
+PARTS = "fn half(x) { return 0.5 * x }\nlayer Same(n=2)(x: f32[B, ...]) { return x }\n"
+VOCABULARY = """
+none true false training [] [1,2] "same" "valid" ... param state carry return if else for in and not or fn layer model
+train import + - * / // % ** @ < == = , ; : ( ) [ ] { } |> -> % // B 4*B B//2 f32 f64 i32 i64 u8 bool f32[] f32[B,n]
+f32[B,4] f32[0] f32[B,999999] i64[2,2] x n p loss image label x[0] x[:,1] x[::-1] shape(x) range(1000000000) range(9)
+relu tanh softmax Flatten Dense Dense(3) Dense(0) Dense(10**9) Conv2D(3,3) BatchNorm Dropout(0.5) MaxPool2D(2) LSTM(2)
+zeros ones he_normal orthogonal SGD Adam(lr=1e-3) accuracy mean_squared_error softmax_cross_entropy append len scan
+sum mean max argmax split reshape concat where cast error("no") iota(3) random_normal([2]) Self() f(f) digits mnist
+graph %0 %1 %x add mul matmul fused reshape broadcast transpose slice pad conv2d sum axes=[0] axes=[9] shape=[B,2]
+permutation=[1,0] stride=[0,1] keepdims=true input param target state seed counter output body // yield
+"""
+
+
+def make_programs(folder: Path) -> list[Path]:
+    texts = re.findall(r"^```nn\n(.*?)^```", ROOT.joinpath("docs/language.md").read_text(), re.DOTALL | re.MULTILINE)
+    files: dict[str, bytes | str] = {f"language-{number}.nn": text for number, text in enumerate(texts)}
+    known = [*ROOT.glob("models/*.nn"), *ROOT.glob("compiler/std/*.nn"), *ROOT.glob("tests/golden/*.nn")]
+    known += ROOT.glob("examples/custom_*.nn")
+    files |= {f"{path.parent.name}-{path.name}": path.read_text() for path in sorted(known)}
+    files |= {"small.nn": SMALL, "points.nn": PROGRAM, "importing.nn": IMPORTING, "parts.nn": PARTS}
+    return written(folder, files)
+
+
+def try_program(path: Path, choose: random.Random) -> bool:
+    """What is sound is often compiled to its source, and that is held against the allow-list."""
+    code, _ = nnc("check", path)
+    if code == 0 and choose.random() < 0.3:
+        target = choose.choice(("numpy", "cupy"))
+        code, source = nnc("emit", path, "--stage", "source", "--target", target, "--data", "digits")
+        if code == 0 and source.startswith("# "):
+            allowed.checked_code(source, "<mutant>")
+    return code == 0
+
+
+def make_ir(folder: Path) -> list[Path]:
+    programs = written(folder, {"small.nn": SMALL, "points.nn": PROGRAM})
+    programs += sorted(ROOT.glob("tests/golden/*.nn"))
+    files: dict[str, bytes | str] = {}
+    for path in programs:
+        compiled = compile_tree(load_tree(path))
+        for stage, module in (("graph", compiled.module), ("optimized", compiled.optimized)):
+            for name, graph in module.items():
+                files[f"{path.stem}-{stage}-{name}.ir"] = print_graph(graph) + "\n"
+    return written(folder, files)
+
+
+def try_ir(path: Path, choose: random.Random) -> bool:
+    code, _ = nnc("check", path)
+    if code == 0 and choose.random() < 0.3:
+        code, source = nnc("emit", path, "--stage", "source", "--target", choose.choice(("numpy", "cupy")))
+        if code == 0:
+            allowed.checked_code(source, "<mutant>")
+    return code == 0
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
+def samples() -> dict[str, np.ndarray]:
+    numbers = np.random.default_rng(0)
+    return {
+        "point": numbers.normal(size=(12, 4)).astype(np.float32),
+        "label": numbers.integers(0, 3, 12).astype(np.int32),
+        "image": numbers.integers(0, 256, (12, 2, 3)).astype(np.uint8),
+        "wide": np.asfortranarray(numbers.normal(size=(12, 2, 2))),
+        "flag": numbers.integers(0, 2, 12).astype(bool),
+    }
+
+
+def make_npy(folder: Path) -> list[Path]:
+    return written(folder, {f"{name}.npy": npy(array) for name, array in samples().items()})
+
+
+def try_npy(path: Path, choose: random.Random) -> bool:
+    """As an input of a prediction, and as one of the arrays of a data set."""
+    spec = TensorSpec("point", "f32", (None, 4), "input")
+    one = accepted(lambda: read_examples(str(path), [spec], "own"))
+    described, loaded = accepted(lambda: describe(path.parent)), accepted(lambda: load(path.parent))
+    if loaded and not described:
+        raise Wrong("the data set is loaded, though its headers are refused")
+    return one or loaded
+
+
+def make_npz(folder: Path) -> list[Path]:
+    files: dict[str, bytes | str] = {}
+    for name, compression in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", compression) as archive:
+            for key, array in samples().items():
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), npy(array), compression)
+        files[f"{name}.npz"] = stream.getvalue()
+    return written(folder, files)
+
+
+def try_npz(path: Path, choose: random.Random) -> bool:
+    described, loaded = accepted(lambda: describe(path)), accepted(lambda: load(path))
+    if loaded and not described:
+        raise Wrong("the data set is loaded, though its headers are refused")
+    accepted(lambda: arrays.read_inputs(str(path), "point"))
+    return loaded
+
+
+def make_idx(folder: Path) -> list[Path]:
+    labels = struct.pack(">4BI", 0, 0, 8, 1, 10) + bytes(range(10))
+    images = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28) + bytes(2 * 784)
+    files: dict[str, bytes | str] = {"labels": labels, "images": images}
+    files |= {"labels.gz": gzip.compress(labels, mtime=0), "images.gz": gzip.compress(images, mtime=0)}
+    return written(folder, files)
+
+
+def try_idx(path: Path, choose: random.Random) -> bool:
+    largest = (10_000,) if "labels" in path.name else (60_000, 28, 28)
+    return accepted(lambda: mnist.read_idx(str(path), largest))
+
+
+# What we write ourselves ----------------------------------------------------------------------------------------------
+
+
+def make_points(folder: Path) -> None:
+    """A program with its data."""
+    numbers = np.random.default_rng(0)
+    point = numbers.normal(size=(48, 4)).astype(np.float32)
+    written(folder, {"points.nn": PROGRAM, "points.npy": npy(point[:7])})
+    np.savez(folder / "points.npz", point=point, label=np.abs(point).argmax(1).clip(0, 2).astype(np.int32))
+
+
+def make_run(folder: Path) -> list[Path]:
+    make_points(folder)
+    with contextlib.chdir(folder):
+        assert nnc("train", "points.nn", "--epochs", "2", "--out", "run", "--quiet")[0] == 0
+    return sorted(folder.joinpath("run").iterdir())
+
+
+def try_run(path: Path, choose: random.Random) -> bool:
+    """Evaluates, predicts and goes on; the folder is the current one."""
+    commands: Sequence[Sequence[str]] = (
+        ("eval", "run"),
+        ("eval", "run", "--best"),
+        ("predict", "run", "--input", "points.npy", "--output", "run/out.npy"),
+        ("train", "--resume", "run", "--epochs", "3", "--quiet"),
+    )
+    with contextlib.chdir(path.parent.parent):
+        return nnc(*choose.choice(commands))[0] == 0
+
+
+def make_checkpoints(folder: Path) -> list[Path]:
+    make_run(folder)
+    return [folder / "run" / "last.safetensors"]
+
+
+PROGRAMS: dict[Path, Program] = {}
+
+
+def try_checkpoint(path: Path, choose: random.Random) -> bool:
+    """Loads it into a program, which it must not change if it is refused."""
+    if path not in PROGRAMS:
+        compiled = compile_tree(load_tree(path.parent / "program.nn"))
+        PROGRAMS[path] = Program(compiled.executable, compiled.manifest)
+    program = PROGRAMS[path]
+    program.initialize(1)
+    before = {name: view.tobytes() for name, view in program.variables().items()}
+    loaded = accepted(lambda: checkpoint.load(path, program))
+    if not loaded and before != {name: view.tobytes() for name, view in program.variables().items()}:
+        raise Wrong("a refused checkpoint changed the program")
+    return loaded
+
+
+def reseal_checkpoint(content: bytes) -> bytes:
+    """With the length of its header, and the SHA-256 of metadata and values, made to match where that can be done."""
+    start = 0
+    try:
+        header, start = json.JSONDecoder().raw_decode(content[8:].decode("latin-1"))
+        start += len(content[8 + start :]) - len(content[8 + start :].lstrip(b" "))  # headers are padded
+        metadata = {name: text for name, text in header["__metadata__"].items() if name != "sha256"}
+        data, views = content[8 + start :], {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                first, last = entry["data_offsets"]
+                views[name] = np.frombuffer(data[first:last], np.uint8)
+        header["__metadata__"] = {**metadata, "sha256": checkpoint._digest(metadata, views)}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        return start.to_bytes(8, "little") + content[8:]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def make_cache(folder: Path) -> list[Path]:
+    make_points(folder)
+    os.environ["NNC_CACHE"] = str(folder / "cache")
+    try:
+        with contextlib.chdir(folder):
+            assert nnc("eval", "points.nn")[0] == 0
+    finally:
+        os.environ["NNC_CACHE"] = "off"
+    return sorted(folder.joinpath("cache").glob("*.json"))
+
+
+def try_cache(path: Path, choose: random.Random) -> bool:
+    """Reads the entry, and holds its source against the allow-list; whole ones of strangers are not run."""
+    with contextlib.chdir(path.parent.parent):
+        key = Key.of("points.nn", [True, [], None, "numpy", None, [], []])
+        assert key and f"{key.name}.json" == path.name
+        entry, told = Cache(path.parent).load(key)
+    if entry is None:
+        if not told.startswith("miss, "):
+            raise Wrong(told)
+        return False
+    return accepted(lambda: allowed.checked_code(entry.build.executable.source, entry.build.executable.name))
+
+
+def reseal_cache(content: bytes) -> bytes:
+    """With a hash that matches."""
+    text = content.partition(b"\n")[2].decode(errors="replace")
+    return f"{digest(text)}\n{text}".encode()
+
+
+WORDS_OF_RUNS = (
+    f"{VOCABULARY} null epoch best_loss history data_offsets dtype shape F32 F64 I64 BOOL __metadata__ sha256"
+)
+WORDS_OF_HEADERS = (
+    "descr fortran_order shape True False <f4 <f8 >f4 |u1 |O <U8 <c8 <M8[s] (4,) (0,) () (-1,) {} [] None"
+)
+WORDS_OF_ENTRIES = (
+    "null true false np kernels view import os eval open exec __class__ lambda getattr out axis def return"
+)
+
+KINDS: dict[str, Kind] = {
+    "nn": Kind(make_programs, try_program, VOCABULARY),
+    "ir": Kind(make_ir, try_ir, VOCABULARY),
+    "npy": Kind(make_npy, try_npy, WORDS_OF_HEADERS),
+    "npz": Kind(make_npz, try_npz),
+    "idx": Kind(make_idx, try_idx),
+    "checkpoint": Kind(make_checkpoints, try_checkpoint, WORDS_OF_RUNS, reseal_checkpoint),
+    "cache": Kind(make_cache, try_cache, WORDS_OF_ENTRIES, reseal_cache),
+    "run": Kind(make_run, try_run, WORDS_OF_RUNS),
+}
