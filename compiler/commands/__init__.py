@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from compiler.commands.looking import check_command, emit_command, opt_command, plan_command, summary_command
 from compiler.commands.measuring import annotate_command, explain_fusion_command, profile_command
+from compiler.commands.numerics import replay_command
 from compiler.commands.running import eval_command, predict_command, train_command
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train_command,
     "eval": eval_command,
     "predict": predict_command,
+    "replay": replay_command,
     "summary": summary_command,
     "check": check_command,
     "emit": emit_command,
