@@ -28,6 +28,7 @@ from runtime.threads import thread_count
 FORMAT = 1
 KIND = "nnc numerics"
 HEADER_LIMIT = 16 << 20  # bytes
+STORED_TYPES = {"u8", "bool", "i32", "i64", "f32"}  # of data sets
 PARTS = ("variable/", "input/", "batch/")  # what the names of tensors begin with
 
 
@@ -187,7 +188,7 @@ def read_dump(path: Path) -> tuple[Capture, Recipe, dict[str, Any]]:
     try:
         values = {name: json.loads(text) for name, text in metadata.items()}
         return parts_of(values, arrays)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise damaged(path, "its contents cannot be understood") from error
 
 
@@ -231,7 +232,7 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
     variables, inputs, batch = (
         {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)} for part in PARTS
     )
-    recipe, found = values["recipe"], Found(**values["found"])
+    recipe, found = recipe_from(**values["recipe"]), Found(**values["found"])
     if values["graph"] not in ("train_step", "evaluate"):
         raise ValueError(values["graph"])
     capture = Capture(
@@ -245,7 +246,16 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
         found=Found(float.fromhex(found.loss).hex(), dict(found.variables)),
         bad=tuple(map(str, values["bad"])),
     )
-    return capture, Recipe(**{**recipe, "passes": tuple(recipe["passes"])}), dict(values["versions"])
+    return capture, recipe, dict(values["versions"])
+
+
+def recipe_from(text: str, program: str, model: str, passes: Sequence[str], storage: Mapping[str, Any]) -> Recipe:
+    """Raises TypeError or ValueError for what is no recipe."""
+    kept = {name: (dtype, float(scale)) for name, (dtype, scale) in storage.items()}
+    strange = {dtype for dtype, _ in kept.values()} - STORED_TYPES
+    if strange or not all(isinstance(each, str) for each in (text, program, model, *passes)):
+        raise ValueError("no recipe")
+    return Recipe(text, program, model, tuple(passes), kept)
 
 
 def damaged(path: Path, what: str) -> RuntimeUserError:

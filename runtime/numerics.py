@@ -80,7 +80,7 @@ class Trend:
     def _compare(self) -> None:
         mean = sum(self.recent) / SPAN
         if mean > GROWTH * self.first > 0:  # of a loss below zero there is no telling
-            self.tell(f"the loss is {show_factor(mean / self.first)} what it was at first, after {self.count} steps")
+            self.tell(f"the loss grew {show_factor(mean / self.first)} in {self.count} steps")
             self.first = math.inf
 
     @property
@@ -153,6 +153,7 @@ class Range:
         )
 
 
+@np.errstate(all="ignore")
 def range_of(array: np.ndarray | float) -> Range:
     """The range of an array or number; smallest, largest and mean are NaN where nothing is finite."""
     values = np.asarray(array)

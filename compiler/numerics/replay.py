@@ -55,8 +55,8 @@ class Source:
 
 
 def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:
-    train = compiled.model.train
-    return Places(sources, train.spans.get("optimizer") if train else None)
+    parameters = (spec.name for spec in compiled.manifest.variables if spec.kind == "param")
+    return Places(sources, frozenset(parameters))
 
 
 def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from compiler.diagnostics import Span
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number
 from compiler.numerics.blame import Blame, Seen, find
@@ -19,20 +18,19 @@ HALVES = {"train_step": "training", "evaluate": "test"}  # which data a graph ru
 
 @dataclass(frozen=True)
 class Places:
-    """Where lines of the model are shown from: texts by file, and where the optimizer stands in the train block."""
+    """Where lines of the model are shown from: texts by file, and the parameters, which updates belong to."""
 
     sources: Mapping[str, str]
-    optimizer: Span | None
+    parameters: frozenset[str]
 
 
 def phase_of(node: Node, places: Places) -> str:
     """`forward`, `backward` or `update`."""
-    origin, update = node.origin, places.optimizer
-    if origin is None:
+    if node.origin is None:
         return "made by the compiler"
-    if update and (origin.file, origin.line, origin.column) == (update.file, update.line, update.column):
+    if node.origin.path in places.parameters:
         return "update"
-    return "backward" if origin.backward else "forward"
+    return "backward" if node.origin.backward else "forward"
 
 
 def reason_of(node: Node, seen: Seen) -> str:
