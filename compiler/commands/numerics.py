@@ -47,13 +47,16 @@ def explain(diverged: Diverged, folder: RunFolder, build: Build, flags: argparse
     if capture is None:
         diverged.report = "the epoch was run again and stayed finite: the machine may be at fault"
         return
-    path = folder.path / capture.name
+    path, recipe, lines = folder.path / capture.name, recipe_of(folder, build, flags), []
     try:
-        recipe = recipe_of(folder, build, flags)
-        write_dump(path, capture, recipe)
-        lines = [report_of(capture, recipe, flags), f"nnc replay {path} runs this step again"]
+        lines.append(report_of(capture, recipe, flags))
     except (RuntimeUserError, UserError) as error:
-        lines = [f"the step could not be looked at: {error}"]
+        lines.append(f"the step could not be run again: {error}")
+    try:
+        write_dump(path, capture, recipe)
+        lines.append(f"nnc replay {path} runs this step again")
+    except RuntimeUserError as error:
+        lines.append(str(error))
     diverged.report = "\n".join(lines)
 
 

@@ -11,7 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from compiler.commands import running
+from runtime import captures
 from runtime.captures import Capture, Recipe, read_dump, write_dump
+from runtime.errors import RuntimeUserError
 from tests.cli.running import Result, nnc
 
 DIVERGING = ("--set", "train.optimizer=SGD(lr=1e30)")
@@ -101,6 +103,19 @@ def test_a_file_that_changed_meanwhile(place: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(running, "explain", later)
     assert ", program.nn:" in diverge().err
+
+
+def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """There is no dump, but a report."""
+
+    def full(*arguments):
+        raise RuntimeUserError("cannot write the dump", found="No space left on device")
+
+    monkeypatch.setattr(captures, "write_dump", full)
+    told = diverge().err
+    assert "first bad op: " in told and told.endswith(
+        "error: cannot write the dump\n  found: No space left on device\n"
+    )
 
 
 def test_a_loss_that_grows(place: Path):
