@@ -18,7 +18,7 @@ from compiler.elaborate.program import check_all, elaborate
 from compiler.ir.graph import Module
 from compiler.ir.types import TensorType
 from compiler.ir.verifier import verify_module
-from compiler.language.formatter import format_program
+from compiler.language.formatter import format_expression, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.manifest import describe, variable_types
@@ -118,7 +118,7 @@ def compile_tree(
         module = differentiate_one(elaborated, diagnostics)
     with timings.phase("passes"):
         optimized = run_pipeline(module, passes)
-    manifest = describe(elaborated, optimized)
+    manifest = describe(elaborated, optimized, optimizer_of(tree, elaborated.name))
     batch, title, chosen = manifest.settings.batch, title_of(tree, elaborated), find_target(target)
     with timings.phase("plan"):
         plans, variables = plan_module(optimized, batch, chosen)
@@ -195,6 +195,12 @@ def data_of(tree: Program, model: str | None) -> str:
         if entry.key.id == "data" and isinstance(entry.value, Name) and entry.value.id in BUILT_IN:
             return entry.value.id
     return Settings().data
+
+
+def optimizer_of(tree: Program, model: str) -> str:
+    """The optimizer as the train block of a model has it."""
+    entries = [entry for train in tree.trains if train.model.id == model for entry in train.entries]
+    return next((format_expression(entry.value) for entry in entries if entry.key.id == "optimizer"), "")
 
 
 def resolved_text(compiled: Compilation) -> str:

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   nnc train models/cnn.nn --gpu                        train on an NVIDIA GPU
   nnc eval runs/adam                                   loss and metrics of a run on its test data
   nnc predict runs/adam --input X.npy --output Y.npy   outputs for one's own arrays
+  nnc replay runs/adam/numerics-1-12.safetensors       a step that gave NaN or Inf, op by op
   nnc summary models/cnn.nn                            layers, shapes, parameters
   nnc emit models/cnn.nn --stage source                the NumPy code that will run
   nnc emit models/cnn.nn --diff fusion                 what a pass changes
@@ -94,6 +95,9 @@ def add_train_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--epochs", metavar="N", help="how many epochs in all")
     command.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-DATE)")
     command.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in this folder")
+    command.add_argument(
+        "--check-numerics", action="store_true", help="check all variables after every step for NaN and Inf"
+    )
     command.add_argument("--quiet", action="store_true", help="print the final summary alone")
     command.add_argument("--timings", action="store_true", help="print how long each phase takes up to the first step")
 
@@ -118,6 +122,10 @@ def add_predict_flags(command: argparse.ArgumentParser) -> None:
     add_memory_flag(command)
     add_checkpoint_flag(command)
     command.set_defaults(model=None, data=None, data_dir=None, set=[])
+
+
+def add_replay_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="DUMP", type=Path, help="numerics-EPOCH-STEP.safetensors of a run's folder")
 
 
 def add_summary_flags(command: argparse.ArgumentParser) -> None:
@@ -237,6 +245,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a model; every epoch is saved", add_train_flags),
     "eval": ("loss and metrics on the test data, of a run or of a model's first weights", add_eval_flags),
     "predict": ("the outputs of a trained model for an array of inputs", add_predict_flags),
+    "replay": ("run a step again that gave NaN or Inf, and name the first bad op", add_replay_flags),
     "summary": ("layers, output shapes and parameters", add_summary_flags),
     "check": ("report every mistake in a file", add_summary_flags),
     "emit": ("print what the program is at a stage of its way", add_emit_flags),

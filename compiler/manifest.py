@@ -11,7 +11,7 @@ from runtime.program import Manifest, Settings, TensorSpec
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
-def describe(model: ElaboratedModel, module: Module) -> Manifest:
+def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Manifest:
     """What the runtime must know. Ranges of indices are read off the graphs as they were elaborated."""
     graph = model.module.get("evaluate", model.module["predict"])
     values = model.train.values if model.train else {}
@@ -27,6 +27,7 @@ def describe(model: ElaboratedModel, module: Module) -> Manifest:
         metrics=tuple(model.train.metric_names) if model.train else (),
         classes=index_ranges(graph),
         settings=settings,
+        optimizer=optimizer,
     )
 
 

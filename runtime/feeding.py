@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime.errors import RuntimeUserError, quoted
 from runtime.interrupt import Interrupted
+from runtime.numerics import Guard, Trend
 from runtime.program import Arrays, Program
 from runtime.random import generator
 
@@ -20,19 +21,24 @@ Batches = Iterator[tuple[int, Arrays]]
 
 
 class NotFinite(Exception):
-    """The loss of a step, counted from 1, is infinite or not a number."""
+    """The loss of a step, counted from 1, is infinite or not a number, or variables are, which are then named."""
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(step, loss)
-        self.step, self.loss = step, loss
+    def __init__(self, step: int, loss: float, variables: tuple[str, ...] = ()):
+        super().__init__(step, loss, variables)
+        self.step, self.loss, self.variables = step, loss, variables
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on at training: `show` is told how many steps are done, at most every `interval` seconds."""
+    """Who looks on at training: `show` is told how many steps are done, at most every `interval` seconds.
+
+    On a GPU neither trend nor guard are told of single steps.
+    """
 
     show: Callable[[int], None]
     interval: float  # infinite: never
+    trend: Trend = field(default_factory=Trend)
+    guard: Guard | None = None  # of the variables, where they are to be checked after every step
 
 
 class Runner(Protocol):
@@ -168,13 +174,23 @@ def means(runs: Iterable[tuple[int, Arrays]], metrics: Sequence[str]) -> dict[st
 
 
 def watched(runs: Batches, watch: Watch) -> Batches:
-    """Passes steps on, shows them now and then, and stops at the first loss that is not finite."""
-    is_finite, clock = math.isfinite, perf_counter
+    """Passes steps on, shows them now and then, and stops at the first loss that is not finite.
+
+    With a guard also at the first variable; the guard then has the variables as they were before that step.
+    """
+    is_finite, clock, guard, note = math.isfinite, perf_counter, watch.guard, watch.trend.add
     due = clock() + watch.interval
+    if guard is not None:
+        guard.keep()
     for step, (count, outputs) in enumerate(runs, 1):
         loss = outputs["loss"].item()
         if not is_finite(loss):
-            raise NotFinite(step, loss)
+            raise NotFinite(step, loss, guard.bad() if guard else ())
+        note(loss)
+        if guard is not None:
+            if bad := guard.bad():
+                raise NotFinite(step, loss, bad)
+            guard.keep()
         if clock() >= due:
             watch.show(step)
             due = clock() + watch.interval

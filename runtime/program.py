@@ -60,6 +60,7 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
     settings: Settings = field(default_factory=Settings)
+    optimizer: str = ""  # as the train block has it, for advice
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ class Reporter:
         if not self.quiet:
             print(epoch_line(result), file=self.stream, flush=True)
 
+    def warn(self, text: str) -> None:
+        """Something is wrong, but training goes on."""
+        self.close()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
     def finish(self, summary: Summary) -> None:
         """Training is over."""
         self.close()

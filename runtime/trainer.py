@@ -10,11 +10,13 @@ from time import perf_counter
 
 import numpy as np
 
-from runtime.checkpoint import EpochResult, Position, encode, write_atomically
+from runtime.captures import Capture, capture_of, first_bad_batch, first_bad_step
+from runtime.checkpoint import EpochResult, Position, encode, load, write_atomically
 from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
-from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted
+from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted
 from runtime.interrupt import Interrupted, Signals
+from runtime.numerics import Guard, Trend, advice, show_names, sound_names
 from runtime.program import Program
 from runtime.progress import Reporter
 from runtime.run_folder import RunFolder
@@ -37,18 +39,34 @@ class Summary:
 
 
 class Diverged(RuntimeUserError):
-    """The loss is infinite or not a number."""
+    """The loss, or a variable, is infinite or not a number. `capture` is the step that did it, if it was found.
+
+    Whoever can say more of that step adds a `report`.
+    """
+
+    capture: Capture | None = None
+    report: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, [super().__str__(), self.report]))
 
 
 @np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss tells whether it was
 def train(
-    program: Program, dataset: Dataset, *, run_folder: RunFolder, reporter: Reporter, start: Position | None = None
+    program: Program,
+    dataset: Dataset,
+    *,
+    run_folder: RunFolder,
+    reporter: Reporter,
+    start: Position | None = None,
+    check_numerics: bool = False,
 ) -> Summary:
     """Trains to the number of epochs in the program's settings, or until patience runs out.
 
     With `start` (from `RunFolder.resume`) the run goes on bit for bit as if it had never stopped; without it the
-    program is initialized from its seed. Raises RuntimeUserError for data that do not fit, a full disk, or a loss
-    that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
+    program is initialized from its seed. Raises RuntimeUserError for data that do not fit, a full disk, or (Diverged) a
+    loss that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
+    With `check_numerics` all variables are checked after every step, not only at the end of every epoch.
     """
     training = _runner(program, "train_step", dataset.train.arrays, "training")
     test = _runner(program, "evaluate", dataset.test.arrays, "test")
@@ -60,6 +78,8 @@ def train(
             run_folder.begin(program.manifest)
             keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
         session = _Session(program, training, test, start, reporter)
+        if check_numerics:
+            session.guard = Guard(program.variables())
         try:
             while not session.finished:
                 result = session.epoch(received)
@@ -73,8 +93,9 @@ def train(
             keeper.flush()
             saved = f"; epoch {keeper.epoch} is saved in {quoted(str(run_folder.path))}"
             raise Interrupted(interruption.signal, saved) from None
-        except Diverged:
+        except Diverged as diverged:
             keeper.flush()
+            diverged.capture = session.capture(run_folder, received)
             raise
         finally:
             reporter.close()
@@ -132,6 +153,11 @@ class _Session:
         self.began = perf_counter()
         self.trained = 0
         self.stepping = 0.0  # seconds spent in training steps
+        self.trend = Trend(self._tell, start.history[0].train["loss"] if start.history else math.nan)
+        self.guard: Guard | None = None
+        self.watched = sound_names(program.variables())  # others begin with infinities, and may
+        self.failure: NotFinite | None = None  # of a step that the guard saw
+        self.on_test = False  # whether the loss on the test data is what is not finite
 
     @property
     def out_of_patience(self) -> bool:
@@ -149,9 +175,13 @@ class _Session:
         began = perf_counter()
         train = self._train(epoch, received)
         self.stepping += perf_counter() - began
+        sound = sound_names(self.program.variables())
+        if bad := tuple(name for name in self.watched if name not in sound):
+            raise self._diverged(f"in epoch {epoch}", bad)
         test = self.test.means(np.arange(self.test.examples), self.program.batch, received)
         if not math.isfinite(test["loss"]):
-            raise self._diverged(test["loss"], f"on the test data after epoch {epoch}")
+            self.on_test = True
+            raise self._diverged(f"on the test data after epoch {epoch}", loss=test["loss"])
         result = EpochResult(epoch, train, test, self.seconds_before + perf_counter() - self.began)
         self.position = self.position.after(result)
         self.trained += 1
@@ -159,20 +189,52 @@ class _Session:
 
     def _train(self, epoch: int, received: Sequence[int]) -> dict[str, float]:
         """All training steps of an epoch; stops at the first loss that is not finite."""
-        settings, watch = self.settings, Watch(self.reporter.step, self.reporter.interval)
-        order = epoch_order(self.training.examples, settings.seed, epoch, settings.shuffle)
+        watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:
-            return self.training.means(order, settings.batch, received, watch)
+            return self.training.means(self._order(epoch), self.settings.batch, received, watch)
         except NotFinite as bad:
-            raise self._diverged(bad.loss, f"in epoch {epoch}, step {bad.step} of {self.steps}") from None
+            self.failure = bad if self.guard else None
+            place = f"in epoch {epoch}, step {bad.step} of {self.steps}"
+            raise self._diverged(place, bad.variables, bad.loss) from None
 
-    def _diverged(self, loss: float, place: str) -> Diverged:
+    def _order(self, epoch: int) -> np.ndarray:
+        return epoch_order(self.training.examples, self.settings.seed, epoch, self.settings.shuffle)
+
+    def _tell(self, growth: str) -> None:
+        self.reporter.warn(advice(growth, self.program.manifest.optimizer))
+
+    def _diverged(self, place: str, variables: tuple[str, ...] = (), loss: float = 0.0) -> Diverged:
+        """The error for a loss that is not finite, or else for variables."""
+        of_loss = not math.isfinite(loss)
+        helps = advice(self.trend.growth, self.program.manifest.optimizer)
         return Diverged(
             f"training diverged {place}",
-            expected="a finite loss",
-            found=str(loss),
-            hint=f"lower the learning rate (lr) of the optimizer; epoch {self.position.epoch} is saved and sound",
+            expected="a finite loss" if of_loss else "finite variables",
+            found=str(loss) if of_loss else f"NaN or Inf in {show_names(variables)}",
+            hint=f"{helps}; epoch {self.position.epoch} is saved and sound",
         )
+
+    def capture(self, folder: RunFolder, received: Sequence[int]) -> Capture | None:
+        """The first step that gave a NaN or an infinity, with the variables as they were before it; not on a GPU.
+
+        Where no guard kept those, the epoch is run again from its start, which was saved, under the eyes of one. None
+        if it then goes well: something but the program and its data had a hand in it.
+        """
+        if not isinstance(self.training, HostRunner) or not isinstance(self.test, HostRunner):
+            return None
+        epoch, size, order = self.position.epoch + 1, self.settings.batch, self._order(self.position.epoch + 1)
+        if self.on_test:
+            order, size = np.arange(self.test.examples), self.program.batch
+            bad = first_bad_batch(self.test, order, size)
+            return bad and capture_of("evaluate", self.test, order, size, epoch, bad, self.program.variables())
+        if self.guard is None or self.failure is None:
+            load(folder.last, self.program, folder.program_hash)
+            self.guard = Guard(self.program.variables())
+            self.reporter.start(epoch, self.settings.epochs, self.steps)
+            watch = Watch(self.reporter.step, self.reporter.interval, guard=self.guard)
+            self.failure = first_bad_step(self.training, order, size, watch, received)
+        bad = self.failure
+        return bad and capture_of("train_step", self.training, order, size, epoch, bad, self.guard.before)
 
     def summary(self, folder: Path) -> Summary:
         position, trained = self.position, self.trained

@@ -48,6 +48,7 @@ class Ticks:
 
     calls: list[Kernel] | None = None  # of `run`
     inside: list[Kernel] | None = None  # in regions and scans
+    probed: list[Node] | None = None  # around each op the ranges of its numbers are told (runtime/numerics.py)
 
 
 NO_TICKS = Ticks()
@@ -61,6 +62,8 @@ def generate(
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
+    ticks = ticks or {}
+    probed = any(each.probed is not None for each in ticks.values())
     header = [
         comment(title),
         "",
@@ -68,11 +71,13 @@ def generate(
         "",
         "from runtime import kernels",
         "from runtime.kernels import view",
-        *(["from runtime.profiler import Clock"] if ticks else []),
+        *(["from runtime.numerics import Probe, look, taken"] if probed else []),
+        *(["from runtime.profiler import Clock"] if ticks and not probed else []),
         "from runtime.threads import spread, tiles",
-        *(["", "clock = Clock()"] if ticks else []),
+        *(["", "clock = Clock()"] if ticks and not probed else []),
+        *(["", "probe = Probe()"] if probed else []),
     ]
-    ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
+    offsets = {name: offset for name, _, offset in variables}
     functions = [GraphWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
     folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
     functions.append(variables_function([each for each in variables if each[0] not in folded]))
@@ -187,7 +192,7 @@ class GraphWriter:
             elif node in self.plan.views:
                 self.write_view(node, arguments, note, depth)
             else:
-                first, *rest = self.statements(node, arguments)
+                first, *rest = self.probed(node, arguments, self.statements(node, arguments))
                 self.write(f"{first}  {note}", depth)
                 for line in rest:
                     self.write(line, depth)
@@ -199,6 +204,16 @@ class GraphWriter:
         same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
         outs = ", ".join(self.of[result] for result in node.results)
         return EMITTERS[node.op.name](Statement(node, arguments, outs, same, self.scratch(node)))
+
+    def probed(self, node: Node, arguments: Sequence[str], statements: list[str]) -> list[str]:
+        """Statements of an op between what tells of its operands and of its results, if this source is to tell."""
+        if self.ticks.probed is None:
+            return statements
+        self.ticks.probed.append(node)
+        look = "taken" if node.op.name == "select" else "look"
+        results = ", ".join(self.of[result] for result in node.results)
+        after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
+        return [f"seen = {look}({', '.join(arguments)})", *statements, after]
 
     def copy(self, out: str, source: str) -> str:
         return copy(out, source)
@@ -297,7 +312,7 @@ class GraphWriter:
         tile, step = planned.tile, node.attributes["step"]
         scratch = self.plan.block(self.plan.scratch[node]).offset if planned.lane_bytes else 0
         lane = f"{scratch} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
-        inner = GraphWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside))
+        inner = GraphWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside, probed=self.ticks.probed))
         for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
             inner.take_part(value, self.of[node.operands[index]], axis, step)
         for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):

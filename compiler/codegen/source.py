@@ -11,6 +11,7 @@ from compiler.ir.graph import Origin
 # Names that generated source uses itself, or that would hide something of Python's.
 RESERVED = {
     *("np", "kernels", "view", "spread", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
+    *("probe", "seen", "look", "taken"),
     *dir(builtins),
     *keyword.kwlist,
     *keyword.softkwlist,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from compiler.commands.looking import check_command, emit_command, opt_command, plan_command, summary_command
 from compiler.commands.measuring import annotate_command, explain_fusion_command, profile_command
+from compiler.commands.numerics import replay_command
 from compiler.commands.running import eval_command, predict_command, train_command
 from compiler.commands.verifying import verify_resume_command
 
@@ -14,6 +15,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {  # an exit c
     "train": train_command,
     "eval": eval_command,
     "predict": predict_command,
+    "replay": replay_command,
     "summary": summary_command,
     "check": check_command,
     "emit": emit_command,

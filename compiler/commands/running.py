@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compiler.commands.numerics import explain, refuse_checks
 from compiler.commands.programs import chosen_passes, load_program, names_in, overrides, refuse_ir, source_of
 from runtime.errors import RuntimeUserError
 
@@ -30,13 +31,14 @@ def train_command(flags: argparse.Namespace) -> None:
     from compiler.timings import Timings
     from runtime.progress import Reporter
     from runtime.run_folder import RunFolder
-    from runtime.trainer import train
+    from runtime.trainer import Diverged, train
 
     if not flags.file and not flags.resume:
         raise RuntimeUserError("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
     if flags.resume and flags.out:
         raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
     refuse_ir(flags.file or "", "train")
+    refuse_checks(flags)
     choose_device(flags)
     timings = Timings()
     timings.seconds["import"] = process_age(flags)
@@ -54,7 +56,12 @@ def train_command(flags: argparse.Namespace) -> None:
     folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
     gc.freeze()
     gc.enable()
-    train(program, dataset, run_folder=folder, reporter=Reporter(flags.quiet), start=start)
+    reporter, checks = Reporter(flags.quiet), flags.check_numerics
+    try:
+        train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
+    except Diverged as diverged:
+        explain(diverged, folder, build, flags)
+        raise
 
 
 def eval_command(flags: argparse.Namespace) -> None:

@@ -1,0 +1,115 @@
+"""From a captured step to a report: its program is compiled again, the step run again, and what it showed is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.diagnostics import Diagnostics, UserError
+from compiler.driver import Compilation, compile_tree
+from compiler.language.parser import parse
+from compiler.memory_limit import check_memory
+from compiler.numerics.blame import find
+from compiler.numerics.report import Places, batch_line, blame_lines, report_of
+from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
+from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, choose
+from runtime.captures import Capture, Found, Recipe, versions
+from runtime.errors import RuntimeUserError, quoted
+from runtime.program import Program
+
+PROGRAM = "program.nn"  # the resolved program in the folder of a run, beside its dumps
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a data set kept an array."""
+
+    dtype: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program's text, compiled by a recipe, with fewer passes if wanted."""
+
+    recipe: Recipe
+    file: str
+
+    def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
+        """Raises UserError, or RuntimeUserError for what is no resolved program."""
+        diagnostics.sources[self.file] = self.recipe.text
+        tree = parse(self.recipe.text, self.file, diagnostics)
+        if tree.imports:
+            raise RuntimeUserError(
+                "the program of a dump imports files", expected="a resolved program", found="imports"
+            )
+        storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
+        compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        check_memory(compiled.model.name, compiled.plans)
+        return compiled
+
+    def passes(self) -> tuple[Pass, ...]:
+        """Raises UserError for a name that is no pass."""
+        return choose(NUMPY_PIPELINE, self.recipe.passes, ())
+
+
+def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:
+    parameters = (spec.name for spec in compiled.manifest.variables if spec.kind == "param")
+    return Places(sources, frozenset(parameters))
+
+
+def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, str]) -> str:
+    """What is told at once when training stops: the first bad op in the code that ran, and the batch."""
+    run = run_generated("fused", compiled, capture)
+    blame, places = find(run.trace), places_of(compiled, sources)
+    if blame is None or run.found.differing(capture.found):
+        return "\n".join([batch_line(capture), "run again, the step gave other numbers: the machine may be at fault"])
+    return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
+
+
+def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str) -> str:
+    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it."""
+    diagnostics = Diagnostics()
+    source = Source(recipe, file)
+    try:
+        fused = source.compile(source.passes(), diagnostics)
+        if problem := fitting(capture, fused):
+            raise RuntimeUserError("the dump does not fit the program in it", found=quoted(problem))
+    except UserError as error:
+        raise RuntimeUserError(f"the program of the dump cannot be compiled: {error}") from error
+    places = places_of(fused, diagnostics.sources)
+    again = capture.run(Program(fused.executable, fused.manifest))
+    lines = [batch_line(capture), "", f"fused code: {sameness(again, capture.found, known)}"]
+    run = run_generated("fused", fused, capture)
+    lines += indented(report_of(run, capture, places))
+    lines += ["", "code without fusion"]
+    unfused = source.compile(without_joining(source.passes()), Diagnostics())
+    lines += indented(report_of(run_generated("unfused", unfused, capture), capture, places))
+    lines += ["", "interpreter in float64"]
+    exact = run_in_float64("float64", fused, capture)
+    lines += indented(report_of(exact, capture, places))
+    return "\n".join([*lines, "", verdict(run, exact)])
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def sameness(again: Found, before: Found, known: Mapping[str, Any]) -> str:
+    """Whether the step gave the same bits as in training, and what may be why not."""
+    differing = again.differing(before)
+    if not differing:
+        return "the same bits as in training"
+    now = versions()
+    changed = [f"{name} {known.get(name)} then, {now[name]} now" for name in now if known.get(name) != now[name]]
+    return f"other bits than in training ({', '.join(differing)}); {', '.join(changed) or 'nothing known changed'}"
+
+
+def verdict(fused: Run, exact: Run) -> str:
+    """What the runs say together."""
+    if not fused.trace.bad:
+        return "the step is finite now"
+    if not exact.trace.bad:
+        return "finite in float64: the numbers are beyond what float32 can hold"
+    return "not finite in float64 either: not a matter of precision"

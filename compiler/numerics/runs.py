@@ -1,0 +1,152 @@
+"""A captured step run again in three ways, with every op looked at:
+
+- `fused`: the very code that training runs, in which between the statements the numbers are looked at. Regions and
+  scans are looked at inside, tile by tile and step by step; looking changes no bit.
+- `unfused`: generated code again, less the passes that bring ops together.
+- `float64`: the interpreter, on the graph as it was differentiated, before any pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compiler.codegen.numpy import Ticks
+from compiler.driver import Compilation, plan_module, title_of
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
+from compiler.numerics.blame import Trace
+from compiler.ops.control import stack_of
+from compiler.passes.pipeline import Pass
+from compiler.targets import find_target
+from runtime.captures import Capture, Found
+from runtime.numerics import Probe, Range, look, range_of, taken
+from runtime.program import Program
+
+JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that bring ops together
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of them: the trace, what was found after it, and by what name it is shown."""
+
+    name: str
+    trace: Trace
+    found: Found
+
+
+def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    return tuple(each for each in passes if each.name not in JOINING)
+
+
+# Generated code -------------------------------------------------------------------------------------------------------
+
+
+def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
+    """The step in generated code that tells of the numbers of each op."""
+    nodes: list[Node] = []
+    target = find_target("numpy")
+    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    title = title_of(compiled.tree, compiled.model)
+    source = target.generate(title, plans, variables, {capture.graph: Ticks(probed=nodes)})
+    probed = replace(compiled.executable, source=source, name=f"{compiled.executable.name} probed")
+    program = Program(probed, compiled.manifest)
+    (plan,) = (plan for plan in plans if plan.graph.name == capture.graph)
+    tiles = {node: planned.tile for node, planned in plan.tiles.items()}
+    trace = Trace(plan.graph, len(capture.indices), {}, tiles)
+    inputs, found, outputs = observe(program, capture)
+    trace.inputs, trace.outputs = inputs, outputs
+    probe: Probe = program.views(capture.graph, len(capture.indices))[0].__globals__["probe"]
+    in_tiles = {node for tile in tiles.values() for node in tile.graph.nodes}
+    for number, operands, results in probe.told:
+        (trace.add_tile if nodes[number] in in_tiles else trace.add)(nodes[number], operands, results)
+    return Run(name, trace, found)
+
+
+def observe(program: Program, capture: Capture) -> tuple[dict[str, Range], Found, dict[str, Range]]:
+    """Runs the step: the ranges of what went in, what was found, and the ranges of loss and variables after it."""
+    inputs = {name: range_of(array) for name, array in {**capture.before, **capture.inputs}.items()}
+    found = capture.run(program)
+    outputs = {"loss": range_of(float.fromhex(found.loss))}
+    if capture.graph == "train_step":
+        outputs |= {name: range_of(array) for name, array in program.variables().items() if array.dtype.kind == "f"}
+    return inputs, found, outputs
+
+
+# The interpreter ------------------------------------------------------------------------------------------------------
+
+
+def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
+    """The step in the interpreter, on the graph without any pass."""
+    graph, batch = compiled.module[capture.graph], len(capture.indices)
+    given = {**capture.before, **capture.inputs}
+    trace = Trace(graph, batch, {value.name: range_of(given[value.name]) for value in graph.inputs})
+    with np.errstate(all="ignore"):
+        arrays = [as_reference(given[value.name], value.type, batch) for value in graph.inputs]
+        results = dict(zip(graph.outputs, Interpreter(trace).run(graph, arrays), strict=True))
+    floats = {each: array for each, array in results.items() if each == "loss" or each in capture.before}
+    trace.outputs = {each: range_of(array) for each, array in floats.items() if array.dtype.kind == "f"}
+    return Run(name, trace, Found.of(results["loss"].item(), {}))
+
+
+class Interpreter:
+    """Runs graphs op by op, bodies of scans too, and notes in a trace what it saw; forgets what nobody reads again."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+
+    def run(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        environment: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays, strict=True))
+        last = {operand: node for node in graph.nodes for operand in node.operands}
+        kept = set(graph.outputs.values())
+        for node in graph.nodes:
+            operands = [read(environment, operand) for operand in node.operands]
+            for value, array in zip(node.results, self.evaluate(node, operands), strict=True):
+                environment[value] = checked(array, value.type, self.trace.batch, node)
+            for operand in {*node.operands, *node.results}:
+                if last.get(operand, node) is node and operand not in kept and not isinstance(operand, Literal):
+                    environment.pop(operand, None)
+        return [read(environment, value) for value in graph.outputs.values()]
+
+    def evaluate(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
+        if node.op.name == "scan":
+            return self.scan(node, operands)
+        seen = (taken if node.op.name == "select" else look)(*operands)
+        results = evaluate(node, operands, self.trace.batch)
+        self.trace.add(node, seen, look(*results))
+        return results
+
+    def scan(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
+        """As the reference of `scan`, whose steps nobody can look into."""
+        carries, body = node.attributes["carries"], node.body
+        constants = carries + node.attributes["sequences"]
+        carried, length = operands[:carries], len(operands[carries])
+        stacks = [stack_of(value.type, length, self.trace.batch) for value in list(body.outputs.values())[carries:]]
+        for t in range(length - 1, -1, -1) if node.attributes["reverse"] else range(length):
+            steps = [np.asarray(sequence[t]) for sequence in operands[carries:constants]]
+            results = self.run(body, [*carried, *steps, *operands[constants:]])
+            carried = results[:carries]
+            for stack, result in zip(stacks, results[carries:], strict=True):
+                stack[t] = result
+        return [*carried, *stacks]
+
+
+def fitting(capture: Capture, compiled: Compilation) -> str:
+    """What of a capture does not fit the program; empty if all fits."""
+    graph, batch = compiled.module.get(capture.graph), len(capture.indices)
+    if graph is None or not 1 <= batch <= compiled.executable.batch:
+        return f"graph {capture.graph}, batch {batch}"
+    program = Program(compiled.executable, compiled.manifest)
+    wanted: Mapping[str, Arrays] = {
+        "variables": program.variables(),
+        "inputs": program.inputs(capture.graph, batch),
+    }
+    for (kind, views), given in zip(wanted.items(), (capture.before, capture.inputs), strict=True):
+        expected = {name: (view.dtype.name, view.shape) for name, view in views.items()}
+        found = {name: (array.dtype.name, array.shape) for name, array in given.items()}
+        for name in (*expected, *found):
+            if expected.get(name) != found.get(name):
+                return f"{kind}: {name}"
+    return ""

@@ -1,0 +1,196 @@
+"""Numbers that go wrong: what is looked at while training runs, and what generated source tells of a step's numbers.
+
+Always: the loss of every step (runtime/feeding.py), its trend, and all variables once an epoch, before they are saved.
+With --check-numerics also: all variables after every step, of which a copy is kept as they were before it, so that the
+step can be run again. How the first bad op of a step is found is the compiler's (compiler/numerics).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.errors import quoted
+from runtime.program import Arrays
+
+SPAN = 20  # steps over which the trend of the loss is told
+GROWTH = 10.0  # a loss that is so many times what it was at first is told of
+LARGEST_RATE = 0.1  # that is proposed
+LEARNING_RATE = re.compile(r"(?<=\blr=)[0-9][0-9.eE+-]*")  # in the optimizer as it is written
+
+# Variables ------------------------------------------------------------------------------------------------------------
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether there is neither NaN nor Inf. A sum tells mostly: it is finite only where all its numbers are."""
+    return bool(array.dtype.kind != "f" or np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+def sound_names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The names of those that hold finite numbers alone."""
+    return tuple(name for name, array in arrays.items() if all_finite(array))
+
+
+class Guard:
+    """Looks at the variables after each step, and keeps a copy of them as they were before it.
+
+    Variables that are not finite to begin with, such as a minimum that starts at infinity, are not looked at.
+    """
+
+    def __init__(self, variables: Arrays):
+        self.variables = variables
+        self.before = {name: array.copy() for name, array in variables.items()}
+        self.watched: tuple[str, ...] = sound_names(variables)
+
+    def keep(self) -> None:
+        """The variables are as they are before a step."""
+        for name, array in self.variables.items():
+            np.copyto(self.before[name], array)
+
+    def bad(self) -> tuple[str, ...]:
+        """The variables that a step has left with a NaN or an infinity."""
+        return tuple(name for name in self.watched if not all_finite(self.variables[name]))
+
+
+# The trend of the loss ------------------------------------------------------------------------------------------------
+
+
+class Trend:
+    """The losses of the last steps; tells once, with `tell`, if they are far above the first, or one given as that."""
+
+    def __init__(self, tell: Callable[[str], None] = lambda growth: None, first: float = math.nan):
+        self.tell = tell
+        self.first = first
+        self.recent: deque[float] = deque(maxlen=SPAN)
+        self.count = 0
+
+    def add(self, loss: float) -> None:
+        self.recent.append(loss)
+        self.count += 1
+        if self.first != self.first:
+            self.first = loss
+        if not self.count % SPAN:
+            self._compare()
+
+    def _compare(self) -> None:
+        mean = sum(self.recent) / SPAN
+        if mean > GROWTH * self.first > 0:  # of a loss below zero there is no telling
+            self.tell(f"the loss grew {show_factor(mean / self.first)} in {self.count} steps")
+            self.first = math.inf
+
+    @property
+    def growth(self) -> str:
+        """`the loss grew 40x in 20 steps (2.3 to 92)`, or nothing if it did not grow."""
+        if len(self.recent) < 2:
+            return ""
+        lowest, last = min(self.recent), self.recent[-1]
+        steps = len(self.recent) - 1 - self.recent.index(lowest)
+        if not steps or not 0 < lowest * 2 <= last:
+            return ""
+        span = f"{steps} step{'s' if steps > 1 else ''}"
+        return f"the loss grew {show_factor(last / lowest)} in {span} ({lowest:.3g} to {last:.3g})"
+
+
+def show_factor(factor: float) -> str:
+    return f"{factor:.3g}x" if factor < 1e6 else f"{factor:.0e}x"
+
+
+def advice(growth: str, optimizer: str) -> str:
+    """What may help against a loss that grows, with the optimizer as the train block has it, if that is known."""
+    written = f"optimizer = {optimizer}" if optimizer else ""
+    told = "; ".join(part for part in (growth, written) if part)
+    match = LEARNING_RATE.search(optimizer)
+    try:
+        rate = min(float(match[0]) / 10, LARGEST_RATE) if match else 0.0
+    except ValueError:
+        rate = 0.0
+    if not rate or not match:
+        return f"{told}; lower the learning rate (lr) of the optimizer" if told else "lower the learning rate (lr)"
+    lower = f"{optimizer[: match.start()]}{rate:g}{optimizer[match.end() :]}".replace('"', "'")
+    return f'{told}; lower the learning rate: --set train.optimizer="{lower}"'
+
+
+def show_names(names: tuple[str, ...], most: int = 5) -> str:
+    shown = ", ".join(quoted(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+# What generated source tells ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers of a tensor: smallest, largest and mean of those that are finite, and how many are not."""
+
+    low: float
+    high: float
+    mean: float
+    nans: int
+    infinities: int
+    size: int
+
+    @property
+    def bad(self) -> bool:
+        return self.nans + self.infinities > 0
+
+    def joined(self, other: Range) -> Range:
+        """The range of both together."""
+        counts = [each.size - each.nans - each.infinities for each in (self, other)]
+        total = sum(counts)
+        means = [each.mean * count for each, count in zip((self, other), counts, strict=True) if count]
+        return Range(
+            low=float(np.fmin(self.low, other.low)),
+            high=float(np.fmax(self.high, other.high)),
+            mean=sum(means) / total if total else math.nan,
+            nans=self.nans + other.nans,
+            infinities=self.infinities + other.infinities,
+            size=self.size + other.size,
+        )
+
+
+@np.errstate(all="ignore")
+def range_of(array: np.ndarray | float) -> Range:
+    """The range of an array or number; smallest, largest and mean are NaN where nothing is finite."""
+    values = np.asarray(array)
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    size, nans = values.size, 0
+    if not all_finite(values):
+        nans = int(np.count_nonzero(np.isnan(values)))
+        values = values[np.isfinite(values)]
+    infinities = size - nans - values.size
+    if not values.size:
+        return Range(math.nan, math.nan, math.nan, nans, infinities, size)
+    low, high, mean = float(values.min()), float(values.max()), float(values.mean(dtype=np.float64))
+    return Range(low, high, mean, nans, infinities, size)
+
+
+Ranges = tuple[Range, ...]
+
+
+def look(*arrays: np.ndarray | float) -> Ranges:
+    """The ranges of the operands of an op, before its result may be written over one of them."""
+    return tuple(map(range_of, arrays))
+
+
+def taken(condition: np.ndarray, yes: np.ndarray | float, no: np.ndarray | float) -> Ranges:
+    """The same for `select`: only of the elements that it takes."""
+    shape = np.broadcast_shapes(*map(np.shape, (condition, yes, no)))
+    where = np.broadcast_to(condition, shape)
+    kept = (np.broadcast_to(yes, shape)[where], np.broadcast_to(no, shape)[~where])
+    return look(condition, *kept)
+
+
+class Probe:
+    """What the source tells around each op: its number, and the ranges of its operands and of its results."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, Ranges, Ranges]] = []  # in running order, but for what runs at the same time
+
+    def __call__(self, number: int, operands: Ranges, *results: np.ndarray) -> None:
+        self.told.append((number, operands, look(*results)))
