@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAMED_TENSORS = 5
 COPIES = 2  # of all variables, while a checkpoint is written or read
+WAITING = 2  # checkpoints, the last and the best, that wait to be written where not every epoch is saved
 # Measured: the modules that training imports and the stacks of its threads, and what a character of generated source
 # becomes: code, views of the arena, closures.
 MODULES, BYTES_PER_CHARACTER = 2_000_000, 55
@@ -85,7 +86,8 @@ def predicted_peak(executable: Executable, manifest: Manifest, data: Footprint |
     if executable.target != "numpy":  # all but the arena is in main memory
         return Peak(tensors)
     weights = sum(BYTES[spec.dtype] * math.prod(size or 1 for size in spec.shape) for spec in manifest.variables)
-    copies = max(COPIES * weights, data.loading if data else 0)
+    checkpoints = COPIES + (WAITING if manifest.settings.checkpoint > 1 else 0)
+    copies = max(checkpoints * weights, data.loading if data else 0)
     code = MODULES + BYTES_PER_CHARACTER * len(executable.source)
     return Peak(tensors, data.arrays if data else 0, copies, code)
 

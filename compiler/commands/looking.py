@@ -86,7 +86,7 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     refuse_ir(flags.file, "emit --standalone")
     if flags.graph:
         raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
-    tree, data = load_program(flags.file, flags, overrides(flags))
+    tree, data = load_program(source_of(flags.file), flags, overrides(flags))
     compiled = compile_for(tree, describe_data(data, flags), flags)
     module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
     plans, variables = plan_module(module, compiled.manifest.settings.batch, find_target("numpy"))
@@ -137,7 +137,7 @@ def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
 
     passes = chosen_passes(flags)
     if not is_ir(flags.file):
-        tree, data = load_program(flags.file, flags, overrides(flags))
+        tree, data = load_program(source_of(flags.file), flags, overrides(flags))
         known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
         storage = describe(data, flags.data_dir) if known else {}
         return stages_of_program(tree, passes, storage, flags.model, flags.diagnostics, flags.target)

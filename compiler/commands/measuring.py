@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from compiler.commands.looking import all_stages
-from compiler.commands.programs import chosen_passes, load_program, overrides, refuse_ir
+from compiler.commands.programs import chosen_passes, load_program, overrides, refuse_ir, source_of
 from compiler.commands.running import choose_device, memory_of
 from runtime.errors import RuntimeUserError
 
@@ -78,7 +78,7 @@ def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> 
     from runtime.datasets.checks import check, check_values
 
     refuse_ir(flags.file, command)
-    tree, data = load_program(flags.file, flags, overrides(flags))
+    tree, data = load_program(source_of(flags.file), flags, overrides(flags))
     asked = flags.data is not None or flags.data_dir is not None
     here = asked or is_here(data)
     storage = describe(data, flags.data_dir) if here or data in BUILT_IN else {}

@@ -56,11 +56,11 @@ def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
     return found
 
 
-def load_program(path: Path | str, flags: argparse.Namespace, changes: Overrides) -> tuple[Tree, str]:
+def load_program(path: Path, flags: argparse.Namespace, changes: Overrides) -> tuple[Tree, str]:
     """The tree of a file with the flags applied, and the name of its data set."""
     from compiler.driver import data_of, load_tree
 
-    tree = load_tree(source_of(path), changes, flags.model, flags.diagnostics)
+    tree = load_tree(path, changes, flags.model, flags.diagnostics)
     return tree, data_of(tree, flags.model)
 
 

@@ -111,6 +111,37 @@ def test_eval_of_a_run_and_of_a_file(place: Path):
     assert fresh.code == 0 and fresh.out != nnc("eval", "points.nn", "--seed", "5").out
 
 
+def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):
+    third, last = train("points.nn", "--out", "run").splitlines()[2:4]
+    checkpoint = place / "run/last.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    told = nnc("eval", "run")
+    assert told.code == 0 and re.findall(r"\d\.\d{4}", told.out) == re.findall(r"/ (\d\.\d{4})", third)
+    assert told.err.startswith('warning: "run/last.safetensors" is damaged or not a checkpoint: its size is wrong\n')
+    assert told.err.endswith('  hint: "run/previous.safetensors" is used in its place, the end of epoch 3\n')
+    predicted = nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy")
+    assert predicted.code == 0 and predicted.err == told.err
+    assert not (place / "run/damaged.safetensors").exists(), "who looks changes nothing"
+    resumed = nnc("train", "--resume", "run")
+    assert resumed.code == 0 and resumed.err == told.err
+    assert resumed.out.splitlines()[0].rpartition("  ")[0] == last.rpartition("  ")[0]
+    assert (place / "run/damaged.safetensors").exists() and nnc("eval", "run").err == ""
+
+
+def test_a_run_is_never_evaluated_with_its_first_weights(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """As it was where the folder of the run could not be looked at."""
+    train("points.nn", "--out", "run")
+    told = nnc("eval", "run")
+    monkeypatch.setattr("os.path.isdir", lambda path: False)
+    assert nnc("eval", "run") == told
+    assert nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy").code == 0
+    scores = np.load("scores.npy")
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert nnc("predict", "run", "--input", "points.npy", "--output", "again.npy").code == 0
+    assert np.array_equal(scores, np.load("again.npy"))
+
+
 def test_predict(place: Path):
     train("points.nn", "--epochs", "1", "--out", "run")
     points = np.load("points.npy")

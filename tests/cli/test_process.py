@@ -79,6 +79,19 @@ def test_a_terminal_that_knows_ascii_alone():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_outside_of_training(number: signal.Signals, code: int):
+    """While a command reads what it waits for: it ends as others do, without a traceback."""
+    script = f"""
+import os
+from compiler import __main__, cli
+cli.read_flags = lambda arguments: os.kill(os.getpid(), {int(number)})
+raise SystemExit(__main__.main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_is_saved_and_goes_on(place: Path, number: signal.Signals, code: int):
     with subprocess.Popen(
         command("train", "points.nn", "--epochs", "1000000", "--out", "run"),

@@ -18,6 +18,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,8 @@ class Faults:
             number = getattr(errno, self.action)
             raise OSError(number, os.strerror(number), path if isinstance(path, str) else None)
         if self.action != "before":
-            (half if self.action == "within" else do)()
+            with suppress(OSError):  # of its own, as for a file that is gone already
+                (half if self.action == "within" else do)()
         os.kill(os.getpid(), signal.SIGKILL)
 
 

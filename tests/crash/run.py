@@ -18,8 +18,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -232,7 +233,7 @@ def in_process(arguments: list[str]) -> Result:
     return nnc(*arguments)
 
 
-def faults(share: float, choice: random.Random, names: Sequence[str] = tuple(SCENARIOS)) -> Tally:
+def faults(share: float, names: Iterable[str], choice: random.Random) -> Tally:
     """Every call of scenarios, or a share of them, goes wrong once in each way."""
     tally = Tally()
     for name in names:
@@ -303,28 +304,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, metavar="N", help="how many runs are killed")
     parser.add_argument("--faults", action="store_true", help="every input and output call goes wrong")
     parser.add_argument("--share", type=float, default=1.0, help="of the faults, chosen at random (default: all)")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="faults in this command (default: all)")
     parser.add_argument("--signals", type=int, metavar="N", help="how many runs get a signal")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     everything = not (flags.kills or flags.faults or flags.signals)
+    share, names = flags.share * (flags.faults or everything), flags.only or SCENARIOS
     parts = {
-        "kill -9": (flags.kills or 100 * everything, kills, "bitwise identical after resume"),
-        "faults": (
-            flags.share * (flags.faults or everything),
-            faults,
-            "mended or told once, and what was saved loads",
-        ),
-        "signals": (
-            flags.signals or 50 * everything,
-            signals,
-            "saved, exited with 130 or 143, and resumed bit for bit",
-        ),
+        "kill -9": (partial(kills, flags.kills or 100 * everything), "bitwise identical after resume"),
+        "faults": (partial(faults, share, names), "mended or told once, and what was saved loads"),
+        "signals": (partial(signals, flags.signals or 50 * everything), "saved, exited with 130 or 143, and resumed"),
     }
     failed = False
-    for title, (amount, disturb, what) in parts.items():
-        if amount:
+    for title, (disturb, what) in parts.items():
+        if disturb.args[0]:
             began = time.perf_counter()
-            tally = disturb(amount, random.Random(flags.seed))
+            tally = disturb(random.Random(flags.seed))
             print(f"{tally.summary(title, what)} in {time.perf_counter() - began:.0f} s", flush=True)
             failed |= bool(tally.failures)
     return int(failed)

@@ -31,7 +31,7 @@ def test_kills():
 
 
 def test_faults():
-    all_well(faults(SHARE, random.Random(1), ["train", "eval"]))
+    all_well(faults(SHARE, ["train", "eval"], random.Random(1)))
 
 
 def test_signals():
