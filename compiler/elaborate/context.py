@@ -83,8 +83,11 @@ class Context:
         if len(self.graph.nodes) >= LARGEST_GRAPH:
             raise TooLarge("the model is too large", f"at most {LARGEST_GRAPH} operations")
         local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
-        self.builder.origin = origin  # each node says where it comes from
-        result = self.builder.emit(name, local, attributes)
+        self.builder.origin = origin  # not with `at`, which takes longer than the rest
+        try:
+            result = self.builder.emit(name, local, attributes)
+        finally:
+            self.builder.origin = None
         self.own.update(self.graph.nodes[-1].results)
         return result
 

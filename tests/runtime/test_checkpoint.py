@@ -233,6 +233,21 @@ def test_a_header_that_names_a_tensor_twice(saved: Path) -> None:
     refused(saved, with_header(twice, rest))
 
 
+@pytest.mark.parametrize(
+    "offsets",
+    [[-72, 0], [0, 72.0], [72, 0], [0, 10**30], [0, 2**63], [2**60, 2**60 + 72], [0, 71], [4, 76], "all", None, []],
+    ids=str,
+)
+def test_offsets_that_lie(offsets: Any, saved: Path) -> None:
+    """They overlap, go backwards, leave gaps, or point outside of the file."""
+    data = saved.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert header["w"]["data_offsets"] != offsets
+    header["w"]["data_offsets"] = offsets
+    refused(saved, with_header(json.dumps(header).encode(), data[8 + length :]))
+
+
 def test_files_that_are_not_files(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "none.safetensors")
     assert "a folder" in refused(tmp_path)
