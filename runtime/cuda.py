@@ -29,7 +29,7 @@ except ImportError as error:
 cupy: Any = module  # its annotations do not cover what its compiled parts offer
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t
-INSTALL = "pip install 'nnc[gpu-cuda13]', or 'nnc[gpu-cuda12]' where the driver knows CUDA 12 alone (nvidia-smi tells)"
+INSTALL = "pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]' for a driver of CUDA 12 (see nvidia-smi)"
 HIDDEN = "nvidia-smi lists the devices; CUDA_VISIBLE_DEVICES may hide them"
 LAUNCHES_AHEAD = 2  # of a graph: enough to keep the GPU busy, and soon over when a signal asks to stop
 

@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+from compiler.codegen.cuda.calls import Call, DeviceKernel
 from compiler.codegen.cuda.elements import is_elemental
-from compiler.codegen.cuda.kernels import Call, DeviceKernel, device_kernel, scratch_of
+from compiler.codegen.cuda.kernels import device_kernel, scratch_of
 from compiler.codegen.cuda.scalars import DEVICE_FUNCTIONS
 from compiler.codegen.numpy import NO_TICKS, GraphWriter, Ticks, variables_function
 from compiler.codegen.source import Names, comment

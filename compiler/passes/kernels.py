@@ -6,8 +6,8 @@
 
 A region is anything that one kernel computes (compiler/kernels.py): elements of one shape and of others that read few
 of them again, and reductions of one shape with what depends on them. Views, indices and scalars that are known before
-a reduction cost nothing and are computed again in every region that reads them. Products, convolutions and scans stay
-alone.
+a reduction cost nothing and are computed again in every region that reads them. A convolution takes what is computed of
+its elements alone. Products, gradients of filters and scans stay alone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ STORING = (*ALONE, *CONVOLUTIONS)  # they read what is in memory
 IN_ORDER = ("reshape", "stop_gradient")  # views of elements that stay in reading order
 MOST_NODES = 200  # of a region: a kernel has to be compiled
 MOST_ARRAYS = 40  # of a region: parameters have 4 KB
+MOST_TRIES = 4  # of groups that nothing reads, to join one more with
 MOST_STEPS = 400  # that a search for a path takes before it gives up
 EXTRA_WORK = 2_000_000  # elements that may be computed once more: less than a launch costs
 
@@ -134,7 +135,7 @@ class Grouping:
         """Groups that nothing else reads, such as the updates of all parameters, are as few as can be."""
         joined: list[int] = []
         for number in [number for number, targets in self.targets.items() if not targets]:
-            partner = next((other for other in joined if self.try_join(other, number)), None)
+            partner = next((other for other in reversed(joined[-MOST_TRIES:]) if self.try_join(other, number)), None)
             if partner is None:
                 joined.append(number)
             else:

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.accuracy import PUBLISHED, history  # noqa: E402  (as a script, this file finds them by the line above)
-from tests.bench.peers.gpu_protocol import PeerError, Session, end_group  # noqa: E402
+from tests.bench.peers.gpu_protocol import BATCH, STEPS, PeerError, Session, end_group  # noqa: E402
 from tests.bench.steps import MODELS, names_among, table  # noqa: E402
 
 NO_TIME = "not run: out of time"
@@ -46,8 +46,12 @@ PEERS = {"nnc": "gpu_nnc", "torch": "gpu_torch", "JAX": "gpu_jax"}
 OURS = "nnc graph"
 PREPARING, MEASURING = 150, 60  # seconds until a peer counts as hung
 BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # how long a recipe takes in full
-CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ error)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazard)"}
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1"}  # JAX would take most of the memory
+CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ errors?)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazards?)"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",  # JAX would take most of the memory
+}
 Found = dict[str, Any]  # of a part, as JSON
 
 
@@ -78,7 +82,7 @@ class Bench:
         print(f"{monotonic() - self.began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
-class Clock:
+class Budget:
     """The time of a part."""
 
     def __init__(self, seconds: float):
@@ -95,7 +99,7 @@ class Part:
 
     title: str
     seconds: float  # at most
-    run: Callable[[Bench, Found, Clock], None]
+    run: Callable[[Bench, Found, Budget], None]
     show: Callable[[Found], list[str]]
 
 
@@ -105,16 +109,17 @@ def main() -> int:
     flags.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(flags, {}, began)
     done = run(bench.nnc("device"), 120)
-    if done.code:
-        print("; ".join(line.strip() for line in done.err.strip().splitlines()[-4:]), file=sys.stderr)
+    if done.code != 0:
+        said = reason(done) if "Traceback" in done.err else "; ".join(map(str.strip, done.err.strip().splitlines()))
+        print(said, file=sys.stderr)
         return 2
     bench.machine.update(describe_machine(json.loads(done.out.splitlines()[-1])["device"]))
     for name, part in PARTS.items():
         if name in flags.parts:
             bench.tell(part.title)
             found = bench.parts.setdefault(name, {})
-            part.run(bench, found, Clock(min(part.seconds, bench.left())))
-            found["seconds"] = round(monotonic() - began, 1)
+            part.run(bench, found, Budget(min(part.seconds, bench.left())))
+            found["done_after_seconds"] = round(monotonic() - began, 1)
             bench.save()
     print((flags.out / "gpu.md").read_text())
     return 0
@@ -134,6 +139,7 @@ def read_flags() -> argparse.Namespace:
     if flags.emulate:
         flags.peers, flags.rounds = ["nnc"], 1
     flags.out = flags.out.resolve()
+    flags.data_dir = flags.data_dir and Path(flags.data_dir).resolve()  # processes run in a folder of their own
     return flags
 
 
@@ -155,11 +161,10 @@ class Done:
 
 def run(command: Sequence[str], seconds: float) -> Done:
     """Runs a process, and ends it with all that it started when its time is over."""
-    environment = {**os.environ, **ENVIRONMENT}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -203,20 +208,20 @@ def describe_machine(device: str) -> Found:
 # Tests and replay -----------------------------------------------------------------------------------------------------
 
 
-def run_tests(bench: Bench, found: Found, clock: Clock) -> None:
+def run_tests(bench: Bench, found: Found, budget: Budget) -> None:
     if bench.flags.emulate:
         found["note"] = "not run: there is no GPU"
         return
-    done = run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu"], clock.left)
+    done = run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu"], budget.left)
     (bench.flags.out / "tests.txt").write_text(done.out + done.err)
     found |= {"code": done.code, "note": reason(Done(done.code, "", done.out)) if done.out else reason(done)}
 
 
-def run_replay(bench: Bench, found: Found, clock: Clock) -> None:
+def run_replay(bench: Bench, found: Found, budget: Budget) -> None:
     for model in bench.flags.models:
         found[model] = NO_TIME
-        if clock.left > 1:
-            done = run(bench.nnc("compare", model), clock.left)
+        if budget.left > 1:
+            done = run(bench.nnc("compare", model), budget.left)
             found[model] = json.loads(done.out.splitlines()[-1]) if done.code == 0 else reason(done)
         bench.save()
 
@@ -235,32 +240,32 @@ def show_replay(found: Found) -> list[str]:
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def run_steps(bench: Bench, found: Found, clock: Clock, *words: str) -> None:
+def run_steps(bench: Bench, found: Found, budget: Budget, *words: str) -> None:
     """Peers take turns, in processes that live for all models."""
     found |= {"rounds": {}, "wrong": {}, "versions": {}}
     logs = bench.flags.out / "logs"
     logs.mkdir(exist_ok=True)
-    environment = {**os.environ, **ENVIRONMENT}
     sessions = {}
     for peer in bench.flags.peers:
         module = [sys.executable, "-m", f"tests.bench.peers.{PEERS[peer]}", *words]
         command = bench.nnc(*words, "serve") if peer == "nnc" else module
-        sessions[peer] = Session(command, logs / f"{'-'.join([peer, *words]).replace('--', '')}.txt", environment, ROOT)
+        log = logs / f"{'-'.join([peer, *words]).replace('--', '')}.txt"
+        sessions[peer] = Session(command, log, ENVIRONMENT, ROOT)
     try:
         for model in bench.flags.models:
             bench.tell(f"  {model}")
-            measure_model(sessions, model, bench.flags.rounds, found, clock)
+            measure_model(sessions, model, bench.flags.rounds, found, budget)
             bench.save()
     finally:
         for session in sessions.values():
             session.end()
 
 
-def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, found: Found, clock: Clock) -> None:
+def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, found: Found, budget: Budget) -> None:
     figures: dict[str, list[float]] = found["rounds"].setdefault(model, {})
     wrong: dict[str, str] = found["wrong"].setdefault(model, {})
     columns = [
-        (peer, column) for peer, session in sessions.items() for column in prepare(session, peer, model, found, clock)
+        (peer, column) for peer, session in sessions.items() for column in prepare(session, peer, model, found, budget)
     ]
     for _ in range(rounds):
         for peer, column in columns:
@@ -268,20 +273,23 @@ def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, foun
             if title in wrong:
                 continue
             try:
-                answer = sessions[peer].ask({"measure": column}, min(MEASURING, clock.left))
+                answer = sessions[peer].ask({"measure": column}, min(MEASURING, budget.left))
                 figures.setdefault(title, []).append(answer["microseconds"])
             except PeerError as error:
                 wrong[title] = str(error)
+    for peer, session in sessions.items():
+        if any(title.startswith(peer) for title in wrong):
+            session.end()  # what went wrong on a GPU may stay wrong for as long as the process lives
 
 
-def prepare(session: Session, peer: str, model: str, found: Found, clock: Clock) -> list[str]:
+def prepare(session: Session, peer: str, model: str, found: Found, budget: Budget) -> list[str]:
     """The columns of a peer that are ready to be measured."""
     wrong = found["wrong"][model]
-    if clock.left < 1:
+    if budget.left < 1:
         wrong[peer] = NO_TIME
         return []
     try:
-        answer = session.ask({"prepare": model}, min(PREPARING, clock.left))
+        answer = session.ask({"prepare": model}, min(PREPARING, budget.left))
     except PeerError as error:
         wrong[peer] = str(error)
         return []
@@ -300,13 +308,13 @@ def show_steps(found: Found) -> list[str]:
     for model, columns in medians.items():
         cells = [f"{columns[title]:.1f}" if title in columns else "-" for title in titles]
         rows.append([model, *cells, ratio(columns)])
-    shares = [
+    missing = [
         f"- {model}: {column}: {text}" for model, columns in found["wrong"].items() for column, text in columns.items()
     ]
     count = max((len(figures) for columns in found["rounds"].values() for figures in columns.values()), default=0)
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    note = f"Microseconds of a training step, batch 128: median of {count} rounds of 208 steps each. {versions}."
-    return [*table(["model", *titles, "nnc graph / best peer"], rows), "", note, *([""] if shares else []), *shares]
+    note = f"Microseconds of a training step, batch {BATCH}: median of {count} rounds of {STEPS} steps. {versions}."
+    return [*table(["model", *titles, "nnc graph / best peer"], rows), "", note, *([""] if missing else []), *missing]
 
 
 def ratio(columns: Mapping[str, float]) -> str:
@@ -318,13 +326,13 @@ def ratio(columns: Mapping[str, float]) -> str:
 # Profiles and training ------------------------------------------------------------------------------------------------
 
 
-def run_profile(bench: Bench, found: Found, clock: Clock) -> None:
+def run_profile(bench: Bench, found: Found, budget: Budget) -> None:
     steps = ["--steps", "1", "--batch", "2"] if bench.flags.emulate else ["--steps", "50"]
     for model in bench.flags.models:
         found[model] = NO_TIME
-        if clock.left > 1:
+        if budget.left > 1:
             flags = ["--gpu", "--data", "digits", *steps]
-            done = run(bench.nnc("command", "profile", f"models/{model}.nn", *flags), clock.left)
+            done = run(bench.nnc("command", "profile", f"models/{model}.nn", *flags), budget.left)
             found[model] = done.out if done.code == 0 else reason(done)
         bench.save()
 
@@ -333,19 +341,19 @@ def show_profile(found: Found) -> list[str]:
     return [line for _, text in models_in(found) for line in ("```", *text.rstrip().splitlines(), "```", "")]
 
 
-def run_training(bench: Bench, found: Found, clock: Clock) -> None:
+def run_training(bench: Bench, found: Found, budget: Budget) -> None:
     if not bench.flags.data_dir:
         found["note"] = "not run: no MNIST; its folder is given by --data-dir or NNC_DATA"
         return
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=bench.flags.out))
     for model in (model for model in BY_COST if model in bench.flags.models):
         found[model] = NO_TIME
-        if clock.left > 5:
+        if budget.left > 5:
             bench.tell(f"  {model}")
             data = ["--data", "mnist", "--data-dir", str(bench.flags.data_dir)]
             flags = ["--gpu", "--quiet", "--seed", "0", "--out", str(runs / model)]
             began = monotonic()
-            done = run(bench.nnc("command", "train", f"models/{model}.nn", *data, *flags), clock.left)
+            done = run(bench.nnc("command", "train", f"models/{model}.nn", *data, *flags), budget.left)
             found[model] = trained(runs / model, model, monotonic() - began) or reason(done)
         bench.save()
 
@@ -383,13 +391,17 @@ def show_training(found: Found) -> list[str]:
         figures = [f"{answer[key]:.4f}" for key in ("train_loss", "test_loss", "accuracy")]
         rows.append([model, f"{answer['epochs']} of {answer['of']}", *times, *figures, f"{answer['needed']} {reached}"])
     titles = ["model", "epochs", "seconds", "an epoch", "train loss", "test loss", "test accuracy", "needed, reached"]
-    return [*table(titles, rows), "", "Seed 0. Seconds are with evaluation and checkpoints, an epoch without the first."]
+    return [
+        *table(titles, rows),
+        "",
+        "Seed 0. Seconds are with evaluation and checkpoints, an epoch without the first.",
+    ]
 
 
 # compute-sanitizer ----------------------------------------------------------------------------------------------------
 
 
-def run_sanitizer(bench: Bench, found: Found, clock: Clock) -> None:
+def run_sanitizer(bench: Bench, found: Found, budget: Budget) -> None:
     tool = find_sanitizer()
     if tool is None or bench.flags.emulate:
         found["note"] = "not run: " + ("there is no GPU" if bench.flags.emulate else "there is no compute-sanitizer")
@@ -397,11 +409,11 @@ def run_sanitizer(bench: Bench, found: Found, clock: Clock) -> None:
     for checker, pattern in CHECKERS.items():
         for model in bench.flags.models:
             answer = NO_TIME
-            if clock.left > 1:
-                done = run([tool, "--tool", checker, "--error-exitcode", "9", *bench.nnc("once", model)], clock.left)
+            if budget.left > 1:
+                done = run([tool, "--tool", checker, "--error-exitcode", "9", *bench.nnc("once", model)], budget.left)
                 (bench.flags.out / f"{checker}-{model}.txt").write_text(done.out + done.err)
                 summary = re.search(pattern, done.out + done.err)
-                answer = f"{summary[1]}s".replace("ss", "s") if summary else reason(done)
+                answer = summary[1] if summary else reason(done)
             found.setdefault(model, {})[checker] = answer
             bench.save()
 
@@ -424,15 +436,17 @@ def models_in(found: Found) -> list[tuple[str, Any]]:
     return [(model, found[model]) for model in BY_COST if model in found]
 
 
-def run_tf32(bench: Bench, found: Found, clock: Clock) -> None:
-    run_steps(bench, found, clock, "--tf32")
+def run_tf32(bench: Bench, found: Found, budget: Budget) -> None:
+    run_steps(bench, found, budget, "--tf32")
 
 
 def report(bench: Bench) -> list[str]:
     """Everything found so far, in Markdown."""
     machine = bench.machine
-    versions = ", ".join(f"{name} {number}" for name, number in machine.get("versions", {}).items())
-    lines = [f"# {machine.get('device')}", "", f"{machine.get('nvidia-smi')}; Python {machine.get('python')}, {versions}."]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    lines = [f"# {machine['device']}", "", f"{machine['nvidia-smi']}; Python {machine['python']}, {versions}."]
+    if bench.flags.emulate:
+        lines += ["", "**Emulated on the host with batches of 2: the figures mean nothing.**"]
     for name, found in bench.parts.items():
         lines += ["", f"## {PARTS[name].title}", ""]
         lines += [found["note"]] if "note" in found else PARTS[name].show(found)

@@ -225,7 +225,8 @@ def test_a_file_that_changes_while_it_is_compiled_is_not_stored(cached: Path):
     key = Key.of("points.nn", [])
     assert key
     told()
-    entry, _ = Cache(cached / "cache").load(Key.of("points.nn", [True, [["--epochs", "1"]], None, "numpy", None, []]))
+    choices = [True, [["--epochs", "1"]], None, "numpy", None, [], []]
+    entry, _ = Cache(cached / "cache").load(Key.of("points.nn", choices))
     assert entry
     changed = Key(key.path, key.choices, "of another text", key.compiler)
     before = entries(cached)

@@ -94,7 +94,7 @@ def test_what_no_kernel_computes_is_an_error_of_the_user():
 
 
 @pytest.mark.parametrize(
-    "name", ["float", "i", "B", "max_of", "blockIdx", "n", "t0", "int32", "copy", "MAX_OF", "shared_f32"]
+    "name", ["float", "value", "i", "B", "max_of", "blockIdx", "n", "t0", "int32", "copy", "MAX_OF", "shared_f32"]
 )
 def test_names_of_the_model_are_no_words_of_cuda(name: str):
     program = f"""

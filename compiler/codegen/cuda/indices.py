@@ -85,9 +85,10 @@ class Indices:
         runs = [(first, end) for end in range(len(kept) + 1) for first in range(end)]
         made = {(first, end): run_of(kept, first, end, position) for first, end in runs}
         for (first, end), whole in made.items():
-            self.known.setdefault(tuple(zip(*kept[first:end], strict=True)), whole)
+            run = kept[first:end]
+            self.known.setdefault((tuple(part for part, _ in run), tuple(dim for _, dim in run)), whole)
             for middle in range(first + 1, end):
-                dims = [tuple(dim for _, dim in kept[run]) for run in (slice(first, middle), slice(middle, end))]
+                dims = [tuple(dim for _, dim in each) for each in (kept[first:middle], kept[middle:end])]
                 if all(extent(each).power < 2 for each in dims):
                     parts = (made[first, middle], made[middle, end])
                     self.known.setdefault((parts, tuple(map(merged, dims))), whole)

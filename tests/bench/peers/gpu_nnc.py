@@ -1,10 +1,10 @@
 """nnc on a GPU, in a process of its own: `gpu_nnc [--tf32] [--emulate] [--batch N] TASK …`.
 
-    serve             answers tests/bench/gpu.py: the step as a CUDA graph and eager, with the loop that `train` uses
-    device            the device's name; with an error where there is none
-    once MODEL        a step launched from Python and one as a CUDA graph, for compute-sanitizer
-    compare MODEL     a hundred steps each way: whether all variables are the same bits, and whether memory was allocated
-    command …         nnc itself
+serve             answers tests/bench/gpu.py: the step as a CUDA graph and eager, with the loop that `train` uses
+device            the device's name; with an error where there is none
+once MODEL        a step launched from Python and one as a CUDA graph, for compute-sanitizer
+compare MODEL     a hundred steps each way: whether all variables are the same bits, and whether memory was allocated
+command …         nnc itself
 """
 
 from __future__ import annotations

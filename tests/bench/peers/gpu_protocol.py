@@ -42,7 +42,10 @@ def serve(columns: Callable[[str], Columns], versions: Mapping[str, str]) -> Non
 
 
 def answer(
-    request: Mapping[str, str], columns: Callable[[str], Columns], versions: Mapping[str, str], ready: dict[str, Measure]
+    request: Mapping[str, str],
+    columns: Callable[[str], Columns],
+    versions: Mapping[str, str],
+    ready: dict[str, Measure],
 ) -> dict[str, Any]:
     try:
         if "measure" in request:

@@ -37,7 +37,9 @@ class Training:
             self.net = self.net.to(memory_format=torch.channels_last)
         recipe = RECIPES[model]
         nesterov = recipe.momentum > 0
-        self.optimizer = torch.optim.SGD(self.net.parameters(), recipe.lr, recipe.momentum, nesterov=nesterov, fused=True)
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(), recipe.lr, recipe.momentum, nesterov=nesterov, fused=True
+        )
         self.images, self.labels = (torch.from_numpy(array).cuda() for array in float_digits())
         self.value = torch.nn.functional.cross_entropy
         if model == "softmax":
@@ -64,26 +66,26 @@ def compiled(model: str) -> Step:
     return training.step
 
 
-def graph(model: str, channels_last: bool = False) -> Step:
-    """As PyTorch's notes on CUDA graphs say: some steps on another stream first, then the capture."""
-    training = Training(model, channels_last)
-    batch = torch.arange(BATCH, device="cuda")
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(5):
-            training.step(batch)
-    torch.cuda.current_stream().wait_stream(side)
-    captured = torch.cuda.CUDAGraph()
-    training.optimizer.zero_grad(set_to_none=True)
-    with torch.cuda.graph(captured):
-        training.step(batch)
+class Captured:
+    """A step in one CUDA graph, made as PyTorch's notes say: some steps on another stream first, then the capture."""
 
-    def step(indices: Tensor, keep: Training = training) -> None:
-        batch.copy_(indices)
-        captured.replay()
+    def __init__(self, training: Training):
+        self.training = training  # the graph refers to its tensors by address
+        self.batch = torch.arange(BATCH, device="cuda")
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(5):
+                training.step(self.batch)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        training.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            training.step(self.batch)
 
-    return step
+    def __call__(self, batch: Tensor) -> None:
+        self.batch.copy_(batch)
+        self.graph.replay()
 
 
 def measured(make: Callable[[], Step]) -> Measure:
@@ -109,10 +111,10 @@ def columns(model: str) -> Columns:
     found: dict[str, Callable[[], Measure]] = {
         "eager": lambda: measured(lambda: eager(model)),
         "compile": lambda: measured(lambda: compiled(model)),
-        "graph": lambda: measured(lambda: graph(model)),
+        "graph": lambda: measured(lambda: Captured(Training(model))),
     }
     if model in CONVOLUTIONAL:
-        found["graph, nhwc"] = lambda: measured(lambda: graph(model, channels_last=True))
+        found["graph, nhwc"] = lambda: measured(lambda: Captured(Training(model, channels_last=True)))
     return found
 
 
