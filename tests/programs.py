@@ -11,15 +11,16 @@ import numpy as np
 from compiler.codegen.numpy import generate
 from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.diagnostics import Diagnostics
-from compiler.driver import Compilation, compile_tree, load_tree
+from compiler.driver import Compilation, compile_tree, load_tree, plan_module
 from compiler.elaborate.namespaces import with_imports
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays
 from compiler.ir.reader import read_module
-from compiler.ir.types import NUMPY_NAMES, at_batch
+from compiler.ir.types import NUMPY_NAMES, TensorType, at_batch
 from compiler.language.parser import parse
 from compiler.memory import Plan, plan_graph
 from compiler.passes.pipeline import run_pipeline
+from compiler.targets import find_target
 from runtime.program import Executable, Program, aligned_zeros, load_functions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,3 +98,26 @@ def bind(plan: Plan, batch: int, poison: bool):
     if poison:
         arena[:] = 0xFF  # every float of these bytes is NaN
     return functions[f"bind_{plan.graph.name}"](arena, batch)
+
+
+def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: int = 0) -> Arrays:
+    """Runs a single graph with variables as float32 NumPy code; its results and the variables after it.
+
+    All bytes hold `fill` before the variables and inputs are set; 0xFF is NaN in every float.
+    """
+    plans, variables = plan_step(graph, batch)
+    functions = load_functions(Executable(generate("a test", plans, variables), "<test>", plans[0].size, batch))
+    arena = aligned_zeros(plans[0].size)
+    arena[:] = fill
+    _, held, _ = functions["bind_variables"](arena, batch)
+    run, views, results = functions[f"bind_{graph.name}"](arena, batch)
+    for name, view in {**held, **views}.items():
+        view[...] = inputs[name]
+    with np.errstate(all="ignore"):
+        run()
+    return {name: np.array(array) for name, array in {**held, **results}.items()}
+
+
+def plan_step(graph: Graph, batch: int) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:
+    """The plan of a single graph after all passes, and its variables with their offsets."""
+    return plan_module(optimize({graph.name: graph}), batch, find_target("numpy"))

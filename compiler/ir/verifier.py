@@ -38,6 +38,15 @@ def verify_graph(graph: Graph, stage: str) -> None:
             raise VerificationError(f"after {stage}: graph {graph.name}: output {name} is not defined in it")
 
 
+def verify_outputs(before: Graph, after: Graph, stage: str) -> None:
+    """Raises VerificationError where a graph returns something else than before: other names, or another type."""
+    for name in (*before.outputs, *after.outputs):
+        types = [str(graph.outputs[name].type) if name in graph.outputs else "nothing" for graph in (before, after)]
+        if types[0] != types[1]:
+            message = f"output {name} was {types[0]} and is {types[1]}"
+            raise VerificationError(f"after {stage}: graph {after.name}: {message}")
+
+
 def node_problem(node: Node, defined: set[Value]) -> str | None:
     for operand in node.operands:
         if operand not in defined and not isinstance(operand, Literal):

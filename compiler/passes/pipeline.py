@@ -13,7 +13,7 @@ from typing import Any
 
 from compiler.diagnostics import UserError, did_you_mean
 from compiler.ir.graph import Graph, Module
-from compiler.ir.verifier import verify_module
+from compiler.ir.verifier import verify_module, verify_outputs
 from compiler.passes.batch_norm_folding import fold_batch_norms
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
@@ -101,6 +101,8 @@ def run_pass(each: Pass, module: Module) -> Module:
     run: Callable[[Any], Any] = each.run
     result: Module = run(module) if each.of_module else {name: run(graph) for name, graph in module.items()}
     verify_module(result, each.name)
+    for name, graph in module.items():
+        verify_outputs(graph, result[name], each.name)
     return result
 
 

@@ -14,6 +14,7 @@ from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ops import OPS
 from compiler.ops.op import VIEW, Op, Sample
+from tests.delicate import DELICATE, delicate_graph
 from tests.programs import (
     BATCH,
     MODELS,
@@ -22,6 +23,7 @@ from tests.programs import (
     initialized,
     run_graph,
     run_program,
+    run_step,
     values_for,
 )
 
@@ -69,6 +71,23 @@ def test_model(model: str, name: str):
     inputs = values_for(compiled.module[name], BATCH) | {k: np.array(v) for k, v in program.variables().items()}
     expected = interpret(compiled.module[name], inputs, BATCH)
     assert_close(run_program(program, name, inputs, BATCH), expected)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_initial_values(model: str):
+    """Those that follow from the seed, and from no other."""
+    compiled = compiled_model(model)
+    expected = interpret(compiled.module["init"], {"seed": 3})
+    assert_close(initialized(compiled, seed=3).variables(), expected)
+
+
+@pytest.mark.parametrize("fill", [0x00, 0xFF])
+@pytest.mark.parametrize("name", DELICATE)
+def test_delicate_graph(name: str, fill: int):
+    """What is read before it is written is zero or NaN."""
+    graph = delicate_graph(name)
+    inputs = values_for(graph, BATCH)
+    assert_close(run_step(graph, inputs, BATCH, fill), interpret(graph, inputs, BATCH))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.flags import TARGETS
-from compiler.ir.graph import Literal
+from compiler.ir.graph import Literal, Node, Value
 from compiler.memory import VARIABLES, Plan, plan_graph
+from compiler.ops.op import ELEMENTWISE
 from compiler.packing import ALIGNMENT, Block, assign_offsets
 from compiler.plan_report import format_plan
 from compiler.schedule import groups
+from runtime.program import Program
+from runtime.threads import LANES, Lanes
+from tests.delicate import DELICATE, delicate_graph
 from tests.programs import (
     BATCH,
     MODELS,
     TRAINED_GRAPHS,
     compiled_model,
     initialized,
+    plan_step,
     read_graph,
     run_program,
     values_for,
@@ -32,25 +39,52 @@ def plan_of(model: str, name: str, target: str = "numpy") -> Plan:
 
 @pytest.mark.parametrize(("model", "name", "target"), PLANS)
 def test_no_block_is_written_while_it_holds_what_is_still_read(model: str, name: str, target: str):
-    """Runs the graph in order, top level only, and follows which tensor last wrote each byte range."""
-    plan = plan_of(model, name, target)
-    written: dict[Block, object] = {plan.block(value): value for value in plan.graph.inputs}
+    check_liveness(plan_of(model, name, target))
+
+
+@pytest.mark.parametrize("name", DELICATE)
+def test_no_block_of_a_delicate_graph_is_written_while_it_holds_what_is_still_read(name: str):
+    (plan,), _ = plan_step(delicate_graph(name), BATCH)
+    check_liveness(plan)
+
+
+def check_liveness(plan: Plan) -> None:
+    """Runs the graph in order, top level only, and follows which tensor each block holds; a view is its operand."""
+    held: dict[Block, object] = {plan.block(value): value for value in plan.graph.inputs}
+    seen_through: dict[Value, Value] = {}
+
+    def holds(value: Value) -> bool:
+        return held.get(plan.block(value)) is seen_through.get(value, value)
 
     def claim(block: Block, writer: object) -> None:
-        for other in [b for b in written if b is not block and b.offset < block.end and block.offset < b.end]:
-            del written[other]
-        written[block] = writer
+        for other in [b for b in held if b is not block and b.offset < block.end and block.offset < b.end]:
+            del held[other]
+        held[block] = writer
 
     for node in plan.graph.nodes:
         for operand in node.operands:
-            if not isinstance(operand, Literal):
-                assert plan.block(operand) in written, f"{node.op.name} reads bytes that were given away"
+            assert isinstance(operand, Literal) or holds(operand), f"{node.op.name} reads bytes that were given away"
+        if node in plan.views:
+            seen_through[node.result] = seen_through.get(node.operands[0], node.operands[0])
+            continue
+        check_apart(plan, node)
         if node in plan.scratch:
             claim(plan.blocks[plan.scratch[node]], node)
-        for result in node.results if node not in plan.views else []:
+        for result in node.results:
             claim(plan.block(result), result)
-    for output in plan.graph.outputs.values():
-        assert plan.block(output) in written
+    for name, output in plan.graph.outputs.items():
+        assert holds(output), f"the bytes of the output {name} were given away"
+
+
+def check_apart(plan: Plan, node: Node) -> None:
+    """What a node writes lies apart from what it reads, but for results that are written over an operand on purpose."""
+    written = [plan.block(result) for result in node.results]
+    written += [plan.blocks[plan.scratch[node]]] if node in plan.scratch else []
+    for read in [plan.block(operand) for operand in node.operands if not isinstance(operand, Literal)]:
+        for block in written:
+            apart = block.end <= read.offset or read.end <= block.offset or not (block.bytes and read.bytes)
+            in_place = block is read and (ELEMENTWISE in node.op.traits or node.op.name == "fused")
+            assert apart or in_place, f"{node.op.name} writes over what it reads"
 
 
 @pytest.mark.parametrize(("model", "name", "target"), PLANS)
@@ -130,6 +164,37 @@ def test_scans_that_run_at_the_same_time_share_nothing():
         used = [blocks | {plan.block(v) for v in scan.operands} for blocks, scan in zip(written, group, strict=True)]
         for one, other in ((written[0], used[1]), (written[1], used[0])):
             assert not [(a, b) for a in one for b in other if a.offset < b.end and b.offset < a.end]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytest.MonkeyPatch):
+    """By the views that the source makes for the threads that may work on a region at the same time."""
+    plan = plan_of(model, "train_step")
+    regions: list[list[tuple[np.ndarray, ...]]] = []  # of each the views of its first tile, by lane
+
+    def record(views: Callable[[int, int], tuple[np.ndarray, ...]], number: int, step: int) -> Lanes:
+        regions.append([views(lane, 0) for lane in range(min(LANES, number))])
+        return []
+
+    monkeypatch.setattr("runtime.threads.tiles", record)
+    compiled = compiled_model(model)
+    program = Program(compiled.executable, compiled.manifest)
+    program.views("train_step", program.batch)
+    assert len(regions) == len(plan.tiles)
+    for (node, tiled), lanes in zip(plan.tiles.items(), regions, strict=True):
+        scratch = plan.block(plan.scratch[node]) if tiled.lane_bytes else None
+        for lane, view in [(lane, view) for lane, views in enumerate(lanes) for view in views]:
+            first, last = bytes_of(view, program.arena)
+            if scratch and first < scratch.end and scratch.offset < last:
+                start = scratch.offset + lane * tiled.lane_bytes
+                assert start <= first and last <= start + tiled.lane_bytes, f"lane {lane} works in the space of another"
+
+
+def bytes_of(view: np.ndarray, arena: np.ndarray) -> tuple[int, int]:
+    """The first byte of a view in the arena, and the one behind its last."""
+    first = view.ctypes.data - arena.ctypes.data
+    steps = (stride * (length - 1) for length, stride in zip(view.shape, view.strides, strict=True))
+    return first, first + sum(steps) + view.itemsize
 
 
 def test_scans_at_the_same_time_give_what_they_give_in_turn(monkeypatch: pytest.MonkeyPatch):

@@ -12,8 +12,10 @@ from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from compiler.passes.pipeline import PIPELINES, run_pass
+from tests.delicate import DELICATE, delicate_graph
 from tests.programs import MODELS, ROOT, compiled_model
 
+SEEDS = range(10)
 HASH_SCRIPT = """
 import hashlib, sys
 from compiler.driver import compile_tree, load_tree
@@ -37,6 +39,11 @@ def test_print_read_print_is_the_identity(model: str, target: str):
         assert_reads_back(module, each.name)
 
 
+@pytest.mark.parametrize("name", DELICATE)
+def test_print_read_print_is_the_identity_for_delicate_graphs(name: str):
+    assert_reads_back({"step": delicate_graph(name)}, "reading")
+
+
 def assert_reads_back(module: Module, stage: str) -> None:
     text = print_module(module)
     again = read_module(text)
@@ -50,4 +57,4 @@ def test_text_and_source_do_not_depend_on_hash_seeds():
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "PATH": ""}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
-    assert len({run(str(seed)) for seed in range(10)}) == 1
+    assert len({run(str(seed)) for seed in SEEDS}) == 1

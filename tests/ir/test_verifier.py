@@ -9,6 +9,7 @@ import pytest
 from compiler.ir.graph import Graph, Value
 from compiler.ir.types import TensorType
 from compiler.ir.verifier import VerificationError, verify_graph
+from compiler.passes.pipeline import Pass, run_pass
 from tests.programs import read_graph
 
 TEXT = """
@@ -74,6 +75,36 @@ def test_damage_is_noticed(damage: Callable[[Graph], None]):
     damage(graph)
     with pytest.raises(VerificationError, match="after a pass: graph g"):
         verify_graph(graph, "a pass")
+
+
+def less(graph: Graph) -> None:
+    graph.outputs.clear()
+
+
+def more(graph: Graph) -> None:
+    graph.outputs["z"] = graph.nodes[0].result
+
+
+def another_type(graph: Graph) -> None:
+    graph.outputs["y"] = graph.nodes[0].result
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (less, r"output y was f32\[4\] and is nothing"),
+        (more, r"output z was nothing and is f32\[2,4\]"),
+        (another_type, r"output y was f32\[4\] and is f32\[2,4\]"),
+    ],
+)
+def test_a_pass_keeps_the_names_and_types_of_outputs(change: Callable[[Graph], None], message: str):
+    def run(graph: Graph) -> Graph:
+        changed = read_graph(TEXT)
+        change(changed)
+        return changed
+
+    with pytest.raises(VerificationError, match=f"after a pass: graph g: {message}"):
+        run_pass(Pass("a pass", run), {"g": read_graph(TEXT)})
 
 
 def test_message_shows_the_node_between_its_neighbours():
