@@ -61,7 +61,15 @@ def preferred_order(node: Node, index: int, strides: Mapping[Value, Strides]) ->
         return reduced_order(node, strides) or batch_last(shape)
     if name == "scan":
         return stacked_order(shape) if index >= node.attributes["carries"] else batch_last(shape)
-    return followed_order(node, shape, strides) or batch_last(shape)
+    order = followed_order(node, shape, strides) or batch_last(shape)
+    return reshaped_order(node, order) if name == "reshape" else order
+
+
+def reshaped_order(node: Node, order: Order) -> Order:
+    """The order if the result, where it has to be copied, can be filled through a view of the operand's shape in it."""
+    shape = node.result.type.shape
+    fits = split_anew(shape, node.operands[0].type.shape, strides_in_order(shape, order)) is not None
+    return order if fits else tuple(range(len(shape)))
 
 
 def product_order(shape: Shape) -> Order:
@@ -104,13 +112,15 @@ def followed_order(node: Node, shape: Shape, strides: Mapping[Value, Strides]) -
 
 
 def reshaped(node: Node, strides: Strides) -> Strides | None:
+    return split_anew(node.operands[0].type.shape, node.result.type.shape, strides)
+
+
+def split_anew(shape: Shape, new: Shape, strides: Strides) -> Strides | None:
     """Merges neighbouring axes that are contiguous to each other, and splits them anew."""
-    before = [
-        (d, s) for d, s in zip(at_batch(node.operands[0].type.shape, SAMPLE_BATCH), strides, strict=True) if d != 1
-    ]
-    after = at_batch(node.result.type.shape, SAMPLE_BATCH)
+    before = [(d, s) for d, s in zip(at_batch(shape, SAMPLE_BATCH), strides, strict=True) if d != 1]
+    after = at_batch(new, SAMPLE_BATCH)
     if any(dim == 0 for dim, _ in before):
-        return strides_in_order(node.result.type.shape, tuple(range(len(after))))
+        return strides_in_order(new, tuple(range(len(after))))
     result: list[int] = [0] * len(after)
     axis = len(after) - 1
     while before:

@@ -308,10 +308,17 @@ def reshaped(s: Statement) -> str:
     return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
 
 
+def broadcasted(s: Statement) -> str:
+    """NumPy's view of a broadcast is read-only; where nothing is stretched, another result may be written over it."""
+    shape = s.node.operands[0].type.shape
+    stretched = (1,) * (len(s["shape"]) - len(shape)) + shape != s["shape"]
+    return f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})" if stretched else reshaped(s)
+
+
 VIEWS: dict[str, ViewEmitter] = {
     "reshape": reshaped,
     "transpose": lambda s: f"{s.arguments[0]}.transpose({show_value(s['permutation'])})",
-    "broadcast": lambda s: f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})",
+    "broadcast": broadcasted,
     "slice": slices,
     "flip": flipped,
     "stop_gradient": lambda s: s.arguments[0],

@@ -44,6 +44,8 @@ def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None)
         results.append(inner.add(total, found[i]))
     per_step = [i for i in found if carries <= i < constants]
     backward.outputs = {f"y{i}": value for i, value in enumerate([*results, *(found[i] for i in per_step)])}
+    if not backward.outputs:  # what has a gradient depends on nothing from outside
+        return [None] * len(node.operands)
     drop_unused(backward)
 
     # What feeds it besides.

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.ir.graph import Graph, Literal, Value
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.types import Batch
 from compiler.ops.op import BATCH, RANDOM
 
 
 def fixed_values(graph: Graph, kinds: Sequence[str] = ("param", "state")) -> set[Value]:
-    """The values that depend on inputs of these kinds and on numbers alone."""
+    """The values that depend on inputs of these kinds and on numbers alone, the size of the batch not being one."""
     fixed = set(graph.of_kind(*kinds))
     for node in graph.nodes:
         fixed.update(operand for operand in node.operands if isinstance(operand, Literal))
-        if not node.op.traits & {BATCH, RANDOM} and fixed.issuperset(node.operands):
+        if not node.op.traits & {BATCH, RANDOM} and fixed.issuperset(node.operands) and not depends_on_batch(node):
             fixed.update(node.results)
     return fixed
+
+
+def depends_on_batch(node: Node) -> bool:
+    """Whether it makes something of the batch's size, as `iota` and `broadcast` can without an operand of that size."""
+    return any(isinstance(dim, Batch) for result in node.results for dim in result.type.shape)

@@ -164,6 +164,9 @@ class Grouping:
             return f"a kernel has at most {MOST_ARRAYS} arrays"
         if any(node.op.name in CONVOLUTIONS for node in nodes):
             region = Graph("region", list(operands), body, {str(i): value for i, value in enumerate(results)})
+            views = [value.node for value in operands if value.node in self.free]
+            if not own.isdisjoint(self.read_by(views)):
+                return "a convolution reads memory, and so no view of what is computed in its region"
             fits = is_convolution_with_epilogue(region)
             return "" if fits else "a convolution takes what is computed of its elements alone, and nothing else"
         if not any(map(reduces, nodes)):

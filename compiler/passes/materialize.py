@@ -2,6 +2,7 @@
 
 The new values of variables, and every output of a scan's body, end up in a place of their own. Where such an output is
 an input, a literal, a view, or an output already, a `copy` is put in:   f(x) = x   becomes   f(x) = copy(x)
+So it is where the old value of a variable is returned that gets a new one.
 A literal that is a constant of a scan, which has no place, is put into its body:   scan(x, 0.5) { x * k }   becomes
 scan(x, 0.5) { x * 0.5 }
 """
@@ -14,6 +15,7 @@ from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.memory import VARIABLES
 from compiler.ops.op import VIEW
+from compiler.passes.parameter_folding import unviewed
 from compiler.passes.rewriting import keep, rebuild
 
 
@@ -43,6 +45,8 @@ def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
     variables = {value.name for value in graph.of_kind(*VARIABLES)}
     copy_where_needed(result, [name for name in result.outputs if name in variables])
     copy_where_needed(result, [name for name, value in result.outputs.items() if isinstance(value, Literal)])
+    replaced = {value for value in graph.of_kind(*VARIABLES) if result.outputs.get(value.name, value) is not value}
+    copy_where_needed(result, [name for name, value in result.outputs.items() if unviewed(value) in replaced])
     return result
 
 

@@ -17,7 +17,7 @@ from compiler.ir.graph import Graph, Literal, Module, Node, Value, literal_key
 from compiler.ops.op import VIEW
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fixed_values import fixed_values
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import rebuild, results_of
 from runtime.program import INFERENCE, PREPARE
 
 
@@ -38,7 +38,7 @@ class Preparation:
         self.graph = Graph(PREPARE)
         self.builder = Builder(self.graph)
         self.variables: dict[str, Value] = {}
-        self.known: dict[Any, Value] = {}
+        self.known: dict[Any, list[Value]] = {}
         self.names: dict[Value, str] = {}
 
     def take_from(self, graph: Graph) -> Graph:
@@ -49,7 +49,9 @@ class Preparation:
         inputs = {name: Value(source.type, name, "folded") for source, name in names.items()}
 
         def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:
-            return [inputs[names[node.result]]] if node.results[0] in names else None
+            if names.keys().isdisjoint(node.results):
+                return None
+            return [inputs[names[value]] if value in names else value for value in node.results]
 
         rest = remove_dead_code(rebuild(graph, rule))
         rest.inputs += inputs.values()
@@ -71,8 +73,8 @@ class Preparation:
             key = (node.op.name, tuple(map(literal_key, operands)), repr(node.attributes))
             if key not in self.known:
                 with self.builder.at(node.origin):
-                    self.known[key] = self.builder.emit(node.op.name, operands, node.attributes)
-            new[node.result] = self.known[key]
+                    self.known[key] = results_of(self.builder.emit(node.op.name, operands, node.attributes))
+            new.update(zip(node.results, self.known[key], strict=True))
         return new
 
     def variable(self, value: Value) -> Value:

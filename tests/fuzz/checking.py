@@ -1,0 +1,251 @@
+"""All checks of one program: every pass in the float64 interpreter, generated code, gradients by differences, text.
+
+The unoptimized graph in the float64 interpreter is the oracle. What is found is an `Outcome`: a bucket, where it was
+noticed, and what was seen.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+
+from compiler.autodiff import NotDifferentiable
+from compiler.diagnostics import Diagnostics, UserError
+from compiler.driver import differentiate_one, elaborate_one, plan_module
+from compiler.elaborate.namespaces import with_imports
+from compiler.ir.graph import Graph, Module
+from compiler.ir.interpreter import Arrays
+from compiler.ir.printer import print_module
+from compiler.ir.reader import read_module
+from compiler.ir.verifier import verify_module
+from compiler.language.parser import parse
+from compiler.passes.pipeline import OPTIONAL, PIPELINES, Pass, labels, run_pass, with_optional
+from compiler.targets import find_target
+from tests.fuzz.comparing import FLOAT32, FLOAT64, Tolerance, finite, problem, unstable
+from tests.fuzz.differences import gradient_problem
+from tests.fuzz.drafts import BATCH
+from tests.fuzz.graphs import add_gradients
+from tests.fuzz.plans import check_plans
+from tests.fuzz.trajectories import Trajectory, generated, interpreted, trajectory
+
+DRAWS = 3  # of values, where the first ones end up at a tie or at infinity
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`bucket`: passed, invalid, unstable, nan, mismatch or crash; `stage`: the guilty pass, plan, generate …"""
+
+    bucket: str
+    stage: str = ""
+    detail: str = ""
+
+    @property
+    def is_finding(self) -> bool:
+        return self.bucket in ("mismatch", "crash")
+
+    @property
+    def signature(self) -> tuple[str, str, str]:
+        """What stays the same while a program is reduced; of a crash its kind of exception too."""
+        kind = self.detail.split(":")[0] if self.bucket == "crash" else ""
+        return self.bucket, self.stage.split(":")[0], kind
+
+
+class Found(Exception):
+    """A check failed."""
+
+    def __init__(self, outcome: Outcome):
+        super().__init__(str(outcome))
+        self.outcome = outcome
+
+
+PASSED = Outcome("passed")
+
+
+def check_graph(forward: Graph, seed: int, *, differentiate: bool = True, brief: bool = False) -> Outcome:
+    """Checks a graph, by default together with its gradients."""
+    module = {forward.name: forward}
+    try:
+        with crashes("text"):
+            check_text(module)
+        if differentiate:
+            with crashes("differentiate"):
+                module = {forward.name: add_gradients(forward, seed)}
+                verify_module(module, "differentiation")
+    except Found as found:
+        invalid = found.outcome.detail.startswith(NotDifferentiable.__name__)
+        return Outcome("invalid", "differentiate", found.outcome.detail) if invalid else found.outcome
+    return check_module(module, seed, brief, forward if differentiate else None)
+
+
+def check_model(text: str, seed: int, *, brief: bool = False) -> Outcome:
+    """Checks a program in the language."""
+    try:
+        with crashes("elaborate"):
+            diagnostics = Diagnostics()
+            tree = with_imports(parse(text, "fuzz.nn", diagnostics), diagnostics)
+            elaborated = elaborate_one(tree, None, None, diagnostics)
+            module = differentiate_one(elaborated, diagnostics)
+    except Found as found:
+        invalid = isinstance(found.__cause__, UserError)
+        return Outcome("invalid", "elaborate", str(found.__cause__)) if invalid else found.outcome
+    return check_module(module, seed, brief)
+
+
+def check_module(module: Module, seed: int, brief: bool = False, forward: Graph | None = None) -> Outcome:
+    """Checks a module with values of a seed, and with others where those meet a tie or a pole.
+
+    `brief`: one pipeline in the interpreter or none, and one choice of passes for generated code, in turns.
+    `forward`: the graph without its gradients, if those are to be compared with differences.
+    """
+    outcome = PASSED
+    for draw in range(DRAWS):
+        outcome = check_values(module, 1000 * draw + seed, seed, brief, forward)
+        if outcome.bucket not in ("unstable", "nan"):
+            break
+    return outcome
+
+
+def check_values(module: Module, values: int, seed: int, brief: bool, forward: Graph | None) -> Outcome:
+    try:
+        with crashes("text"):
+            check_text(module)
+        with crashes("interpret"):
+            path = trajectory(module, values)
+            check = Check(module, path)
+        if forward and finite(check.expected):
+            check.gradients(forward, values)
+        turn = seed // 7 % 3
+        for i, target in enumerate(PIPELINES):
+            if not brief or turn == i:
+                check.passes(target, with_added=seed % 4 == 0)
+        for i, chosen in enumerate(choices(seed)):
+            if not brief or turn == i:
+                check.code(chosen)
+        if seed % 4 == 1 and not brief:
+            check.source("cupy")
+    except Found as found:
+        return found.outcome
+    return PASSED
+
+
+def check_text(module: Module) -> None:
+    """IR text reads back to the same text."""
+    text = print_module(module)
+    if print_module(read_module(text)) != text:
+        raise Found(Outcome("mismatch", "text", "IR text does not read back to itself"))
+
+
+def choices(seed: int) -> list[tuple[Pass, ...]]:
+    """NumPy's pipeline, without one of the optional passes, and with a random subset of them."""
+    pipeline, random = PIPELINES["numpy"], Random(seed)
+    optional = list(dict.fromkeys(each.name for each in pipeline if not each.required))
+    without = optional[seed % len(optional)]
+    dropped = {name for name in optional if random.random() < 0.5}
+    return [
+        tuple(pipeline),
+        tuple(each for each in pipeline if each.name != without),
+        tuple(each for each in pipeline if each.required or each.name not in dropped),
+    ]
+
+
+class crashes:
+    """Any exception inside that is no finding yet becomes a crash at a stage."""
+
+    def __init__(self, stage: str):
+        self.stage = stage
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Found):
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}"
+            raise Found(Outcome("crash", self.stage, f"{type(error).__name__}: {error} ({place})")) from error
+
+
+@dataclass
+class State:
+    """A module after some passes, as text too, and whether it was interpreted and found to be right."""
+
+    module: Module
+    text: str
+    interpreted: bool
+
+
+class Check:
+    """A module, what it is run on and what is expected of it. `states` are kept by the passes that led there."""
+
+    def __init__(self, module: Module, path: Trajectory):
+        self.module, self.path = module, path
+        self.expected: Sequence[Arrays] = interpreted(module, path)
+        self.states: dict[tuple[object, ...], State] = {(): State(module, print_module(module), True)}
+
+    def compare(self, stage: str, found: Sequence[Arrays], tolerance: Tolerance) -> None:
+        """Raises Found where they differ; what is not finite everywhere has a bucket of its own."""
+        if text := problem(found, self.expected, tolerance):
+            if not finite(self.expected):
+                raise Found(Outcome("nan", stage, text))
+            explained = unstable(lambda: interpreted(self.module, self.path), found, self.expected, tolerance)
+            raise Found(Outcome("unstable" if explained else "mismatch", stage, text))
+
+    def gradients(self, forward: Graph, seed: int) -> None:
+        """The gradients against differences of the outputs."""
+        run = self.path.runs[0]
+        with crashes("differentiate"):
+            text = gradient_problem(self.module[run.graph], forward, run, self.path.variables, seed)
+        if text:
+            raise Found(Outcome("mismatch", "differentiate", text))
+
+    def passes(self, target: str, with_added: bool) -> None:
+        """Interprets the module after every pass that changed it."""
+        added = [each.name for each, _ in OPTIONAL[target]] if with_added else []
+        pipeline = with_optional(target, added)
+        for end, label in enumerate(labels(pipeline), start=1):
+            state = self.after(pipeline[:end], label)
+            if not state.interpreted:
+                with crashes(label):
+                    found = interpreted(state.module, self.path)
+                self.compare(label, found, FLOAT64)
+                state.interpreted = True
+
+    def code(self, passes: Sequence[Pass]) -> None:
+        """Generates NumPy code with these passes and runs it."""
+        module = self.optimized(passes)
+        with crashes("generate"):
+            found = generated(module, self.path, inspect=check_plans)
+        if problem(found, self.expected, FLOAT32):
+            with crashes("interpret"):
+                after_passes = interpreted(module, self.path)
+            self.compare("passes", after_passes, FLOAT64)
+        self.compare("generate", found, FLOAT32)
+
+    def source(self, target: str) -> None:
+        """Writes the source for a target that may not be here to run it."""
+        chosen = find_target(target)
+        module = self.optimized(chosen.pipeline)
+        with crashes(f"generate {target}"):
+            here = {name: graph for name, graph in module.items() if name not in chosen.on_host}
+            plans, variables = plan_module(here, BATCH, chosen)
+            check_plans(plans)
+            with suppress(UserError):  # some ops are for the host alone
+                compile(chosen.generate("a fuzzed program", plans, variables), "<fuzz>", "exec")
+
+    def optimized(self, passes: Sequence[Pass]) -> Module:
+        for end, label in enumerate(labels(passes), start=1):
+            self.after(passes[:end], label)
+        return self.after(passes, "").module
+
+    def after(self, passes: Sequence[Pass], label: str) -> State:
+        """The module after some passes; the last of them, called `label`, is the only one that was not run before."""
+        key = tuple(each.run for each in passes)
+        if key not in self.states:
+            before = self.states[key[:-1]]
+            with crashes(label):
+                module = run_pass(passes[-1], before.module)
+                text = print_module(module)
+            self.states[key] = State(module, text, interpreted=before.interpreted and text == before.text)
+        return self.states[key]

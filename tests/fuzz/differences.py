@@ -1,0 +1,53 @@
+"""Gradients of a graph along a random direction against central differences, in the float64 interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from compiler.ir.graph import Graph
+from compiler.ir.interpreter import Arrays, interpret
+from tests.fuzz.graphs import CONSTANT_WEIGHT, weighted
+from tests.fuzz.trajectories import Run
+
+STEPS = (1e-4, 1e-5, 1e-6)  # of differences; a larger one is more exact for smooth functions, a smaller one near kinks
+RTOL, SCALE = 1e-5, 1e-7
+KINK = 0.02  # of a wrong slope: as much as slopes to both sides may differ
+
+
+def gradient_problem(graph: Graph, forward: Graph, run: Run, variables: Mapping[str, np.ndarray], seed: int) -> str:
+    """What is wrong with the gradients of `graph`, which add_gradients made of `forward`; empty if nothing is.
+
+    Nothing is said where the outputs have a kink at these values, and of graphs with a `stop_gradient`.
+    """
+    if any(node.op.name == "stop_gradient" for node in forward.walk()):
+        return ""
+    values = {**variables, **run.inputs}
+    generator = np.random.default_rng(seed)
+    moved = [value.name for value in forward.inputs if value.type.is_float]
+    direction = {name: generator.normal(size=np.shape(values[name])) for name in moved}
+    found = interpret(graph, values, run.batch)
+    slope = sum(float((found[f"d_{n}"] * move).sum()) for n, move in direction.items() if f"d_{n}" in found)
+
+    def loss(distance: float) -> tuple[float, float]:
+        """The weighted sum of the outputs, and the same of their magnitudes."""
+        shifted = {name: values[name] + distance * move for name, move in direction.items()}
+        outputs = interpret(forward, {**values, **shifted}, run.batch)
+        terms = [weight_of(name, values) * outputs[name] for name in weighted(forward)]
+        return sum(float(term.sum()) for term in terms), sum(float(np.abs(term).sum()) for term in terms)
+
+    middle, size = loss(0.0)
+    central = left = right = 0.0
+    for step in STEPS:
+        ahead, behind = loss(step)[0], loss(-step)[0]
+        central, right, left = (ahead - behind) / (2 * step), (ahead - middle) / step, (middle - behind) / step
+        if not abs(central - slope) > RTOL * (abs(central) + abs(slope)) + SCALE * max(1.0, size):
+            return ""
+    if abs(right - left) > KINK * abs(central - slope):
+        return ""
+    return f"slope {slope} along a direction, {central} by differences"
+
+
+def weight_of(name: str, values: Arrays) -> np.ndarray:
+    return np.asarray(values.get(f"d{name}", CONSTANT_WEIGHT))

@@ -1,0 +1,149 @@
+"""Makes a program that fails smaller while it fails in the same way: graphs by nodes, outputs and sizes, text by lines.
+
+Every attempt is a change of a copy; it is kept if the outcome keeps its signature. A budget ends the search.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from compiler.diagnostics import UserError
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.printer import print_graph
+from compiler.ir.types import TypeRuleError
+from compiler.passes.dead_code import remove_dead_code
+from tests.programs import read_graph
+
+Fails = Callable[[Graph], bool]
+Change = Callable[[Graph], object]
+
+
+def reduce_graph(graph: Graph, fails: Fails, seconds: float = 60.0) -> Graph:
+    """The smallest graph that was found to fail."""
+    end, smaller = time.monotonic() + seconds, True
+    while smaller and time.monotonic() < end:
+        smaller = False
+        for change in changes(graph):
+            if time.monotonic() > end:
+                break
+            candidate = changed(graph, change)
+            if candidate is not None and weight(candidate) < weight(graph) and fails(candidate):
+                graph, smaller = candidate, True
+                break
+    return graph
+
+
+def weight(graph: Graph) -> tuple[int, int, int]:
+    """What shall become less: nodes, bodies included, then outputs and inputs, then the length of the text."""
+    return len(list(graph.walk())), len(graph.outputs) + len(graph.inputs), len(print_graph(graph))
+
+
+def changed(graph: Graph, change: Change) -> Graph | None:
+    """A cleaned copy with a change, or None if the rules of the IR do not allow it."""
+    copy = read_graph(print_graph(graph))
+    try:
+        replaced = change(copy)
+        copy = replaced if isinstance(replaced, Graph) else copy
+        copy = remove_dead_code(copy)
+        used = {operand for node in copy.nodes for operand in node.operands} | set(copy.outputs.values())
+        copy.inputs = [value for value in copy.inputs if value in used]
+        return read_graph(print_graph(copy))
+    except (TypeRuleError, UserError, ValueError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def changes(graph: Graph) -> Iterator[Change]:
+    """Attempts, those that take away most first."""
+    names = list(graph.outputs)
+    for name in names if len(names) > 1 else ():
+        yield lambda copy, name=name: copy.outputs.pop(name)
+    count = len(list(graph.walk()))
+    for index in reversed(range(count)):
+        yield lambda copy, index=index: by_input(copy, index)
+        yield from (lambda copy, index=index, at=at: by_operand(copy, index, at) for at in range(4))
+    for index in range(count):
+        yield lambda copy, index=index: to_output(copy, index)
+    sizes = {int(n) for n in re.findall(r"\d+", " ".join(re.findall(r"\[[^\[\]]*\]", print_graph(graph))))}
+    for size in sorted(sizes, reverse=True):
+        yield from (lambda copy, size=size, new=new: resized(copy, size, new) for new in {1, 2, size - 1} if new < size)
+
+
+def owner_of(graph: Graph, index: int) -> tuple[Graph, Node]:
+    """A node by its number in `walk`, and the graph or body that it stands in."""
+    node = list(graph.walk())[index]
+    bodies = [graph, *(each.body for each in graph.walk() if "body" in each.attributes)]
+    return next(each for each in bodies if node in each.nodes), node
+
+
+def by_input(graph: Graph, index: int) -> None:
+    """New inputs in the place of a node's results."""
+    owner, node = owner_of(graph, index)
+    if owner is not graph:
+        return
+    for result in node.results:
+        replace(graph, result, new := Value(result.type, f"n{index}_{len(graph.inputs)}", "input"))
+        graph.inputs.append(new)
+    graph.nodes.remove(node)
+
+
+def by_operand(graph: Graph, index: int, at: int) -> None:
+    """An operand of its type in the place of a node's first result."""
+    owner, node = owner_of(graph, index)
+    operand = node.operands[at]
+    if operand.type == node.results[0].type and not isinstance(operand, Literal):
+        replace(owner, node.results[0], operand)
+
+
+def to_output(graph: Graph, index: int) -> None:
+    """A node's results in the place of the last output, whose own nodes may go then."""
+    owner, node = owner_of(graph, index)
+    if owner is graph:
+        graph.outputs[list(graph.outputs)[-1]] = node.results[0]
+
+
+def replace(graph: Graph, old: Value, new: Value) -> None:
+    for node in graph.nodes:
+        node.operands = [new if operand is old else operand for operand in node.operands]
+    graph.outputs = {name: new if value is old else value for name, value in graph.outputs.items()}
+
+
+def resized(graph: Graph, size: int, new: int) -> Graph:
+    """A size replaced in all types and attributes; results get the types that follow."""
+    text = print_graph(graph)
+
+    def smaller(match: re.Match[str]) -> str:
+        return re.sub(rf"\b{size}\b", str(new), match[0])
+
+    return read_graph(re.sub(r"\[[^\[\]\n]*\]", smaller, text))
+
+
+def reduce_text(text: str, fails: Callable[[str], bool], seconds: float = 60.0) -> str:
+    """A program in the language with as few lines as were found to fail, and those shorter."""
+    end, smaller = time.monotonic() + seconds, True
+    while smaller and time.monotonic() < end:
+        smaller = False
+        for candidate in shorter_texts(text):
+            if time.monotonic() > end:
+                break
+            with suppress(UserError):
+                if fails(candidate):
+                    text, smaller = candidate, True
+                    break
+    return text
+
+
+def shorter_texts(text: str) -> Iterator[str]:
+    """Without a declaration, without some lines, without a part of a pipeline, without an argument, a number less."""
+    blocks = text.split("\n\n")
+    if len(blocks) > 1:
+        yield from ("\n\n".join(blocks[:i] + blocks[i + 1 :]) for i in range(len(blocks)))
+    lines = text.split("\n")
+    for count in (8, 4, 2, 1):
+        yield from ("\n".join(lines[:i] + lines[i + count :]) for i in range(len(lines) - count + 1))
+    for pattern, new in ((r" \|> [\w.]+(?:\([^|\n]*\))?", ""), (r", \w+=[^,()\n]+", ""), (r"(?<=\()\w+=[^,()\n]+", "")):
+        yield from (text[: m.start()] + new + text[m.end() :] for m in re.finditer(pattern, text))
+    for match in re.finditer(r"\b[2-9]\b", text):
+        yield from (text[: match.start()] + str(new) + text[match.end() :] for new in range(1, int(match[0])))
