@@ -171,7 +171,7 @@ def test_divergence_later_keeps_the_last_good_epoch(tmp_path: Path) -> None:
     poisoned = SOURCE.replace(
         "        time.sleep", '        v["w"] *= np.nan if v["step"] == 28 else 1\n        time.sleep'
     )
-    with pytest.raises(RuntimeUserError, match="training diverged in epoch 4\n.*finite variables"):
+    with pytest.raises(RuntimeUserError, match=r"training diverged in epoch 4\n.*finite variables"):
         run_tiny(tmp_path / "run", source=poisoned, epochs=9, checkpoint=100)
     program = tiny_program()
     assert checkpoint.load(tmp_path / "run" / "last.safetensors", program).epoch == 3
