@@ -9,7 +9,7 @@ from typing import Any
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import Compilation, compile_tree
 from compiler.language.parser import parse
-from compiler.memory_limit import check_memory
+from compiler.memory_limit import check_memory, main_memory
 from compiler.numerics.blame import find
 from compiler.numerics.report import Places, batch_line, blame_lines, report_of
 from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
@@ -46,7 +46,7 @@ class Source:
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
         compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
-        check_memory(compiled.model.name, compiled.plans)
+        check_memory(compiled, main_memory(None))
         return compiled
 
     def passes(self) -> tuple[Pass, ...]:
