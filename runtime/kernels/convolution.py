@@ -84,7 +84,7 @@ def conv2d_input_grad(
         for tile in tiles_of(y, columns, columns):
             gradients, rest = copied(y[:, *tile], room)
             pixels = windows[:, :, :, *tile]
-            patches, _ = carved(rest, (len(weights), pixels[0, 0, 0].size))
+            patches, _ = carved(rest, (len(weights), prod(pixels.shape[3:])))
             size = even(len(weights), SMALL // gradients.size)
             rows_in_pieces(weights, gradients.reshape(len(y), -1), patches, size)
             add_windows(patches.reshape(pixels.shape), pixels)
