@@ -46,6 +46,10 @@ def tasks() -> SimpleQueue[Task]:
     return queue
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tasks.cache_clear)  # threads stay behind: a forked process starts its own
+
+
 @np.errstate(all="ignore")  # as in whoever trains, but NumPy keeps this apart for every thread
 def work(queue: SimpleQueue[Task]) -> None:
     inside.group = True
