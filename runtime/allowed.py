@@ -22,13 +22,15 @@ IMPORTS = {  # module -> what may be imported from it
     "runtime": {"kernels"},
     "runtime.kernels": {"view"},
     "runtime.threads": {"spread", "tiles"},
+    "runtime.numerics": {"Probe", "look", "taken"},
     "runtime.profiler": {"Clock"},
     "runtime.cuda": {"Clock", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together", "view"},
     "runtime.gemm": {"CONVOLUTIONS"},
 }
 IMPORTED = {"np", *(name for names in IMPORTS.values() for name in names)}
-FUNCTIONS = IMPORTED - {"np", "kernels", "CONVOLUTIONS"} | {"ValueError", "tick"}  # that are called by their names
+FUNCTIONS = IMPORTED - {"np", "kernels", "CONVOLUTIONS"} | {"ValueError", "tick", "probe"}  # that are called by their names
 DEVICE_KERNELS = {"ElementwiseKernel", "RawKernel"}
+MADE = {"Clock": "clock", "Probe": "probe"}  # what looks on, and the only name that it may have
 DTYPES = {"float32", "float64", "int32", "int64", "uint8", "bool_"}
 MEMBERS = {  # module -> what may be taken from it
     "np": {
@@ -144,14 +146,14 @@ class Checker:
             self.bound.add(alias.name)
 
     def definition(self, name: str, value: ast.expr) -> None:
-        """A text, a kernel made of texts, or the clock."""
+        """A text, a kernel made of texts, the clock, or the probe."""
         if is_text(value):
             return
         require(isinstance(value, ast.Call) and isinstance(value.func, ast.Name), value)
         assert isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
         self.used.setdefault(value.func.id, value.func)
-        if value.func.id == "Clock":
-            require(name == "clock" and not value.args and not value.keywords, value)
+        if value.func.id in MADE:
+            require(name == MADE[value.func.id] and not value.args and not value.keywords, value)
             return
         require(value.func.id in DEVICE_KERNELS and all(k.arg == "preamble" for k in value.keywords), value)
         for text in (*value.args, *(keyword.value for keyword in value.keywords)):
