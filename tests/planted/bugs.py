@@ -363,7 +363,7 @@ RUNTIME = (
         "order-of-a-resumed-run",
         "a resumed run goes through the data as from its first epoch on",
         "runtime/trainer.py",
-        {"settings.seed, epoch, settings.shuffle)": "settings.seed, self.trained + 1, settings.shuffle)"},
+        {"settings.seed, epoch, self.settings": "settings.seed, self.trained + 1, self.settings"},
         "tests/runtime/test_trainer.py::test_resuming_is_bit_exact[2]",
         "'w': b'",
     ),
