@@ -28,7 +28,8 @@ IMPORTS = {  # module -> what may be imported from it
     "runtime.gemm": {"CONVOLUTIONS"},
 }
 IMPORTED = {"np", *(name for names in IMPORTS.values() for name in names)}
-FUNCTIONS = IMPORTED - {"np", "kernels", "CONVOLUTIONS"} | {"ValueError", "tick", "probe"}  # that are called by their names
+# Those that are called by their names.
+FUNCTIONS = IMPORTED - {"np", "kernels", "CONVOLUTIONS"} | {"ValueError", "tick", "probe"}
 DEVICE_KERNELS = {"ElementwiseKernel", "RawKernel"}
 MADE = {"Clock": "clock", "Probe": "probe"}  # what looks on, and the only name that it may have
 DTYPES = {"float32", "float64", "int32", "int64", "uint8", "bool_"}
