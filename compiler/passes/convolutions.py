@@ -7,6 +7,7 @@
     conv2d(x, w)                       = X @ W      where a window is one pixel: X and dY have a row for each pixel,
     conv2d_filter_grad(x, dy)          = Xᵀ @ dY    ordered by place and then by image, so that the batch may lie
     conv2d_input_grad(dy, w)           = dY @ Wᵀ    innermost, and W for each channel of the input
+    conv2d(x, w)                       = 0          where x or w has no elements
 An image that is an input of the graph is copied: the copy lies as the kernels like it.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.types import Dim, merged
+from compiler.ops.rules import zeros
 from compiler.ops.windows import NO_PADDING, Padding
 from compiler.passes.rewriting import rebuild
 
@@ -30,6 +32,8 @@ def lower_convolutions(graph: Graph) -> Graph:
 def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
     if node.op.name not in LOWERINGS:
         return None
+    if any(0 in value.type.shape for value in (*operands, node.result)):
+        return [zeros(builder, node.result.type)]
     attributes = dict(node.attributes)
     groups = attributes.pop("groups")
     lower = LOWERINGS[node.op.name]
