@@ -96,6 +96,7 @@ class Checker:
     def __init__(self, tree: ast.Module):
         self.bound = {"ValueError"}
         self.used: dict[str, ast.Name] = {}  # the first use of each name
+        self.imports: set[str] = set()
         self.device_kernels: set[str] = set()
         self.visits: dict[type, Callable[[ast.AST], None]] = {
             kind: getattr(self, method) for kind, method in METHODS_OF_NODES.items()
@@ -117,7 +118,7 @@ class Checker:
 
     def bind(self, name: str, node: ast.AST) -> None:
         """A name that is given a value may not stand for what the module calls, or is called by."""
-        require(name not in IMPORTED and not name.startswith("_") and name != "ValueError", node)
+        require(name not in self.imports | {"np", "kernels", "ValueError"} and not name.startswith("_"), node)
         self.bound.add(name)
 
     # Statements -------------------------------------------------------------------------------------------------------
@@ -139,11 +140,14 @@ class Checker:
         if isinstance(node, ast.Import):
             (alias, *others) = node.names
             require(not others and alias.name == "numpy" and alias.asname == "np", node)
+            self.imports.add("np")
             self.bound.add("np")
             return
         known = IMPORTS.get(node.module or "", ())
         for alias in node.names:
             require(node.level == 0 and alias.name in known and alias.asname is None, node)
+            require(alias.name not in self.bound, node)
+            self.imports.add(alias.name)
             self.bound.add(alias.name)
 
     def definition(self, name: str, value: ast.expr) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import resource
 import subprocess
 import time
 from multiprocessing.connection import Connection
@@ -96,7 +95,7 @@ MISDEEDS = {
 def commit_misdeeds(place: Path, results: Connection) -> None:
     """In a process of its own, since a watch is for good."""
     workers.LONGEST = 0.5
-    workers.MOST_MEMORY = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (100 << 20)
+    workers.MOST_MEMORY = workers.most_resident() + (100 << 20)
     path = place / "files" / "file"
     path.parent.mkdir()
     os.chdir(path.parent)
