@@ -64,6 +64,7 @@ def in_module(file: str, changed: str) -> Iterator[None]:
 
 def functions_of(module: ModuleType) -> list[FunctionType]:
     """All functions alive that were written in a module: methods, decorated ones and those in tables among them."""
+    gc.unfreeze()  # training in this process has put what was there out of sight
     return [each for each in gc.get_objects() if type(each) is FunctionType and each.__globals__ is vars(module)]
 
 
