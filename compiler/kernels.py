@@ -18,10 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Node, Value, readers_of
-from compiler.ir.types import Dim, Shape, TensorType, extent
+from compiler.ir.types import TYPICAL_BATCH, Dim, Shape, TensorType, extent
 from compiler.ops.op import ELEMENTWISE
 
-TYPICAL_BATCH = 128  # for sizes; nothing else depends on it
 THREADS = 256  # of a block
 WARP = 32
 BLOCKS = 264  # that fill a large GPU: two for each of 132 multiprocessors

@@ -234,7 +234,7 @@ class Handle:
     """
 
     def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, tf32: bool):
-        self.library = library
+        self.blas = library
         self.handle = c_void_p()
         self._call("cublasCreate_v2", byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream)  # before the workspace, which it takes away
@@ -255,5 +255,5 @@ class Handle:
         self._call(stack if is_stack else one, *arguments, *([call.count] if is_stack else []))
 
     def _call(self, name: str, *arguments: object) -> None:
-        if status := getattr(self.library, name)(*arguments):
+        if status := getattr(self.blas, name)(*arguments):
             raise CublasError(f"{name}: {STATUSES.get(status, f'status {status}')}")

@@ -302,8 +302,8 @@ class Products:
     """cuBLAS, with a handle for each stream; without the library, kernels of our own."""
 
     def __init__(self) -> None:
-        self.library = cublas.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-        if self.library is None:
+        self.blas = cublas.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        if self.blas is None:
             warnings.warn(
                 "there is no cuBLAS: products are computed by kernels of nnc, which take longer", stacklevel=2
             )
@@ -315,10 +315,10 @@ class Products:
         """The handle of the current stream."""
         stream = cupy.cuda.get_current_stream().ptr
         if stream not in self.handles:
-            assert self.library is not None
+            assert self.blas is not None
             self.workspaces.append(zeros(cublas.WORKSPACE))
             pointer = self.workspaces[-1].data.ptr
-            self.handles[stream] = cublas.Handle(self.library, stream, pointer, self.tf32)
+            self.handles[stream] = cublas.Handle(self.blas, stream, pointer, self.tf32)
         return self.handles[stream]
 
 
@@ -339,7 +339,7 @@ def matmul(a: Any, b: Any, out: Any) -> None:
     if not a.shape[-1]:
         out.fill(0)
         return
-    if products().library is None:
+    if products().blas is None:
         multiply_without_cublas(a, b, out)
         return
     handle, name = products().handle(), out.dtype.name

@@ -9,14 +9,13 @@ from string import ascii_lowercase
 from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType, at_batch
+from compiler.ir.types import NUMPY_NAMES, TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.layout import CHANNELS_FIRST_BATCH_LAST, preferred_order, view_strides
 from compiler.memory import Placement, Scratch
+from compiler.ops.convolution import sizes_of
 from runtime.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.kernels.products import partial_sums
-
-TYPICAL_BATCH = 128  # for the choice whether scratch space pays; the code is right without it
 
 
 @dataclass(frozen=True)
@@ -215,16 +214,6 @@ def keeps_or_clears(node: Node) -> bool:
     condition, yes, no = node.operands
     arrays = not isinstance(condition, Literal) and not isinstance(yes, Literal)
     return arrays and yes.type.is_float and isinstance(no, Literal) and repr(no.value) == "0.0"
-
-
-def sizes_of(node: Node) -> list[tuple[int, ...]]:
-    """The shapes of x, w and y of a convolution or of one of its adjoints, at a typical batch."""
-    first, second, result = (at_batch(value.type.shape, TYPICAL_BATCH) for value in (*node.operands, *node.results))
-    return {
-        "conv2d": [first, second, result],
-        "conv2d_input_grad": [result, second, first],
-        "conv2d_filter_grad": [first, result, second],
-    }[node.op.name]
 
 
 def in_bands(node: Node) -> bool:

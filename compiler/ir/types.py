@@ -18,6 +18,7 @@ LARGEST_FLOATS = {"f32": 3.4028234663852886e38, "f64": 1.7976931348623157e308}
 LARGEST_DIMENSION = 2**31 - 1
 LARGEST_RANK = 16  # NumPy ends at 32 or 64, and a view may have more axes than its tensor
 LARGEST_TENSOR = 2**62
+TYPICAL_BATCH = 128  # for choices of size and speed; nothing else depends on it
 
 
 class Interned:

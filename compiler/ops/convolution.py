@@ -9,11 +9,11 @@ Output channels are ordered by group: channel o belongs to group o // (O / group
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir.types import FLOATS, TensorType, TypeRuleError
+from compiler.ir.types import FLOATS, TYPICAL_BATCH, TensorType, TypeRuleError, at_batch
 from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import (
     equation,
@@ -26,8 +26,21 @@ from compiler.ops.rules import (
 )
 from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
 
+if TYPE_CHECKING:
+    from compiler.ir.graph import Node
+
 WINDOW = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
 ALL_AT_ONCE = {"stride": (2, 2), "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "groups": 2}  # for samples
+
+
+def sizes_of(node: Node) -> list[tuple[int, ...]]:
+    """The shapes of x, w and y of a convolution or of one of its adjoints, at a typical batch."""
+    first, second, result = (at_batch(value.type.shape, TYPICAL_BATCH) for value in (*node.operands, *node.results))
+    return {
+        "conv2d": [first, second, result],
+        "conv2d_input_grad": [result, second, first],
+        "conv2d_filter_grad": [first, result, second],
+    }[node.op.name]
 
 
 def infer_conv2d(

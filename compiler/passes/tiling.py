@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from compiler.division import divided_axis
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
-from compiler.ir.types import BYTES, TensorType, extent
+from compiler.ir.types import BYTES, TYPICAL_BATCH, TensorType, extent
 from compiler.ops.op import VIEW
 from compiler.passes.fusion import kind_of, refusal
 from compiler.passes.regions import Region, find_regions, inside_scans, with_regions
 from compiler.passes.rewriting import rebuild
 
-TYPICAL_BATCH = 128  # for sizes; nothing else depends on it
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
 TILE_BYTES = 2_000_000  # of the largest tensor in a tile: in smaller ones, threads wait for the interpreter too often
 FEWEST_TILES = 2

@@ -19,16 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -37,22 +34,24 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.accuracy import PUBLISHED, history  # noqa: E402  (as a script, this file finds them by the line above)
-from tests.bench.peers.gpu_protocol import BATCH, STEPS, PeerError, Session, end_group  # noqa: E402
+from tests.bench.gpu_processes import (  # noqa: E402
+    ENVIRONMENT,
+    NO_TIME,
+    Done,
+    Found,
+    describe_machine,
+    reason,
+    replace_text,
+    run,
+)
+from tests.bench.peers.gpu_protocol import BATCH, STEPS, PeerError, Session  # noqa: E402
 from tests.bench.steps import MODELS, names_among, table  # noqa: E402
 
-NO_TIME = "not run: out of time"
-PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cublas", "torch", "nvidia-cudnn-cu13", "jax")
 PEERS = {"nnc": "gpu_nnc", "torch": "gpu_torch", "JAX": "gpu_jax"}
 OURS = "nnc graph"
 PREPARING, MEASURING = 150, 60  # seconds until a peer counts as hung
 BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # how long a recipe takes in full
 CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ errors?)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazards?)"}
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",  # JAX would take most of the memory
-}
-Found = dict[str, Any]  # of a part, as JSON
 
 
 @dataclass
@@ -141,68 +140,6 @@ def read_flags() -> argparse.Namespace:
     flags.out = flags.out.resolve()
     flags.data_dir = flags.data_dir and Path(flags.data_dir).resolve()  # processes run in a folder of their own
     return flags
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Whoever is killed meanwhile leaves the old file."""
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text)
-    part.replace(path)
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a process ended; its code is None where its time was over."""
-
-    code: int | None
-    out: str
-    err: str
-
-
-def run(command: Sequence[str], seconds: float) -> Done:
-    """Runs a process, and ends it with all that it started when its time is over."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=max(seconds, 1))
-        return Done(process.returncode, out, err)
-    except subprocess.TimeoutExpired as late:
-        end_group(process)
-        return Done(None, as_text(late.stdout), as_text(late.stderr))
-
-
-def as_text(output: bytes | str | None) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-
-
-def reason(done: Done) -> str:
-    """Why a process failed, in a line."""
-    if done.code is None:
-        return NO_TIME
-    lines = [line.strip() for line in (done.err or done.out).splitlines() if line.strip()]
-    return (lines[-1] if lines else f"exit code {done.code}")[:200]
-
-
-def describe_machine(device: str) -> Found:
-    """The device, its driver, and the versions of what is installed."""
-    asked = "name,driver_version,memory.total,clocks.max.sm"
-    tool = shutil.which("nvidia-smi")
-    smi = run([tool, f"--query-gpu={asked}", "--format=csv,noheader"], 30).out.strip() if tool else ""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {"device": device, "nvidia-smi": smi, "python": platform.python_version(), "versions": versions}
 
 
 # Tests and replay -----------------------------------------------------------------------------------------------------

@@ -185,6 +185,7 @@ class Draft:
 
 BOUNDED = {"tanh": 1.0, "sin": 1.0, "cos": 1.0, "erf": 1.0, "sign": 1.0, "random": 4.0, "orthogonalize": 1.0}
 INTEGERS = ("i32", "i64", "u8")
+Proposal = Callable[[Draft], Any]  # draws an application of an op
 NUMBERS = (*FLOATS, *INTEGERS)
 SIGNED = (*FLOATS, "i32", "i64")
 assert set(BOUNDED) <= set(OPS)

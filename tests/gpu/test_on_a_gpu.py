@@ -46,9 +46,9 @@ def random(*shape: int, dtype: str = "float32", seed: int = 0) -> np.ndarray:
 @pytest.fixture(params=["cublas", "own kernels"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "cublas":
-        assert cuda.products().library is not None, "there is no cuBLAS"
+        assert cuda.products().blas is not None, "there is no cuBLAS"
     else:
-        monkeypatch.setattr(cuda.products(), "library", None)
+        monkeypatch.setattr(cuda.products(), "blas", None)
 
 
 @pytest.mark.usefixtures("products")

@@ -20,9 +20,9 @@ from itertools import product
 from math import isqrt
 
 from compiler.ir.graph import Node
-from compiler.ir.types import BYTES, Dim, TensorType, at_batch
+from compiler.ir.types import BYTES, Dim, TensorType
+from compiler.ops.convolution import sizes_of
 
-TYPICAL_BATCH = 128  # for choices of speed; the code is right without it
 C_TYPES = {"f32": "float", "f64": "double"}
 
 Parameter = tuple[str, str]  # C type and name
@@ -179,16 +179,6 @@ def axis_of_convolution(image: int, output: int, taps: int, stride: int, dilatio
 def axis_of_adjoint(image: int, output: int, taps: int, stride: int, dilation: int, before: int) -> Axis:
     """Places are pixels of dx, and pixels of dy are seen: those whose windows have the place among their taps."""
     return Axis(output, image, taps, scale=1, origin=before, step=-dilation, divisor=stride)
-
-
-def sizes_of(node: Node) -> list[tuple[int, ...]]:
-    """The shapes of x, w and y of a convolution or of one of its adjoints, at a typical batch."""
-    first, second, result = (at_batch(value.type.shape, TYPICAL_BATCH) for value in (*node.operands, *node.results))
-    return {
-        "conv2d": [first, second, result],
-        "conv2d_input_grad": [result, second, first],
-        "conv2d_filter_grad": [first, result, second],
-    }[node.op.name]
 
 
 def is_depthwise(node: Node) -> bool:
