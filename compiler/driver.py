@@ -5,7 +5,6 @@ text ──parse──▶ tree ──elaborate──▶ graphs ──differentia
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,8 +30,6 @@ from compiler.train_step import differentiate
 from runtime.datasets import BUILT_IN
 from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Settings
 
-# Elaboration follows the calls and expressions of the model; their depth is capped well below this.
-RECURSION_LIMIT = 20_000
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
 
 
@@ -107,7 +104,6 @@ def compile_tree(
     """Compiles a parsed program, by default with the target's passes; raises UserError with all its mistakes."""
     passes = PIPELINES[target] if passes is None else passes
     check_complete(passes, PIPELINES[target])
-    sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     timings = timings or Timings()
     with timings.phase("parse"):

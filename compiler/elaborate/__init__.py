@@ -9,5 +9,6 @@ builtins.py          functions that are not written in the language: tensor_buil
 arithmetic.py        operators; arguments.py what builtins accept
 namespaces.py        which declarations a name can mean: the file, its imports, the standard library
 values.py frames.py  what expressions are at compile time, and what is running
+recursion.py         room for calls within calls
 context.py           the graph being built: nodes, variables, captures of scan bodies
 """

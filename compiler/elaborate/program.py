@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -12,11 +11,11 @@ from compiler.elaborate.evaluator import GaveUp
 from compiler.elaborate.inputs import Storage
 from compiler.elaborate.model import ElaboratedModel, ModelBuilder
 from compiler.elaborate.namespaces import Namespace, user_namespace
+from compiler.elaborate.recursion import recursive
 from compiler.language import syntax
 
-RECURSION_LIMIT = 20_000  # Python's; elaboration caps the depth of calls and expressions well below it
 
-
+@recursive
 def elaborate(
     program: syntax.Program,
     diagnostics: Diagnostics,
@@ -35,6 +34,7 @@ def elaborate(
     return result
 
 
+@recursive
 def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[ElaboratedModel]:
     """All models of a file and its imports, which may be none; mistakes are recorded."""
     namespace, models = checked(program, diagnostics), models_of(program)
@@ -48,7 +48,6 @@ def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[Elabora
 
 def checked(program: syntax.Program, diagnostics: Diagnostics) -> Namespace:
     """The declarations of a program, after recording what is wrong with them and with what train blocks name."""
-    sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
     namespace, models = user_namespace(program, diagnostics), models_of(program)
     check_declarations(program, namespace, diagnostics)
     first: dict[str, syntax.Train] = {}
