@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.datasets.files import reading, reason
+from runtime.datasets.files import kind_of, reading, reason
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Program
 
@@ -65,10 +65,14 @@ class Position:
 def write_atomically(path: Path, data: bytes, kept: Path | None = None) -> None:
     """Replaces a file so that, whatever happens, it holds all of the old or all of the new bytes.
 
-    With `kept`, the old file stays under that name. Raises RuntimeUserError when the disk fails.
+    With `kept`, the old file stays under that name. Raises RuntimeUserError when the disk fails, and where the path is
+    that of a folder, a pipe or a device, which must not be replaced by a file.
     """
     temporary = _temporary(path)
     try:
+        if path.exists() and not path.is_file():
+            found = kind_of(path.stat().st_mode)
+            raise RuntimeUserError(f"cannot write {quoted(str(path))}", expected="a file or a new name", found=found)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)

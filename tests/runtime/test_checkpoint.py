@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import save as serialize
 
 from runtime import checkpoint
-from runtime.checkpoint import EpochResult, Position, encode, load, save
+from runtime.checkpoint import EpochResult, Position, encode, load, save, write_atomically
 from runtime.errors import RuntimeUserError
 from runtime.program import Program
 from tests.runtime.tiny import contents, tiny_program
@@ -127,6 +127,14 @@ def refused(path: Path, data: bytes | None = None) -> str:
         load(path, program, HASH)
     assert contents(program) == before
     return str(caught.value)
+
+
+@pytest.mark.parametrize("make, kind", [(os.mkdir, "a folder"), (os.mkfifo, "a named pipe")])
+def test_only_a_file_is_replaced(tmp_path: Path, make: Callable[[Path], None], kind: str):
+    make(path := tmp_path / "place")
+    with pytest.raises(RuntimeUserError, match=f"cannot write .*place(?s:.*)found: {kind}"):
+        write_atomically(path, b"data")
+    assert [*tmp_path.iterdir()] == [path] and not path.is_file()
 
 
 def test_every_truncation_is_noticed(saved: Path) -> None:
