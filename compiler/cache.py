@@ -73,7 +73,8 @@ class Entry:
 def executable_from(values: Mapping[str, Any]) -> Executable:
     """What `asdict` gave, as it was."""
     inner = values["initializer"]
-    return Executable(**{**values, "initializer": inner and executable_from(inner)})
+    outer = {**values, "passes": tuple(values["passes"])}
+    return Executable(**{**outer, "initializer": inner and executable_from(inner)})
 
 
 def conforms(value: Any, hint: Any) -> bool:

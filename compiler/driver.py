@@ -123,7 +123,8 @@ def compile_tree(
         initializer = host_executable(host, title, f"<nnc {elaborated.name} on the host>", batch) if host else None
         size = max([plan.size for plan in plans])
         source = chosen.generate(title, plans, variables)
-        executable = Executable(source, f"<nnc {elaborated.name}>", size, batch, target, initializer)
+        names = tuple(each.name for each in passes)
+        executable = Executable(source, f"<nnc {elaborated.name}>", size, batch, target, initializer, names)
     return Compilation(tree, elaborated, module, optimized, plans, executable, manifest)
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from runtime.checkpoint import write_atomically
+from runtime.conditions import conditions
 from runtime.datasets.files import reading, reason
 from runtime.errors import RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Watch
 from runtime.program import Arrays, Program
-from runtime.threads import thread_count
 
 FORMAT = 1
 KIND = "nnc numerics"
@@ -138,11 +137,6 @@ def capture_of(
     )
 
 
-def versions() -> dict[str, Any]:
-    """What the bits of a step depend on besides the program."""
-    return {"numpy": np.__version__, "machine": platform.machine(), "threads": thread_count()}
-
-
 # The file -------------------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +154,7 @@ def write_dump(path: Path, capture: Capture, recipe: Recipe) -> None:
         "kind": KIND,
         "format": FORMAT,
         "recipe": asdict(recipe),
-        "versions": versions(),
+        "conditions": conditions(),
         "found": asdict(capture.found),
         **{name: getattr(capture, name) for name in ("graph", "epoch", "step", "steps", "bad")},
     }
@@ -169,7 +163,7 @@ def write_dump(path: Path, capture: Capture, recipe: Recipe) -> None:
 
 
 def read_dump(path: Path) -> tuple[Capture, Recipe, dict[str, Any]]:
-    """The step in a file, how to compile its program, and `versions()` as it was.
+    """The step in a file, how to compile its program, and `conditions()` as it was.
 
     Raises RuntimeUserError for a file that is missing, damaged, or something else.
     """
@@ -246,7 +240,7 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
         found=Found(float.fromhex(found.loss).hex(), dict(found.variables)),
         bad=tuple(map(str, values["bad"])),
     )
-    return capture, recipe, dict(values["versions"])
+    return capture, recipe, dict(values["conditions"])
 
 
 def recipe_from(text: str, program: str, model: str, passes: Sequence[str], storage: Mapping[str, Any]) -> Recipe:

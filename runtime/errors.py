@@ -33,7 +33,7 @@ class RuntimeUserError(Exception):
         details = (("expected", self.expected), ("found", self.found), ("hint", self.hint))
         return "\n".join([f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)])
 
-    def as_warning(self, hint: str) -> str:
+    def as_warning(self, hint: str | None = None) -> str:
         """The same for what is no error after all, with what is done about it."""
         told = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
         return told.replace("error", "warning", 1)

@@ -73,6 +73,7 @@ class Executable:
     batch: int  # the largest batch that fits the arena
     target: str = "numpy"
     initializer: Executable | None = None  # of another target: what sets the initial values, in NumPy
+    passes: tuple[str, ...] = ()  # that made it
 
 
 def load_functions(executable: Executable) -> dict[str, Callable[..., Any]]:
@@ -99,6 +100,7 @@ class Program:
 
     def __init__(self, executable: Executable, manifest: Manifest):
         self.manifest = manifest
+        self.executable = executable
         self.batch = executable.batch
         self.arena = self.allocate(executable.arena_bytes)
         self._functions = load_functions(executable)

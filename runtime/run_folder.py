@@ -19,18 +19,18 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.checkpoint import EpochResult, Position, load, write_atomically
+from runtime.conditions import changes, conditions
 from runtime.datasets.files import reading, reason
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
-from runtime.program import Manifest, Program
+from runtime.program import Program
 
 TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # How far a run goes and where its data lie may change when it is resumed; what is computed may not.
@@ -127,8 +127,9 @@ class RunFolder:
         if text != self.text:
             self.text = text
             write_atomically(self.program, text.encode())
-        header = _json_line(self._header(program.manifest, position.epoch))
-        write_atomically(self.log, "".join([*self._lines_until(position), header]).encode())
+        lines, header = self._lines_until(position), self._header(program, position.epoch)
+        self._tell_changes(lines, header["conditions"])
+        write_atomically(self.log, "".join([*lines, _json_line(header)]).encode())
         return position
 
     def _lines_until(self, position: Position) -> list[str]:
@@ -148,9 +149,16 @@ class RunFolder:
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.last))}", found=reason(error)) from error
 
-    def begin(self, manifest: Manifest) -> None:
+    def _tell_changes(self, lines: Sequence[str], conditions: Mapping[str, Any]) -> None:
+        """Warns where the run would come to other bits now than when it was last started."""
+        changed = changes(next(filter(None, map(_conditions_of, reversed(lines))), {}), conditions)
+        if changed:
+            message = f"{quoted(str(self.path))} goes on under other conditions; last digits may differ"
+            print(RuntimeUserError(message, found="; ".join(changed)).as_warning(), file=sys.stderr)
+
+    def begin(self, program: Program) -> None:
         """Starts the log of a new run."""
-        write_atomically(self.log, _json_line(self._header(manifest, 0)).encode())
+        write_atomically(self.log, _json_line(self._header(program, 0)).encode())
 
     def record(self, result: EpochResult) -> None:
         """Adds an epoch to the log."""
@@ -160,14 +168,16 @@ class RunFolder:
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
 
-    def _header(self, manifest: Manifest, epoch: int) -> dict[str, Any]:
+    def _header(self, program: Program, epoch: int) -> dict[str, Any]:
+        manifest, executable = program.manifest, program.executable
         return {
             "start_after_epoch": epoch,
             "model": manifest.model,
             "program": self.program_hash,
             "seed": manifest.settings.seed,
             "settings": asdict(manifest.settings),
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()},
+            "python": platform.python_version(),
+            "conditions": {**conditions(), "target": executable.target, "passes": [*executable.passes]},
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
 
@@ -218,6 +228,15 @@ def _place_of(line: str) -> tuple[float, bool]:
         return float(record.get("epoch", record.get("start_after_epoch", math.inf))), "epoch" not in record
     except (ValueError, TypeError, AttributeError, RecursionError):
         return math.inf, False
+
+
+def _conditions_of(line: str) -> dict[str, Any]:
+    """Of the start that a line of the log tells of; nothing for any other line."""
+    try:
+        found = json.loads(line)["conditions"]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _json_line(record: dict[str, Any]) -> str:

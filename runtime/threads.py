@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+BLAS_TRAITS = ("internal_api", "version", "architecture")
 LANES = 8  # as many threads as generated code has scratch space for in a region
 
 
@@ -26,11 +27,21 @@ def thread_count() -> int:
 
     From the first call on, BLAS works in the thread that calls it.
     """
-    libraries = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
-    most = max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
-    for library in libraries:
+    most = max((library.num_threads for library in blas_libraries()), default=os.cpu_count() or 1)
+    for library in blas_libraries():
         library.set_num_threads(1)
     return most
+
+
+def blas_in_use() -> str:
+    """`openblas 0.3.30 SkylakeX`: what computes products, with the version and the kernels chosen for the processor."""
+    found = [library.info() for library in blas_libraries()]
+    return ", ".join(" ".join(str(each[k]) for k in BLAS_TRAITS if each.get(k)) for each in found)
+
+
+@cache
+def blas_libraries() -> list[Any]:
+    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
 Task = tuple[Callable[[], object], "SimpleQueue[BaseException | None]"]  # a function, and where its end is reported

@@ -75,7 +75,7 @@ def train(
         if start is None:
             start = Position()
             program.initialize(program.manifest.settings.seed)
-            run_folder.begin(program.manifest)
+            run_folder.begin(program)
             keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
         session = _Session(program, training, test, start, reporter)
         if check_numerics:

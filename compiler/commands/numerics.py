@@ -19,9 +19,9 @@ def replay_command(flags: argparse.Namespace) -> None:
     from compiler.numerics.replay import PROGRAM, replay
     from runtime.captures import read_dump
 
-    capture, recipe, versions = read_dump(flags.file)
+    capture, recipe, known = read_dump(flags.file)
     program = flags.file.parent / PROGRAM
-    print(replay(capture, recipe, versions, str(program) if program.exists() else PROGRAM))
+    print(replay(capture, recipe, known, str(program) if program.exists() else PROGRAM))
 
 
 def refuse_checks(flags: argparse.Namespace) -> None:

@@ -14,7 +14,8 @@ from compiler.numerics.blame import find
 from compiler.numerics.report import Places, batch_line, blame_lines, report_of
 from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
 from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, choose
-from runtime.captures import Capture, Found, Recipe, versions
+from runtime.captures import Capture, Found, Recipe
+from runtime.conditions import changes, conditions
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Program
 
@@ -101,9 +102,8 @@ def sameness(again: Found, before: Found, known: Mapping[str, Any]) -> str:
     differing = again.differing(before)
     if not differing:
         return "the same bits as in training"
-    now = versions()
-    changed = [f"{name} {known.get(name)} then, {now[name]} now" for name in now if known.get(name) != now[name]]
-    return f"other bits than in training ({', '.join(differing)}); {', '.join(changed) or 'nothing known changed'}"
+    changed = "; ".join(changes(known, conditions()))
+    return f"other bits than in training ({', '.join(differing)}); {changed or 'nothing known changed'}"
 
 
 def verdict(fused: Run, exact: Run) -> str:

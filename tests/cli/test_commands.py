@@ -83,6 +83,13 @@ def test_a_resumed_run_is_the_same_run(place: Path, epochs: int):
     assert "nothing left to train" in train("--resume", "stopped")
 
 
+def test_resuming_with_other_passes_is_told(place: Path):
+    train("points.nn", "--epochs", "1", "--out", "run")
+    assert not nnc("train", "--resume", "run", "--epochs", "2").err
+    resumed = nnc("train", "--resume", "run", "--epochs", "3", "--disable", "fusion")
+    assert resumed.code == 0 and "passes fusion then, less now" in resumed.err
+
+
 def test_flags_replace_entries(place: Path):
     settings = ["--set", "train.optimizer=Adam(lr=1e-3)", "--set", "shuffle=false", "--batch", "30", "--epochs", "1"]
     train("points.nn", *settings, "--data", "points.npz", "--out", "run")

@@ -254,6 +254,7 @@ def faults(share: float, names: Iterable[str], choice: random.Random) -> Tally:
 def signals(number: int, choice: random.Random) -> Tally:
     """SIGINT and SIGTERM at moments of a whole command, every fifth time twice; then it is resumed, if it had begun."""
     tally = Tally()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it with SIGINT ignored
     with place(EXAMPLES, EPOCHS):
         began = time.perf_counter()
         whole = uninterrupted()

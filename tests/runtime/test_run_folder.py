@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime.checkpoint import load
@@ -189,12 +190,42 @@ def test_a_damaged_log_is_mended_from_the_checkpoint(tmp_path: Path) -> None:
     assert folder.log.read_bytes().startswith(start + first + second + third)
 
 
+def change_conditions(folder: RunFolder, **conditions: object) -> None:
+    header, *rest = folder.log.read_text().splitlines()
+    record = json.loads(header)
+    record["conditions"] |= conditions
+    folder.log.write_text("\n".join([json.dumps(record), *rest, ""]))
+
+
+def test_other_conditions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=1)
+    change_conditions(folder, numpy="1.26.0", passes=["dead-code", "\x1b[2Jfusion"], threads={"": []}, blas=[[]] * 9)
+    run_tiny(folder.path, resume=True, epochs=2)
+    told = capsys.readouterr().err
+    assert f'warning: "{folder.path}" goes on under other conditions' in told
+    found = told.partition("found: ")[2].strip()
+    assert found == f"numpy 1.26.0 then, {np.__version__} now; passes dead-code, \\x1b[2Jfusion then, less now"
+    run_tiny(folder.path, resume=True, epochs=3)
+    assert not capsys.readouterr().err  # they are those of the last start
+
+
+@pytest.mark.parametrize("conditions", [None, 1, [], {"": 0}, {"threads": None}, "threads"])
+def test_conditions_may_be_anything(conditions: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=1)
+    header, *rest = folder.log.read_text().splitlines()
+    folder.log.write_text("\n".join([json.dumps({**json.loads(header), "conditions": conditions}), *rest, ""]))
+    run_tiny(folder.path, resume=True, epochs=2)
+    assert not capsys.readouterr().err
+
+
 def test_the_log(tmp_path: Path) -> None:
     _, summary, _ = run_tiny(tmp_path / "run", epochs=2)
     header, first, second = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
     assert header["program"] == program_hash(program_text(tiny_program(epochs=2)))
     assert (header["model"], header["seed"], header["start_after_epoch"]) == ("Tiny", 7, 0)
-    assert set(header["versions"]) == {"python", "numpy", "machine"}
+    assert set(header["conditions"]) == {"numpy", "blas", "machine", "threads", "target", "passes"}
     assert set(first) == {"epoch", "train", "test", "seconds"} and first["seconds"] < second["seconds"]
     assert (second["train"], second["test"]) == (summary.train, summary.test)
 
