@@ -44,11 +44,12 @@ def check_a_run() -> None:
 
 
 def check_that_runs_go_on() -> None:
-    """On the device as if they had never stopped; from the one to the other within rounding."""
+    """On the device as if they had never stopped; from the one to the other within rounding, which is told."""
     done("train", "points.nn", "--gpu", "--out", "whole")
     for name, first, then in (("same", ["--gpu"], ["--gpu"]), ("from", [], ["--gpu"]), ("to", ["--gpu"], [])):
         done("train", "points.nn", "--epochs", "2", "--out", name, *first)
-        done("train", "--resume", name, "--epochs", "4", *then)
+        resumed = nnc("train", "--resume", name, "--epochs", "4", *then)
+        assert resumed.code == 0 and ("found: target " in resumed.err) == bool(resumed.err) == (first != then)
     np.testing.assert_array_equal(losses("same"), losses("whole"))
     for name in ("from", "to"):
         np.testing.assert_allclose(losses(name), losses("whole"), rtol=CLOSE)
