@@ -24,7 +24,7 @@ from runtime.errors import RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Watch
 from runtime.program import Arrays, Program
 
-FORMAT = 1
+FORMAT = 2
 KIND = "nnc numerics"
 HEADER_LIMIT = 16 << 20  # bytes
 STORED_TYPES = {"u8", "bool", "i32", "i64", "f32"}  # of data sets

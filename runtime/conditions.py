@@ -24,11 +24,8 @@ def conditions() -> dict[str, Any]:
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`threads 2 then, 8 now` for each that is known of both and has changed; `then` may come from anybody's file."""
-    pairs = {name: (then[name], now[name]) for name in now if name in then and is_condition(then[name])}
-    changed = {name: (before, after) for name, (before, after) in pairs.items() if before != after}
-    return [
-        f"{name} {show(before, after)} then, {show(after, before)} now" for name, (before, after) in changed.items()
-    ]
+    pairs = [(name, then[name], now[name]) for name in now if name in then and is_condition(then[name])]
+    return [f"{name} {show(old, new)} then, {show(new, old)} now" for name, old, new in pairs if old != new]
 
 
 def is_condition(value: object) -> bool:

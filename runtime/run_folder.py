@@ -149,10 +149,10 @@ class RunFolder:
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.last))}", found=reason(error)) from error
 
-    def _tell_changes(self, lines: Sequence[str], conditions: Mapping[str, Any]) -> None:
-        """Warns where the run would come to other bits now than when it was last started."""
-        changed = changes(next(filter(None, map(_conditions_of, reversed(lines))), {}), conditions)
-        if changed:
+    def _tell_changes(self, lines: Sequence[str], now: Mapping[str, Any]) -> None:
+        """Warns where the run may come to other bits now than when it was last started."""
+        then = next(filter(None, map(_conditions_of, reversed(lines))), {})
+        if changed := changes(then, now):
             message = f"{quoted(str(self.path))} goes on under other conditions; last digits may differ"
             print(RuntimeUserError(message, found="; ".join(changed)).as_warning(), file=sys.stderr)
 
