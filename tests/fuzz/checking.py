@@ -28,8 +28,8 @@ from tests.fuzz.comparing import FLOAT32, FLOAT64, Tolerance, finite, problem, u
 from tests.fuzz.differences import gradient_problem
 from tests.fuzz.drafts import BATCH
 from tests.fuzz.graphs import add_gradients
-from tests.fuzz.plans import check_plans
 from tests.fuzz.trajectories import Trajectory, generated, interpreted, trajectory
+from tests.liveness import check_liveness
 
 DRAWS = 3  # of values, where the first ones end up at a tie or at infinity
 
@@ -216,7 +216,7 @@ class Check:
         """Generates NumPy code with these passes and runs it."""
         module = self.optimized(passes)
         with crashes("generate"):
-            found = generated(module, self.path, inspect=check_plans)
+            found = generated(module, self.path)
         if problem(found, self.expected, FLOAT32):
             with crashes("interpret"):
                 after_passes = interpreted(module, self.path)
@@ -230,7 +230,8 @@ class Check:
         with crashes(f"generate {target}"):
             here = {name: graph for name, graph in module.items() if name not in chosen.on_host}
             plans, variables = plan_module(here, BATCH, chosen)
-            check_plans(plans)
+            for plan in plans:
+                check_liveness(plan)
             with suppress(UserError):  # some ops are for the host alone
                 compile(chosen.generate("a fuzzed program", plans, variables), "<fuzz>", "exec")
 

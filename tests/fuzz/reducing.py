@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
@@ -17,23 +18,35 @@ from compiler.ir.types import TypeRuleError
 from compiler.passes.dead_code import remove_dead_code
 from tests.programs import read_graph
 
-Fails = Callable[[Graph], bool]
 Change = Callable[[Graph], object]
+T = TypeVar("T")
+SECONDS = 60.0  # that a search may take
 
 
-def reduce_graph(graph: Graph, fails: Fails, seconds: float = 60.0) -> Graph:
-    """The smallest graph that was found to fail."""
+def smallest(found: T, candidates: Callable[[T], Iterable[T]], fails: Callable[[T], bool], seconds: float) -> T:
+    """The last of ever smaller ones that fails, the candidates for each tried in their order."""
     end, smaller = time.monotonic() + seconds, True
     while smaller and time.monotonic() < end:
         smaller = False
-        for change in changes(graph):
+        for candidate in candidates(found):
             if time.monotonic() > end:
                 break
-            candidate = changed(graph, change)
-            if candidate is not None and weight(candidate) < weight(graph) and fails(candidate):
-                graph, smaller = candidate, True
+            if fails(candidate):
+                found, smaller = candidate, True
                 break
-    return graph
+    return found
+
+
+def reduce_graph(graph: Graph, fails: Callable[[Graph], bool], seconds: float = SECONDS) -> Graph:
+    """The smallest graph that was found to fail."""
+    return smallest(graph, smaller_graphs, fails, seconds)
+
+
+def smaller_graphs(graph: Graph) -> Iterator[Graph]:
+    for change in changes(graph):
+        candidate = changed(graph, change)
+        if candidate is not None and weight(candidate) < weight(graph):
+            yield candidate
 
 
 def weight(graph: Graph) -> tuple[int, int, int]:
@@ -120,19 +133,15 @@ def resized(graph: Graph, size: int, new: int) -> Graph:
     return read_graph(re.sub(r"\[[^\[\]\n]*\]", smaller, text))
 
 
-def reduce_text(text: str, fails: Callable[[str], bool], seconds: float = 60.0) -> str:
+def reduce_text(text: str, fails: Callable[[str], bool], seconds: float = SECONDS) -> str:
     """A program in the language with as few lines as were found to fail, and those shorter."""
-    end, smaller = time.monotonic() + seconds, True
-    while smaller and time.monotonic() < end:
-        smaller = False
-        for candidate in shorter_texts(text):
-            if time.monotonic() > end:
-                break
-            with suppress(UserError):
-                if fails(candidate):
-                    text, smaller = candidate, True
-                    break
-    return text
+
+    def fails_soundly(candidate: str) -> bool:
+        with suppress(UserError):
+            return fails(candidate)
+        return False
+
+    return smallest(text, shorter_texts, fails_soundly, seconds)
 
 
 def shorter_texts(text: str) -> Iterator[str]:

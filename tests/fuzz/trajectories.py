@@ -6,7 +6,7 @@ graph runs at two batch sizes. Variables go from one run to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from compiler.ops.op import VIEW
 from compiler.targets import find_target
 from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Program
 from tests.fuzz.drafts import BATCH
+from tests.liveness import check_liveness
 
 STEPS = 3
 INDEX_OPERANDS = {"gather": 1, "scatter_add": 0}  # which operand must stay below a number of rows
@@ -147,12 +148,12 @@ def noise(seed: int, size: float) -> Iterator[None]:
 # Generated code -------------------------------------------------------------------------------------------------------
 
 
-def generated(module: Module, path: Trajectory, inspect: Callable[[list], None] | None = None) -> list[Arrays]:
+def generated(module: Module, path: Trajectory) -> list[Arrays]:
     """The same by generated NumPy code of an optimized module; every byte but the variables holds NaN at first."""
     target = find_target("numpy")
     plans, variables = plan_module(module, BATCH, target)
-    if inspect:
-        inspect(plans)
+    for plan in plans:
+        check_liveness(plan)
     source = target.generate("a fuzzed program", plans, variables)
     executable = Executable(source, "<fuzz>", max(plan.size for plan in plans), BATCH)
     program = Program(executable, Manifest("Fuzz", (), (), (), ()))

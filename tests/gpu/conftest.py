@@ -14,9 +14,11 @@ import pytest
 def has_device() -> bool:
     try:
         import cupy
-
+    except ImportError:
+        return False
+    try:
         return cupy.cuda.runtime.getDeviceCount() > 0
-    except Exception:  # without CuPy, without a driver, with one that is too old …
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver, or one that is too old
         return False
 
 

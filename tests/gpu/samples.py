@@ -23,6 +23,13 @@ def graph_of(op: Op, sample: Sample) -> Graph:
     return graph
 
 
+def computed_on_the_host(op: Op, sample: Sample) -> bool:
+    """Whether it is what initial values are drawn from, of which there are no kernels."""
+    node = graph_of(op, sample).nodes[0]
+    drawn = op.name == "orthogonalize" or node.attributes.get("distribution", "uniform") != "uniform"
+    return drawn and 0 not in node.result.type.shape
+
+
 def draw_inputs(op: Op, sample: Sample) -> Arrays:
     """Values that f32 can hold, as f64."""
     generator = np.random.default_rng(crc32(f"{op.name} {sample.operands}".encode()))
