@@ -14,7 +14,7 @@ def main() -> int:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, stop)
     try:
-        from compiler.cli import run
+        from compiler.cli.run import run
 
         return run(sys.argv[1:], STARTED)
     except KeyboardInterrupt as interruption:  # while that is imported, or an error is told
@@ -26,7 +26,7 @@ def main() -> int:
 
 def stop(number: int, frame: object) -> None:
     """SIGTERM ends a command as SIGINT does, cleaning up behind it; training has handlers of its own."""
-    from runtime.interrupt import Interrupted
+    from runtime.training.interrupt import Interrupted
 
     raise Interrupted(number)
 

@@ -14,19 +14,19 @@ from compiler.elaborate.inputs import Storage
 from compiler.elaborate.model import ElaboratedModel
 from compiler.elaborate.namespaces import library, with_imports
 from compiler.elaborate.program import check_all, elaborate
+from compiler.gradient.train_step import differentiate
 from compiler.ir.graph import Module
 from compiler.ir.types import TensorType
 from compiler.ir.verifier import verify_module
 from compiler.language.formatter import format_expression, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
-from compiler.manifest import describe, variable_types
-from compiler.memory import Plan, plan_graph
-from compiler.packing import aligned
 from compiler.passes.pipeline import PIPELINES, Pass, check_complete, run_pipeline
-from compiler.targets import Target, find_target
+from compiler.planning.manifest import describe, variable_types
+from compiler.planning.memory import Plan, plan_graph
+from compiler.planning.packing import aligned
+from compiler.targets.target import Target, find_target
 from compiler.timings import Timings
-from compiler.train_step import differentiate
 from runtime.datasets import BUILT_IN
 from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Settings
 

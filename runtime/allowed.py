@@ -15,17 +15,17 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import CodeType
 
-from runtime import kernels
+from runtime.cpu import kernels
 from runtime.errors import RuntimeUserError
 
 IMPORTS = {  # module -> what may be imported from it
-    "runtime": {"kernels"},
-    "runtime.kernels": {"view"},
-    "runtime.threads": {"spread", "tiles"},
-    "runtime.numerics": {"Probe", "look", "taken"},
-    "runtime.profiler": {"Clock"},
-    "runtime.cuda": {"Clock", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together", "view"},
-    "runtime.gemm": {"CONVOLUTIONS"},
+    "runtime.cpu": {"kernels"},
+    "runtime.cpu.kernels": {"view"},
+    "runtime.cpu.threads": {"spread", "tiles"},
+    "runtime.training.numerics": {"Probe", "look", "taken"},
+    "runtime.cpu.profiler": {"Clock"},
+    "runtime.gpu.cuda": {"Clock", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together", "view"},
+    "runtime.gpu.gemm": {"CONVOLUTIONS"},
 }
 IMPORTED = {"np", *(name for names in IMPORTS.values() for name in names)}
 # Those that are called by their names.

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from runtime.errors import RuntimeUserError, quoted
-from runtime.interrupt import Interrupted
-from runtime.numerics import Guard, Trend
 from runtime.program import Arrays, Program
 from runtime.random import generator
+from runtime.training.interrupt import Interrupted
+from runtime.training.numerics import Guard, Trend
 
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
 Batches = Iterator[tuple[int, Arrays]]

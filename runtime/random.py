@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.threads import parts, together
+from runtime.cpu.threads import parts, together
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compiler.ir.graph import Literal, Node, Value
-from compiler.memory import Plan
-from compiler.ops.op import ELEMENTWISE
-from compiler.packing import Block
+from compiler.ir.op import ELEMENTWISE
+from compiler.planning.memory import Plan
+from compiler.planning.packing import Block
 
 
 def check_liveness(plan: Plan) -> None:

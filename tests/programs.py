@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler.codegen.numpy import generate
-from compiler.codegen.numpy_ops import PLACEMENT
 from compiler.diagnostics import Diagnostics
 from compiler.driver import Compilation, compile_tree, load_tree, plan_module
 from compiler.elaborate.namespaces import with_imports
@@ -18,9 +16,11 @@ from compiler.ir.interpreter import Arrays
 from compiler.ir.reader import read_module
 from compiler.ir.types import NUMPY_NAMES, TensorType, at_batch
 from compiler.language.parser import parse
-from compiler.memory import Plan, plan_graph
 from compiler.passes.pipeline import run_pipeline
-from compiler.targets import find_target
+from compiler.planning.memory import Plan, plan_graph
+from compiler.targets.numpy.ops import PLACEMENT
+from compiler.targets.shared.writer import generate
+from compiler.targets.target import find_target
 from runtime.program import Executable, Program, aligned_zeros, load_functions
 
 ROOT = Path(__file__).resolve().parent.parent

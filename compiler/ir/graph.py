@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from compiler.ir.types import TensorType
 
 if TYPE_CHECKING:
-    from compiler.ops.op import Op
+    from compiler.ir.op import Op
 
 Scalar = int | float | bool
 

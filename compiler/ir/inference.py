@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from compiler.ir.op import Op
 from compiler.ir.types import TensorType
-from compiler.ops.op import Op
 
 Inferred = tuple[dict[str, Any], tuple[TensorType, ...]]
 # By the op, the types of the operands, and the attributes as text, in which 1, 1.0 and true differ.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.op import BATCH
 from compiler.ir.types import NUMPY_NAMES, Batch, TensorType, at_batch
-from compiler.ops.op import BATCH
 
 Arrays = dict[str, np.ndarray]
 

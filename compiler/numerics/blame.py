@@ -17,10 +17,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.division import Tile
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import at_batch
-from runtime.numerics import Range, Ranges
+from compiler.targets.numpy.division import Tile
+from runtime.training.numerics import Range, Ranges
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compiler.cli.memory_limit import check_memory, main_memory
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import Compilation, compile_tree
 from compiler.language.parser import parse
-from compiler.memory_limit import check_memory, main_memory
 from compiler.numerics.blame import find
 from compiler.numerics.report import Places, batch_line, blame_lines, report_of
 from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
 from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, choose
-from runtime.captures import Capture, Found, Recipe
-from runtime.conditions import changes, conditions
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Program
+from runtime.training.captures import Capture, Found, Recipe
+from runtime.training.conditions import changes, conditions
 
 PROGRAM = "program.nn"  # the resolved program in the folder of a run, beside its dumps
 

@@ -9,8 +9,8 @@ from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number
 from compiler.numerics.blame import Blame, Seen, find
 from compiler.numerics.runs import Run
-from runtime.captures import Capture
-from runtime.numerics import Range, show_names
+from runtime.training.captures import Capture
+from runtime.training.numerics import Range, show_names
 
 MOST_INDICES = 16
 HALVES = {"train_step": "training", "evaluate": "test"}  # which data a graph runs on

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compiler.codegen.numpy import Ticks
 from compiler.driver import Compilation, plan_module, title_of
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
 from compiler.numerics.blame import Trace
 from compiler.ops.control import stack_of
 from compiler.passes.pipeline import Pass
-from compiler.targets import find_target
-from runtime.captures import Capture, Found
-from runtime.numerics import Probe, Range, look, range_of, taken
+from compiler.targets.shared.writer import Ticks
+from compiler.targets.target import find_target
 from runtime.program import Program
+from runtime.training.captures import Capture, Found
+from runtime.training.numerics import Probe, Range, look, range_of, taken
 
 JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that bring ops together
 

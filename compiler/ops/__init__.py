@@ -22,6 +22,7 @@ control          scan(*carries, *sequences, *constants, carries, sequences, reve
                  fused(*operands, step, body)
 """
 
+from compiler.ir.op import Op
 from compiler.ops import (
     control,
     convolution,
@@ -34,7 +35,6 @@ from compiler.ops import (
     reductions,
     shapes,
 )
-from compiler.ops.op import Op
 
 GROUPS = (elementwise, reductions, shapes, linear, convolution, pooling, indexing, randomness, control, fusion)
 

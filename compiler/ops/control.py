@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiler.gradient.scans import scan_gradient
 from compiler.ir.graph import Graph, Literal
+from compiler.ir.op import BATCH, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
-from compiler.ops.op import BATCH, REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import expect_integer, show_attribute
-from compiler.ops.scan_gradient import scan_gradient
 
 if TYPE_CHECKING:
     from compiler.ir.builder import Builder

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, TYPICAL_BATCH, TensorType, TypeRuleError, at_batch
-from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import (
     equation,
     expect_dtype,

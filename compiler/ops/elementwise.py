@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compiler.ir.graph import Literal
+from compiler.ir.op import COMMUTATIVE, ELEMENTWISE, REQUIRED, VIEW, Op, Rule, Sample, error, expect_count, sample
 from compiler.ir.types import DTYPES, FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.op import COMMUTATIVE, ELEMENTWISE, REQUIRED, VIEW, Op, Rule, Sample, error, expect_count, sample
 from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_same_dtype, zero_gradient
 
 if TYPE_CHECKING:

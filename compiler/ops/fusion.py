@@ -3,7 +3,8 @@
 fused(*operands, step=int, body=Graph)
 
 The body's inputs are the operands, its outputs the results, all whole tensors. `step` is how a target that divides its
-work runs the region: so many indices of the divided axis at a time (see compiler/division.py), 0 for all at once.
+work runs the region: so many indices of the divided axis at a time (see compiler/targets/numpy/division.py), 0 for all
+at once.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiler.ir.op import BATCH, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import TensorType, TypeRuleError
 from compiler.ops.control import body, expect_body
-from compiler.ops.op import BATCH, REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import expect_integer
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def fused(*arrays: np.ndarray, step: int, body: Graph, batch: int) -> list[np.nd
 
 def fused_gradient(builder: Builder, node: Node, *result_gradients: Value | None) -> list[Value | None]:
     """A region that computes the forward values again and from them the gradients."""
-    from compiler.autodiff import gradients
+    from compiler.gradient.autodiff import gradients
     from compiler.ir.builder import Builder
     from compiler.ir.graph import Graph, Literal
 

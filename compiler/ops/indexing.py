@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError, show_shape
-from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import SIGNED, equation, expect_dtype, expect_shape, zero_gradient
 
 

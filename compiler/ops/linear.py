@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiler.ir.op import Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.op import Op, error, expect_count, sample
 from compiler.ops.rules import equation, expect_dtype, expect_same_dtype, sum_to
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, show_shape
-from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import (
     equation,
     expect_dtype,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compiler.ir.op import RANDOM, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, Batch, Shape, TensorType, TypeRuleError
-from compiler.ops.op import RANDOM, REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import expect_dtype, expect_integer, expect_rank, expect_shape, zero_gradient
 
 DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import Shape, TensorType, TypeRuleError
-from compiler.ops.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ops.rules import NUMBERS, SIGNED, expect_axes, expect_dtype, expect_same_dtype, zero_gradient
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compiler.ir.graph import Literal
+from compiler.ir.op import Gradient
 from compiler.ir.types import FLOATS, INTEGERS, Batch, Dim, Shape, TensorType, TypeRuleError, show_shape
-from compiler.ops.op import Gradient
 
 if TYPE_CHECKING:
     from compiler.ir.builder import Builder

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.ir.op import BATCH, REQUIRED, VIEW, Op, error, expect_count, sample
 from compiler.ir.types import (
     LARGEST_DIMENSION,
     Batch,
@@ -20,7 +21,6 @@ from compiler.ir.types import (
     show_shape,
 )
 from compiler.ops import rules
-from compiler.ops.op import BATCH, REQUIRED, VIEW, Op, error, expect_count, sample
 from compiler.ops.rules import equation, expect_axes, expect_integers, expect_shape, is_integer, show_attribute
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value, literal_key
-from compiler.ops.op import COMMUTATIVE, RANDOM
+from compiler.ir.op import COMMUTATIVE, RANDOM
 from compiler.passes.rewriting import rebuild, with_operands
 
 

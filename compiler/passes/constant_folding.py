@@ -9,8 +9,8 @@ import numpy as np
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import evaluate, reference_dtype
+from compiler.ir.op import BATCH, RANDOM
 from compiler.ir.types import fits
-from compiler.ops.op import BATCH, RANDOM
 from compiler.passes.rewriting import rebuild
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Literal, Node, Value, literal_key
+from compiler.ir.op import COMMUTATIVE
 from compiler.ir.types import Batch, Shape, broadcast_shapes, extent
-from compiler.ops.op import COMMUTATIVE
 
 TOKENS = re.compile(r"[\w.]+=?|[(),]")
 LITERAL = "a literal"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.op import BATCH, RANDOM
 from compiler.ir.types import Batch
-from compiler.ops.op import BATCH, RANDOM
 
 
 def fixed_values(graph: Graph, kinds: Sequence[str] = ("param", "state")) -> set[Value]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Module, Node, Value, literal_key
-from compiler.ops.op import VIEW
+from compiler.ir.op import VIEW
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fixed_values import fixed_values
 from compiler.passes.rewriting import rebuild, results_of

@@ -17,11 +17,7 @@ from compiler.ir.verifier import verify_module, verify_outputs
 from compiler.passes.batch_norm_folding import fold_batch_norms
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
-from compiler.passes.convolutions import lower_convolutions
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.fusion import fuse
-from compiler.passes.im2col import multiply_patches
-from compiler.passes.kernels import make_kernels
 from compiler.passes.materialize import materialize_apart, materialize_outputs
 from compiler.passes.parameter_folding import fold_parameters
 from compiler.passes.pooling import pool_early
@@ -29,7 +25,11 @@ from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.scans_together import bring_scans_together
 from compiler.passes.simplify import simplify
 from compiler.passes.sums_of_products import sum_products
-from compiler.passes.tiling import tile
+from compiler.targets.cupy.grouping import make_kernels
+from compiler.targets.cupy.im2col import multiply_patches
+from compiler.targets.numpy.convolutions import lower_convolutions
+from compiler.targets.numpy.fusion import fuse
+from compiler.targets.numpy.regions import tile
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Any
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
+from compiler.ir.op import ELEMENTWISE, VIEW
 from compiler.ops import OPS
-from compiler.ops.op import ELEMENTWISE, VIEW
 from compiler.passes.algebra import EQUATIONS, by_equations
 from compiler.passes.constant_folding import folded
 from compiler.passes.linear_sums import Sums

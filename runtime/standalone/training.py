@@ -1,4 +1,4 @@
-"""The training of a file: what `runtime/trainer.py` computes, without the folder of a run around it."""
+"""The training of a file: what `runtime/training/trainer.py` computes, without the folder of a run around it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from runtime.checkpoint import EpochResult
 from runtime.feeding import epoch_order
 from runtime.program import aligned_zeros
-from runtime.progress import epoch_line
 from runtime.standalone.data import fitted, load_data
 from runtime.standalone.settings import (
     ARENA_BYTES,
@@ -29,6 +27,8 @@ from runtime.standalone.settings import (
     Arrays,
     Bound,
 )
+from runtime.training.checkpoint import EpochResult
+from runtime.training.progress import epoch_line
 
 
 class Program:

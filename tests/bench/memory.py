@@ -55,9 +55,9 @@ def measure(model: str, data: str, steps: int | None = None) -> dict[str, int]:
 
 
 def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[str, int]:
-    from compiler.commands import running
-    from compiler.flags import read_flags
-    from compiler.memory_limit import predicted_peak
+    from compiler.cli.commands import run as running
+    from compiler.cli.flags import read_flags
+    from compiler.cli.memory_limit import predicted_peak
     from runtime.feeding import HostRunner
 
     noted: dict[str, int] = {}
@@ -84,7 +84,7 @@ def run_command(flags: argparse.Namespace) -> None:
     import gc
     import time
 
-    from compiler.commands.running import train_command
+    from compiler.cli.commands.run import train_command
     from compiler.diagnostics import Diagnostics
 
     flags.started, flags.diagnostics = time.perf_counter(), Diagnostics()

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from compiler.driver import compile_tree, load_tree  # noqa: E402
+from runtime.cpu.profiler import best, seconds_of  # noqa: E402
 from runtime.datasets import describe, load  # noqa: E402
 from runtime.feeding import batches, fitted  # noqa: E402
-from runtime.numerics import Guard, Trend  # noqa: E402
-from runtime.profiler import best, seconds_of  # noqa: E402
 from runtime.program import Program  # noqa: E402
+from runtime.training.numerics import Guard, Trend  # noqa: E402
 from tests.programs import MODELS  # noqa: E402
 
 STEPS, MANY = 40, 100_000

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.cli import run
+from compiler.cli.run import run
 from tests.programs import ROOT
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler import cache
-from compiler.cache import Cache, Key
+from compiler.cli import cache
+from compiler.cli.cache import Cache, Key
 from tests.cli.conftest import PROGRAM
 from tests.cli.running import environment, nnc
 from tests.programs import ROOT
@@ -77,7 +77,7 @@ def test_a_hit_needs_no_compiler(cached: Path):
     assert nnc("eval", "points.nn").code == 0
     script = """
 import sys, time
-from compiler.cli import run
+from compiler.cli.run import run
 code = run(["eval", "points.nn"], time.perf_counter())
 print(code, sorted(name for name in sys.modules if name in ("lark", "compiler.driver", "compiler.ops")))
 """
@@ -131,7 +131,7 @@ def test_the_hash_of_the_compiler_is_that_of_its_files(tmp_path: Path, monkeypat
     for name in ("compiler/a.py", "compiler/std/b.nn", "compiler/__pycache__/a.pyc", "runtime/c.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "compiler/cache.py"))
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "compiler/cli/cache.py"))
     known = cache.compiler_hash()
     os.utime(tmp_path / "compiler/a.py", (1, 1))
     (tmp_path / "compiler/__pycache__/a.pyc").write_text("other")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from compiler.flags import STAGES
+from compiler.cli.flags import STAGES
 from tests.cli.running import nnc
 from tests.programs import ROOT
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.cache import executable_from
-from compiler.commands.running import choose_device
+from compiler.cli.cache import executable_from
+from compiler.cli.commands.run import choose_device
+from compiler.cli.memory_limit import Memory, check_memory
 from compiler.diagnostics import UserError
 from compiler.driver import compile_file
-from compiler.memory_limit import Memory, check_memory
-from runtime import cuda
 from runtime.errors import RuntimeUserError
+from runtime.gpu import cuda
 from runtime.program import Executable
 from tests.cli.running import Result, environment, nnc, process
 
@@ -32,9 +32,9 @@ COMMANDS = [
 IN_PROCESS = """
 import sys, time
 {before}
-from compiler.cli import run
+from compiler.cli.run import run
 code = run({arguments!r}, time.perf_counter())
-print(code, [name for name in ("cupy", "runtime.cuda", "compiler.driver") if name in sys.modules])
+print(code, [name for name in ("cupy", "runtime.gpu.cuda", "compiler.driver") if name in sys.modules])
 """
 
 
@@ -49,7 +49,7 @@ def run_in_process(arguments: list[str], before: str = "") -> Result:
 def test_without_cupy(command: tuple[str, ...], place: Path) -> None:
     """It is told before anything is compiled, or even looked for."""
     done = run_in_process([*command, "--gpu"], before="sys.modules['cupy'] = None")
-    assert done.out == "2 ['cupy', 'runtime.cuda']\n"
+    assert done.out == "2 ['cupy', 'runtime.gpu.cuda']\n"
     assert done.err.startswith("error: --gpu needs CuPy\n  expected: an installed CuPy\n  found: import of cupy halted")
     assert "  hint: pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]'" in done.err
     assert done.err.count("error") == 1 and "Traceback" not in done.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.flags import STAGES
+from compiler.cli.flags import STAGES
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.passes.pipeline import NUMPY_PIPELINE, labels

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from compiler.cli.memory_limit import Memory, check_memory, main_memory, predicted_peak, read_size
 from compiler.diagnostics import UserError
-from compiler.memory_limit import Memory, check_memory, main_memory, predicted_peak, read_size
-from runtime import free_memory
+from runtime.cpu import free_memory
 from runtime.datasets import footprint
 from runtime.errors import RuntimeUserError
 from tests.cli.running import nnc, process

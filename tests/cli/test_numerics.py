@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from compiler.commands import running
-from runtime import captures
-from runtime.captures import Capture, Recipe, read_dump, write_dump
+from compiler.cli.commands import run as running
 from runtime.errors import RuntimeUserError
+from runtime.training import captures
+from runtime.training.captures import Capture, Recipe, read_dump, write_dump
 from tests.cli.running import Result, nnc
 
 DIVERGING = ("--set", "train.optimizer=SGD(lr=1e30)")

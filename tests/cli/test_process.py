@@ -16,8 +16,8 @@ from tests.programs import MODELS, ROOT
 HASH_ALL_STAGES = f"""
 import hashlib
 from compiler.driver import load_tree
-from compiler.flags import STAGES
-from compiler.stages import show_stage, stages_of_program
+from compiler.cli.flags import STAGES
+from compiler.reports.stages import show_stage, stages_of_program
 for name in {MODELS!r}:
     for stage in STAGES:
         text = show_stage(stages_of_program(load_tree(f"models/{{name}}.nn")), stage)
@@ -83,7 +83,8 @@ def test_a_signal_outside_of_training(number: signal.Signals, code: int):
     """While a command reads what it waits for: it ends as others do, without a traceback."""
     script = f"""
 import os
-from compiler import __main__, cli
+from compiler import __main__
+from compiler.cli import run as cli
 cli.read_flags = lambda arguments: os.kill(os.getpid(), {int(number)})
 raise SystemExit(__main__.main())
 """

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.commands import verifying
-from runtime.comparison import differences
-from runtime.run_folder import RunFolder
+from compiler.cli.commands import verify as verifying
+from runtime.training.comparison import differences
+from runtime.training.run_folder import RunFolder
 from tests.cli.running import nnc, process
 from tests.runtime.tiny import run_tiny
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from runtime.kernels.basic import steps, view
+from runtime.cpu.kernels.basic import steps, view
 from runtime.program import Executable, aligned_zeros, load_functions
 
 KINDS = ("product", "convolution", "kernel", "copy")
@@ -27,7 +27,7 @@ def count_launches(executable: Executable, graph: str) -> Counter[str]:
         def __call__(self, *arguments: Any, **settings: Any) -> None:
             found[self.kind] += 1
 
-    device = ModuleType("runtime.cuda")
+    device = ModuleType("runtime.gpu.cuda")
     vars(device).update(
         ElementwiseKernel=Kernel,
         RawKernel=Kernel,
@@ -37,7 +37,7 @@ def count_launches(executable: Executable, graph: str) -> Counter[str]:
         steps=steps,
         view=view,
     )
-    with mock.patch.dict(sys.modules, {"runtime.cuda": device}):
+    with mock.patch.dict(sys.modules, {"runtime.gpu.cuda": device}):
         functions = load_functions(executable)
     functions[f"bind_{graph}"](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
     return found

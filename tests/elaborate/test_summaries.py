@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compiler.summary import format_summary, rows, totals
+from compiler.reports.summary import format_summary, rows, totals
 from tests.elaborate.running import model
 from tests.programs import compile_text, compiled_model
 

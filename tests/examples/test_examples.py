@@ -11,7 +11,7 @@ import pytest
 
 from compiler.diagnostics import Diagnostics
 from compiler.driver import check_models, compile_file, compile_tree, load_tree
-from compiler.summary import totals
+from compiler.reports.summary import totals
 from tests.programs import ROOT, initialized
 
 RESNET = ROOT / "examples/resnet50.nn"

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from compiler.autodiff import NotDifferentiable
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import differentiate_one, elaborate_one, plan_module
 from compiler.elaborate.namespaces import with_imports
+from compiler.gradient.autodiff import NotDifferentiable
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays
 from compiler.ir.printer import print_module
@@ -23,7 +23,7 @@ from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from compiler.language.parser import parse
 from compiler.passes.pipeline import OPTIONAL, PIPELINES, Pass, labels, run_pass, with_optional
-from compiler.targets import find_target
+from compiler.targets.target import find_target
 from tests.fuzz.comparing import FLOAT32, FLOAT64, Tolerance, finite, problem, unstable
 from tests.fuzz.differences import gradient_problem
 from tests.fuzz.drafts import BATCH

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from random import Random
 
-from compiler.autodiff import gradients
+from compiler.gradient.autodiff import gradients
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Literal, Value
 from compiler.ir.printer import print_graph

@@ -16,11 +16,11 @@ from compiler.driver import plan_module
 from compiler.ir import interpreter
 from compiler.ir.graph import Graph, Module, Node, Value
 from compiler.ir.interpreter import Arrays, interpret
+from compiler.ir.op import VIEW
 from compiler.ir.types import NUMPY_NAMES, at_batch
-from compiler.manifest import variable_types
-from compiler.memory import VARIABLES
-from compiler.ops.op import VIEW
-from compiler.targets import find_target
+from compiler.planning.manifest import variable_types
+from compiler.planning.memory import VARIABLES
+from compiler.targets.target import find_target
 from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Program
 from tests.fuzz.drafts import BATCH
 from tests.liveness import check_liveness

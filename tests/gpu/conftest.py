@@ -36,13 +36,13 @@ def keep_libraries(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def emulated() -> Iterator[None]:
-    """The emulation in the place of `runtime.cuda`, for generated source and for modules that are imported now."""
-    import runtime
+    """The emulation in the place of `runtime.gpu.cuda`, for generated source and for modules that are imported now."""
+    import runtime.gpu
     from tests.gpu.emulation import cuda
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "runtime.cuda", cuda)
-        patch.setattr(runtime, "cuda", cuda, raising=False)
+        patch.setitem(sys.modules, "runtime.gpu.cuda", cuda)
+        patch.setattr(runtime.gpu, "cuda", cuda, raising=False)
         forget_modules()
         yield
         forget_modules()
@@ -51,4 +51,4 @@ def emulated() -> Iterator[None]:
 def forget_modules() -> None:
     """Those that know the device."""
     for name in ("device_program", "device_profiler"):
-        sys.modules.pop(f"runtime.{name}", None)
+        sys.modules.pop(f"runtime.gpu.{name}", None)

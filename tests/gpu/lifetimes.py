@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.codegen.numpy import Kernel
 from compiler.ir.graph import Graph, Node
-from compiler.memory import VARIABLES, Plan
+from compiler.planning.memory import VARIABLES, Plan
+from compiler.targets.shared.writer import Kernel
 
 Part = tuple[int, int]  # offsets: the first byte, and the one behind the last
 

@@ -1,4 +1,4 @@
-"""Models and single graphs on the device, which is the emulated one or a real one, whatever `runtime.cuda` is."""
+"""Models and single graphs on the device, which is the emulated one or a real one, whatever `runtime.gpu.cuda` is."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from compiler.driver import Compilation, compile_tree, load_tree
 from compiler.ir.graph import Graph
 from compiler.ir.types import NUMPY_NAMES
-from compiler.memory import plan_graph
 from compiler.passes.pipeline import run_pipeline
-from compiler.targets import find_target
+from compiler.planning.memory import plan_graph
+from compiler.targets.target import find_target
 from runtime.datasets import describe
 from runtime.program import Arrays, Executable, Manifest, Program, load_functions
 from tests.programs import ROOT
 
 if TYPE_CHECKING:
-    from runtime.device_program import DeviceProgram
+    from runtime.gpu.device_program import DeviceProgram
 
 BATCH = 8
 EXAMPLES = 2 * BATCH + 3  # the last batch is smaller
@@ -44,7 +44,7 @@ def device_program(model: str, graphs: bool = True) -> DeviceProgram:
 
 
 def device_program_of(executable: Executable, manifest: Manifest, graphs: bool = True) -> DeviceProgram:
-    from runtime.device_program import DeviceProgram  # late, for the runtime.cuda that is there by then
+    from runtime.gpu.device_program import DeviceProgram  # late, for the runtime.gpu.cuda that is there by then
 
     return DeviceProgram(executable, manifest, graphs)
 
@@ -98,7 +98,7 @@ class OnDevice:
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The outputs; all bytes hold NaN before."""
-        from runtime import cuda
+        from runtime.gpu import cuda
 
         cuda.upload(self.arena, np.full(self.arena.shape, 0xFF, np.uint8))
         for name, view in self.inputs.items():
@@ -109,7 +109,7 @@ class OnDevice:
 
 def on_device(graph: Graph, batch: int) -> OnDevice:
     """Plans, generates and binds a graph, with the passes of the target."""
-    from runtime import cuda
+    from runtime.gpu import cuda
 
     target = find_target("cupy")
     optimized = run_pipeline({graph.name: graph}, target.pipeline)[graph.name]

@@ -9,7 +9,7 @@ import numpy as np
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays
-from compiler.ops.op import Op, Sample
+from compiler.ir.op import Op, Sample
 
 BATCH = 2
 

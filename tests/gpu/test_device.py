@@ -9,10 +9,9 @@ import pytest
 
 from compiler.diagnostics import UserError
 from compiler.ir.interpreter import interpret
-from compiler.ops.op import Op, Sample
-from runtime import cuda
+from compiler.ir.op import Op, Sample
+from runtime.gpu import cuda
 from runtime.program import Arrays
-from tests.codegen.test_against_interpreter import SAMPLES, assert_close
 from tests.gpu.running import (
     BATCH,
     assert_trained_alike,
@@ -25,6 +24,7 @@ from tests.gpu.running import (
 from tests.gpu.samples import BATCH as SAMPLE_BATCH
 from tests.gpu.samples import computed_on_the_host, draw_inputs, graph_of
 from tests.programs import MODELS
+from tests.targets.test_against_interpreter import SAMPLES, assert_close
 
 pytestmark = pytest.mark.gpu
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from runtime import cuda
+from runtime.gpu import cuda
 from tests.gpu.cupy_inside import machine_code, render
 from tests.gpu.emulation.kernels import ElementwiseKernel
 from tests.gpu.emulation.launches import in_order
@@ -16,8 +16,8 @@ from tests.gpu.emulation.launches import in_order
 
 @pytest.fixture
 def device(emulated: None) -> ModuleType:
-    """runtime.device_program on the emulated device."""
-    return importlib.import_module("runtime.device_program")
+    """runtime.gpu.device_program on the emulated device."""
+    return importlib.import_module("runtime.gpu.device_program")
 
 
 def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",)):

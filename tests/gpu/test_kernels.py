@@ -6,12 +6,12 @@ import pytest
 
 from compiler.diagnostics import UserError
 from compiler.ir.interpreter import interpret
-from compiler.ops.op import Op, Sample
-from tests.codegen.test_against_interpreter import SAMPLES, assert_close
+from compiler.ir.op import Op, Sample
 from tests.gpu.emulation.launches import in_order
 from tests.gpu.running import OnDevice, on_device
 from tests.gpu.samples import BATCH, computed_on_the_host, draw_inputs, graph_of
 from tests.gpu.sources import compile_all, joined, sources_of
+from tests.targets.test_against_interpreter import SAMPLES, assert_close
 
 TOGETHER = 32  # kernels that NVRTC gets at once
 Compiled = dict[tuple[str, int], OnDevice | Exception]  # by op and id of the sample, which several ops may share

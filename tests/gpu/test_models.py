@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compiler.profile import with_clock
+from compiler.reports.profile import with_clock
 from runtime.random import draw
 from tests.gpu.emulation import cuda
 from tests.gpu.emulation.launches import in_order

@@ -1,4 +1,4 @@
-"""On a real GPU: products, copies and graphs of runtime/cuda.py, and whole runs."""
+"""On a real GPU: products, copies and graphs of runtime/gpu/cuda.py, and whole runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import cuda
+from runtime.gpu import cuda
 from tests.cli.conftest import place
 from tests.gpu.commands import check_a_run, check_that_runs_go_on
 

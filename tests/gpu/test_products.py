@@ -12,8 +12,13 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from compiler.codegen.cuda import convolutions
-from compiler.codegen.cuda.convolutions import (
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Node
+from compiler.ir.types import NUMPY_NAMES, at_batch, parse_type
+from compiler.ops import OPS
+from compiler.ops.convolution import ALL_AT_ONCE
+from compiler.targets.cupy import convolutions
+from compiler.targets.cupy.convolutions import (
     SLICES,
     THREAD_COLUMNS,
     TILE_ROWS,
@@ -22,12 +27,7 @@ from compiler.codegen.cuda.convolutions import (
     product_kernel,
     scratch_of,
 )
-from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Node
-from compiler.ir.types import NUMPY_NAMES, at_batch, parse_type
-from compiler.ops import OPS
-from compiler.ops.convolution import ALL_AT_ONCE
-from runtime import gemm
+from runtime.gpu import gemm
 from tests.gpu.cupy_inside import machine_code
 from tests.gpu.emulation.kernels import RawKernel
 from tests.gpu.emulation.launches import in_order

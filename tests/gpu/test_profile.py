@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.profile import measure_kernels, with_clock
-from runtime import cuda
+from compiler.reports.profile import measure_kernels, with_clock
+from runtime.gpu import cuda
 from tests.cli.conftest import place
 from tests.cli.running import nnc
 from tests.gpu.cupy_inside import machine_code
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("emulated")
 def quick(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less of everything: the host takes its time."""
     for name, value in (("COPIED", 1 << 20), ("SIDE", 16), ("STEPS_PER_GRAPH", 2), ("FEWEST_LAUNCHES", 1)):
-        monkeypatch.setattr(f"runtime.device_profiler.{name}", value)
+        monkeypatch.setattr(f"runtime.gpu.device_profiler.{name}", value)
 
 
 def statements(source: str, name: str) -> list[str]:

@@ -26,16 +26,17 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler import cli
-from compiler.cache import Cache, Key, digest
+from compiler.cli import run as cli
+from compiler.cli.cache import Cache, Key, digest
+from compiler.cli.flags import read_flags
 from compiler.driver import compile_tree, load_tree
-from compiler.flags import read_flags
 from compiler.ir.printer import print_graph
-from runtime import allowed, checkpoint
+from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
 from runtime.errors import RuntimeUserError
-from runtime.predictions import read_examples
 from runtime.program import Program, TensorSpec
+from runtime.training import checkpoint
+from runtime.training.predictions import read_examples
 from tests.cli.conftest import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -123,7 +123,7 @@ def work(task: Work, place: Path, current: Any, results: Connection) -> None:
     for limited, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MOST_ADDRESSES)):
         with suppress(ValueError, OSError):
             resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
-    from compiler import memory_limit
+    from compiler.cli import memory_limit
     from tests.hostile.kinds import KINDS
     from tests.hostile.mutations import mutated
 

@@ -15,7 +15,7 @@ from compiler.ir.printer import print_module
 from compiler.ir.reader import DEEPEST_NESTING, read_module
 from compiler.ops import OPS
 from compiler.passes.pipeline import NUMPY_PIPELINE
-from compiler.stages import show_stage, stages_of_module
+from compiler.reports.stages import show_stage, stages_of_module
 from tests.programs import MODELS, compiled_model
 
 LONGEST_TIME = 5.0  # seconds

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler.codegen.numpy import GraphWriter
 from compiler.driver import Compilation, plan_module, title_of
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.types import at_batch
-from compiler.memory import Plan
-from compiler.targets import find_target
-from runtime.captures import Capture
+from compiler.planning.memory import Plan
+from compiler.targets.shared.writer import GraphWriter
+from compiler.targets.target import find_target
 from runtime.datasets.dataset import Dataset, Split
 from runtime.program import Manifest, Program
-from runtime.progress import Reporter
-from runtime.run_folder import RunFolder
-from runtime.trainer import Diverged, train
+from runtime.training.captures import Capture
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+from runtime.training.trainer import Diverged, train
 
 GRAPH = "train_step"
 EXAMPLES = 4

@@ -13,13 +13,13 @@ from compiler.numerics.blame import Blame, find
 from compiler.numerics.replay import places_of
 from compiler.numerics.report import phase_of, reason_of
 from compiler.numerics.runs import run_generated, run_in_float64
-from runtime.captures import Capture
 from runtime.datasets.dataset import Dataset, Split
-from runtime.numerics import Guard, all_finite
 from runtime.program import Program
-from runtime.progress import Reporter
-from runtime.run_folder import RunFolder
-from runtime.trainer import train
+from runtime.training.captures import Capture
+from runtime.training.numerics import Guard, all_finite
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+from runtime.training.trainer import train
 from tests.numerics.planting import captured
 from tests.programs import compile_text
 

@@ -10,8 +10,8 @@ import pytest
 
 from compiler.numerics.blame import find
 from compiler.numerics.runs import run_generated
-from runtime.checkpoint import load
 from runtime.program import Program
+from runtime.training.checkpoint import load
 from tests.numerics.planting import Writing, captured, generated, ops_that_count, writing
 from tests.programs import MODELS, compiled_model
 

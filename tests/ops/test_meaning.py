@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.autodiff import gradients
+from compiler.gradient.autodiff import gradients
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Value
 from compiler.ir.interpreter import interpret

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from compiler import ops
-from compiler.autodiff import NotDifferentiable, gradients
+from compiler.gradient.autodiff import NotDifferentiable, gradients
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Value
 from compiler.ir.interpreter import bind_batch, interpret, reference_dtype
+from compiler.ir.op import BATCH, Op, Sample
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.types import TypeRuleError, at_batch
 from compiler.ir.verifier import verify_graph
 from compiler.ops import OPS
-from compiler.ops.op import BATCH, Op, Sample
 
 DRAWS = 10
 EPSILON, ATOL, RTOL = 1e-6, 1e-5, 1e-3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.passes.fusion import fuse
 from compiler.passes.sums_of_products import sum_products
-from compiler.passes.tiling import tile
+from compiler.targets.numpy.fusion import fuse
+from compiler.targets.numpy.regions import tile
 
 # A dense layer with its gradient of the bias: the product takes the epilogue, a reduction over the batch comes along.
 DENSE = """

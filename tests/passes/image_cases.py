@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.passes.convolutions import lower_convolutions
 from compiler.passes.pooling import pool_early
+from compiler.targets.numpy.convolutions import lower_convolutions
 
 POOLED_LATE = """
 graph g(%x: f32[B,4,4,2] input, %b: f32[2] param, %dy: f32[B,2,2,2] input) {

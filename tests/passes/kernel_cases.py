@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.passes.im2col import multiply_patches
-from compiler.passes.kernels import make_kernels
+from compiler.targets.cupy.grouping import make_kernels
+from compiler.targets.cupy.im2col import multiply_patches
 
 # A loss with its mean over the batch, a bias with its update, updates of two shapes, a view that two regions read.
 APART = """

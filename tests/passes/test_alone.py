@@ -8,12 +8,12 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from compiler.autodiff import gradients
+from compiler.gradient.autodiff import gradients
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
+from compiler.ir.op import Op, Sample
 from compiler.ops import OPS
-from compiler.ops.op import Op, Sample
 from compiler.passes.pipeline import PIPELINES, Pass, run_pass
 from tests.delicate import DELICATE, delicate_graph
 from tests.programs import BATCH, MODELS, compiled_model, values_for

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compiler.cli.flags import TARGETS
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import compile_tree
-from compiler.flags import TARGETS
 from compiler.ir.interpreter import interpret
 from compiler.language.parser import parse
 from compiler.passes.pipeline import (

@@ -8,9 +8,9 @@ import pytest
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal
 from compiler.ir.interpreter import interpret
+from compiler.ir.op import ELEMENTWISE, Op, Sample
 from compiler.ir.printer import print_graph
 from compiler.ops import OPS
-from compiler.ops.op import ELEMENTWISE, Op, Sample
 from compiler.passes.constant_folding import fold_constants
 from tests.programs import read_graph
 

@@ -9,7 +9,7 @@ from compiler.ir.interpreter import interpret
 from compiler.ir.printer import print_graph
 from compiler.passes.materialize import materialize_outputs
 from compiler.passes.pipeline import NUMPY_PIPELINE, choose
-from compiler.stages import show_stage, stages_of_module
+from compiler.reports.stages import show_stage, stages_of_module
 from tests.programs import read_graph, run_graph
 
 CONSTANT = """\

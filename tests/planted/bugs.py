@@ -1,7 +1,7 @@
 """The planted bugs: what is wrong, where in the source, and which ordinary test notices.
 
 python -m tests.planted.bugs                                           the table for docs/testing.md
-python -m pytest -p tests.planted.plugin --plant NAME tests/codegen    any tests with one of the bugs
+python -m pytest -p tests.planted.plugin --plant NAME tests/targets    any tests with one of the bugs
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from tests.planted.planting import Edits, planted
 
-MEMORY = "tests/codegen/test_memory.py"
+MEMORY = "tests/planning/test_memory.py"
 LIVENESS = f"{MEMORY}::test_no_block_is_written_while_it_holds_what_is_still_read"
 DELICATE_LIVENESS = f"{MEMORY}::test_no_block_of_a_delicate_graph_is_written_while_it_holds_what_is_still_read"
-SAMPLE = "tests/codegen/test_against_interpreter.py::test_op_sample"
-GRAPH = "tests/codegen/test_against_interpreter.py::test_delicate_graph"
+SAMPLE = "tests/targets/test_against_interpreter.py::test_op_sample"
+GRAPH = "tests/targets/test_against_interpreter.py::test_delicate_graph"
 SLOPE = "tests/ops/test_ops.py::test_gradient_agrees_with_differences"
 ALONE = "tests/passes/test_alone.py::test_a_pass_alone_keeps_the_meaning_of"
 FORMULA = "tests/elaborate/test_formulas.py::test"
@@ -47,7 +47,7 @@ PLAN = (
     Bug(
         "aliased-live-buffer",
         "the new value of a variable is written over the old one while a view of it is still read",
-        "compiler/memory.py",
+        "compiler/planning/memory.py",
         {"reads.get(node.results[0], position) if VIEW in node.op.traits else position": "position"},
         f"{DELICATE_LIVENESS}[a view of a variable is read after its new value is there]",
         "matmul reads bytes that were given away",
@@ -55,7 +55,7 @@ PLAN = (
     Bug(
         "life-one-node-short",
         "the bytes of an operand are free one node before it is read for the last time",
-        "compiler/memory.py",
+        "compiler/planning/memory.py",
         {"self.plan.block(value).last = self.time": "self.plan.block(value).last = self.time - 1"},
         f"{LIVENESS}[softmax-train_step-numpy]",
         "writes over what it reads",
@@ -63,7 +63,7 @@ PLAN = (
     Bug(
         "update-before-use",
         "a variable gets its new value in place although nodes that follow read the old one",
-        "compiler/memory.py",
+        "compiler/planning/memory.py",
         {" or self.frame.reads.get(old, -1) > position:": ":"},
         f"{DELICATE_LIVENESS}[states that change places]",
         "reads bytes that were given away",
@@ -71,7 +71,7 @@ PLAN = (
     Bug(
         "written-over-too-early",
         "a result is written over an operand that the next node reads",
-        "compiler/memory.py",
+        "compiler/planning/memory.py",
         {"owner, position + 1) <= position and not others:": "owner, position + 2) <= position + 1 and not others:"},
         f"{LIVENESS}[softmax-train_step-numpy]",
         "reads bytes that were given away",
@@ -79,7 +79,7 @@ PLAN = (
     Bug(
         "node-over-a-write",
         "a fused region writes its first result over an operand that a later node of it reads",
-        "compiler/memory.py",
+        "compiler/planning/memory.py",
         {"axis == SHARED or last > written or (last": "axis == SHARED or (last"},
         f"{GRAPH}[a region reads an operand after it has written a result-0]",
         "Not equal to tolerance",
@@ -87,7 +87,7 @@ PLAN = (
     Bug(
         "scratch-shared-between-lanes",
         "two threads that work on tiles of a region have the same scratch space",
-        "compiler/codegen/numpy.py",
+        "compiler/targets/shared/writer.py",
         {'lane = f"{scratch} + lane * {planned.lane_bytes}" if': 'lane = f"{scratch}" if'},
         f"{MEMORY}::test_lanes_of_a_region_share_no_scratch_space[mlp]",
         "lane 1 works in the space of another",
@@ -98,15 +98,15 @@ GENERATED = (
     Bug(
         "min-for-max",
         "the maximum of a tensor and a number is emitted as their minimum",
-        "compiler/codegen/numpy_ops.py",
+        "compiler/targets/numpy/ops.py",
         {'clipped(s, x, number, "np.inf")': 'clipped(s, x, "-np.inf", number)'},
-        "tests/codegen/test_against_interpreter.py::test_model[mlp-predict]",
+        "tests/targets/test_against_interpreter.py::test_model[mlp-predict]",
         "Not equal to tolerance",
     ),
     Bug(
         "dropped-clip-bound",
         "clip is emitted without its upper bound",
-        "compiler/codegen/numpy_ops.py",
+        "compiler/targets/numpy/ops.py",
         {'show_value(s["low"]), show_value(s["high"])': 'show_value(s["low"]), "np.inf"'},
         f"{SAMPLE}[clip-2]",
         "Not equal to tolerance",
@@ -114,7 +114,7 @@ GENERATED = (
     Bug(
         "scan-one-step-short",
         "a scan leaves out the last step of its sequences",
-        "runtime/kernels/basic.py",
+        "runtime/cpu/kernels/basic.py",
         {"order = range(len(stacks[0]))": "order = range(len(stacks[0]) - 1)"},
         f"{SAMPLE}[scan-0]",
         "Not equal to tolerance",
@@ -122,7 +122,7 @@ GENERATED = (
     Bug(
         "wrong-layout",
         "an array that lies in another order of axes is seen through the inverse permutation",
-        "compiler/codegen/numpy.py",
+        "compiler/targets/shared/writer.py",
         {"{tuple(order.index(axis) for axis in axes)}": "{tuple(order[axis] for axis in axes)}"},
         f"{SAMPLE}[add-8]",
         "could not be broadcast",
@@ -130,7 +130,7 @@ GENERATED = (
     Bug(
         "wrong-stride-in-pooling-gradient",
         "the gradient of max pooling is routed as if windows did not overlap",
-        "runtime/kernels/pooling.py",
+        "runtime/cpu/kernels/pooling.py",
         {"taps(out, dy.shape[1:3], window, stride, padding)": "taps(out, dy.shape[1:3], window, window, padding)"},
         f"{SAMPLE}[max_pool2d_route-2]",
         "Not equal to tolerance",
@@ -138,7 +138,7 @@ GENERATED = (
     Bug(
         "argmax-tie",
         "of equal maxima argmax names the last",
-        "runtime/kernels/basic.py",
+        "runtime/cpu/kernels/basic.py",
         {
             "side_by_side.argmax(-1, indices)": (
                 "np.subtract(x.shape[axis] - 1, side_by_side[..., ::-1].argmax(-1), out=indices)"
@@ -150,7 +150,7 @@ GENERATED = (
     Bug(
         "gather-one-row-on",
         "gather takes the row behind the one that is named",
-        "runtime/kernels/basic.py",
+        "runtime/cpu/kernels/basic.py",
         {"np.copyto(scratch, indices)\n    np.take": "np.add(indices, 1, out=scratch)\n    np.take"},
         f"{SAMPLE}[gather-1]",
         "Not equal to tolerance",
@@ -158,9 +158,9 @@ GENERATED = (
     Bug(
         "full-batch-for-the-last",
         "a mean divides by the planned batch, also where the last batch is smaller",
-        "compiler/codegen/numpy_ops.py",
+        "compiler/targets/numpy/ops.py",
         {"{s['factor']} * B{power}": "{s['factor'] * TYPICAL_BATCH}"},
-        "tests/codegen/test_against_interpreter.py::test_smaller_batch_uses_the_same_program[softmax]",
+        "tests/targets/test_against_interpreter.py::test_smaller_batch_uses_the_same_program[softmax]",
         "Not equal to tolerance",
     ),
 )
@@ -169,7 +169,7 @@ GRADIENTS = (
     Bug(
         "missing-unbroadcast",
         "the gradient of a broadcast operand is not summed back to its shape",
-        "compiler/autodiff.py",
+        "compiler/gradient/autodiff.py",
         {"sum_to(builder, gradient, operand.type))": "gradient)"},
         f"{SLOPE}[add-2]",
         r"add: gradient f32\[2,3\] of an operand f32\[3\]",
@@ -185,7 +185,7 @@ GRADIENTS = (
     Bug(
         "scan-not-reversed",
         "the gradient of a scan runs in the direction of the scan",
-        "compiler/ops/scan_gradient.py",
+        "compiler/gradient/scans.py",
         {'"reverse": not node.attributes["reverse"]': '"reverse": node.attributes["reverse"]'},
         f"{SLOPE}[scan-6]",
         "scan, input x0",
@@ -231,7 +231,7 @@ PASSES = (
     Bug(
         "wrong-order-in-one-consumer",
         "the result of a product over pixels is read with rows and columns exchanged",
-        "compiler/passes/convolutions.py",
+        "compiler/targets/numpy/convolutions.py",
         {"permutation=(2, 0, 1, 3)": "permutation=(2, 1, 0, 3)"},
         f"{ALONE}_models[separable_cnn-predict-convolutions]",
         "convolutions: output",
@@ -239,7 +239,7 @@ PASSES = (
     Bug(
         "padding-on-the-other-side",
         "padding above goes below, and padding on the left to the right",
-        "compiler/passes/convolutions.py",
+        "compiler/targets/numpy/convolutions.py",
         {"low=(0, top, left, 0), high=(0, bottom, right, 0)": "low=(0, bottom, right, 0), high=(0, top, left, 0)"},
         f"{ALONE}_samples[convolutions]",
         "convolutions on conv2d-",
@@ -247,7 +247,7 @@ PASSES = (
     Bug(
         "tiles-leave-a-rest",
         "the step of tiles does not divide the length, and what is left is not computed",
-        "compiler/passes/tiling.py",
+        "compiler/targets/numpy/regions.py",
         {"+ 1) if length % step == 0)": "+ 1))"},
         f"{GRAPH}[tiles of a length with few divisors-255]",
         "Not equal to tolerance",
@@ -255,7 +255,7 @@ PASSES = (
     Bug(
         "hash-order",
         "variables of one kind stand in the order of a set of names",
-        "compiler/manifest.py",
+        "compiler/planning/manifest.py",
         {"ordered = sorted(types, key": "ordered = sorted(set(types), key"},
         "tests/ir/test_text.py::test_text_and_source_do_not_depend_on_hash_seeds",
         "== 1",
@@ -356,13 +356,13 @@ RUNTIME = (
         "initial values are those of seed 0",
         "runtime/program.py",
         {'variables["seed"][...] = seed': 'variables["seed"][...] = 0'},
-        "tests/codegen/test_against_interpreter.py::test_initial_values[softmax]",
+        "tests/targets/test_against_interpreter.py::test_initial_values[softmax]",
         "Not equal to tolerance",
     ),
     Bug(
         "order-of-a-resumed-run",
         "a resumed run goes through the data as from its first epoch on",
-        "runtime/trainer.py",
+        "runtime/training/trainer.py",
         {"settings.seed, epoch, self.settings": "settings.seed, self.trained + 1, self.settings"},
         "tests/runtime/test_trainer.py::test_resuming_is_bit_exact[2]",
         "'w': b'",

@@ -119,5 +119,5 @@ def forget() -> None:
     kind = type(functools.cache(forget))
     for each in [each for each in gc.get_objects() if type(each) is kind]:
         owner = each.__module__ or ""
-        if owner.partition(".")[0] in ("compiler", "runtime", "tests") and owner != "runtime.threads":
+        if owner.partition(".")[0] in ("compiler", "runtime", "tests") and owner != "runtime.cpu.threads":
             each.cache_clear()

@@ -62,9 +62,11 @@ def test_there_are_at_least_thirty():
 
 def test_a_bug_that_cannot_be_planted_is_noticed():
     with pytest.raises(AssertionError, match="has 0 times what this bug replaces: 'no such text'"):
-        changed_text("compiler/memory.py", {"no such text": ""})
-    nothing = Bug("nothing", "a comment reads otherwise", "compiler/schedule.py", {"Which nodes": "What nodes"}, "", "")
-    with pytest.raises(AssertionError, match=r"nothing of compiler/schedule\.py that runs"), nothing.planted():
+        changed_text("compiler/planning/memory.py", {"no such text": ""})
+    nothing = Bug(
+        "nothing", "a comment reads otherwise", "compiler/planning/schedule.py", {"Which nodes": "What nodes"}, "", ""
+    )
+    with pytest.raises(AssertionError, match=r"nothing of compiler/planning/schedule\.py that runs"), nothing.planted():
         pass
 
 

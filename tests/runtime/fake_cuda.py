@@ -1,4 +1,5 @@
-"""In the place of runtime/cuda.py: a device that is NumPy, and a table of the kernels that the runtime brings along.
+"""In the place of runtime/gpu/cuda.py: a device that is NumPy, and a table of the kernels that the runtime brings
+along.
 
 It counts what goes to and from the device, and refuses what cannot be captured into a graph. Emulating kernels from
 their source is what tests/gpu does, which needs CuPy and g++.

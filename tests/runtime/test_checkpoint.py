@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as serialize
 
-from runtime import checkpoint
-from runtime.checkpoint import EpochResult, Position, encode, load, save, write_atomically
 from runtime.errors import RuntimeUserError
 from runtime.program import Program
+from runtime.training import checkpoint
+from runtime.training.checkpoint import EpochResult, Position, encode, load, save, write_atomically
 from tests.runtime.tiny import contents, tiny_program
 
 HASH = "ab" * 32

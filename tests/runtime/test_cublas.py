@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import cublas
-from runtime.cublas import TRANSPOSED, Call, CublasError, Handle, Layout, Matrix, calls
+from runtime.gpu import cublas
+from runtime.gpu.cublas import TRANSPOSED, Call, CublasError, Handle, Layout, Matrix, calls
 
 SIDES = (1, 2, 3)
 STACKS = [((), ()), ((2,), ()), ((), (2,)), ((1,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((1, 1), (2, 3))]

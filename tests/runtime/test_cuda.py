@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import cublas, cuda
+from runtime.gpu import cublas, cuda
 
 
 class Cupy:

@@ -13,12 +13,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import runtime
+import runtime.gpu
 from runtime.errors import RuntimeUserError
 from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted
-from runtime.interrupt import Interrupted
 from runtime.program import Program
-from runtime.trainer import evaluate, first_step, predict
+from runtime.training.interrupt import Interrupted
+from runtime.training.trainer import evaluate, first_step, predict
 from tests.runtime import fake_cuda
 from tests.runtime.fake_cuda import counts
 from tests.runtime.tiny import SOURCE, contents, run_tiny, tiny_build, tiny_data, tiny_program
@@ -31,11 +31,11 @@ Make = Callable[..., Program]
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """runtime.device_program, on the device that NumPy plays."""
+    """runtime.gpu.device_program, on the device that NumPy plays."""
     fake_cuda.reset()
-    monkeypatch.setitem(sys.modules, "runtime.cuda", fake_cuda)
-    monkeypatch.setattr(runtime, "cuda", fake_cuda, raising=False)
-    spec = importlib.util.find_spec("runtime.device_program")
+    monkeypatch.setitem(sys.modules, "runtime.gpu.cuda", fake_cuda)
+    monkeypatch.setattr(runtime.gpu, "cuda", fake_cuda, raising=False)
+    spec = importlib.util.find_spec("runtime.gpu.device_program")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from compiler.ops import OPS
-from runtime import kernels
-from runtime.kernels import convolution, depthwise
-from runtime.kernels.products import partial_sums, piece
-from runtime.threads import together
+from runtime.cpu import kernels
+from runtime.cpu.kernels import convolution, depthwise
+from runtime.cpu.kernels.products import partial_sums, piece
+from runtime.cpu.threads import together
 from tests.programs import MODELS, compiled_model, initialized, values_for
 
 BATCH_LAST = (3, 1, 2, 0)  # how images lie
@@ -47,7 +47,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, scale: float = 1e-5) -
 
 def on_threads(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """`together` uses as many threads as there are; in so many parts is the work divided."""
-    monkeypatch.setattr("runtime.threads.thread_count", lambda: count)
+    monkeypatch.setattr("runtime.cpu.threads.thread_count", lambda: count)
 
 
 # Products -------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_draws_follow_their_distributions():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_fill_writes_the_same_numbers_in_place(threads: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("runtime.threads.thread_count", lambda: threads)
+    monkeypatch.setattr("runtime.cpu.threads.thread_count", lambda: threads)
     for shape in ((5, 3), (301, 333)):
         out = np.empty(shape, np.float32)
         fill_uniform(out, 9, 8, 7)

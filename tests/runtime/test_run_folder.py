@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.checkpoint import load
 from runtime.errors import RuntimeUserError
-from runtime.run_folder import RunFolder, program_hash
+from runtime.training.checkpoint import load
+from runtime.training.run_folder import RunFolder, program_hash
 from tests.runtime.tiny import contents, program_text, run_tiny, tiny_program
 
 TEXT = """layer Odd(units)(x: f32[B, n]) {

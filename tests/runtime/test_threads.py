@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from runtime.threads import together
+from runtime.cpu.threads import together
 
 PATIENCE = 20.0  # seconds
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import checkpoint
 from runtime.datasets.dataset import Split
 from runtime.errors import RuntimeUserError
 from runtime.feeding import batches, epoch_order, fitted
-from runtime.interrupt import Signals
-from runtime.progress import Reporter
-from runtime.run_folder import RunFolder
-from runtime.trainer import Interrupted, Summary, evaluate, predict, train
+from runtime.training import checkpoint
+from runtime.training.interrupt import Signals
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+from runtime.training.trainer import Interrupted, Summary, evaluate, predict, train
 from tests.runtime.tiny import SOURCE, contents, program_text, run_tiny, tiny_data, tiny_program
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def test_checkpoints_every_third_epoch_and_at_the_end(tmp_path: Path, monkeypatc
         real(path, data, kept)
         written.append((path.stem, checkpoint.load(path, tiny_program()).epoch))
 
-    monkeypatch.setattr("runtime.trainer.write_atomically", spy)
+    monkeypatch.setattr("runtime.training.trainer.write_atomically", spy)
     run_tiny(tmp_path / "run", epochs=5, checkpoint=3)
     assert written == [("last", 0), ("best", 3), ("last", 3), ("best", 5), ("last", 5)]
 
@@ -214,9 +214,9 @@ def test_data_that_do_not_fit(name: str, array: np.ndarray | None, message: str,
 SCRIPT = """
 import sys
 from pathlib import Path
-from runtime.progress import Reporter
-from runtime.run_folder import RunFolder
-from runtime.trainer import Interrupted, train
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+from runtime.training.trainer import Interrupted, train
 from tests.runtime.tiny import program_text, tiny_data, tiny_program
 path, pause, interval, epochs = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 program = tiny_program(pause=pause, epochs=epochs, checkpoint=interval)

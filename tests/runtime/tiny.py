@@ -15,12 +15,12 @@ from types import CodeType
 import numpy as np
 
 from runtime import allowed, program
-from runtime.checkpoint import Position
 from runtime.datasets.dataset import Dataset, Split
 from runtime.program import Executable, Manifest, Program, Settings, TensorSpec
-from runtime.progress import Reporter
-from runtime.run_folder import RunFolder
-from runtime.trainer import Summary, train
+from runtime.training.checkpoint import Position
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+from runtime.training.trainer import Summary, train
 
 BATCH = 8
 NAME = "<tiny>"

@@ -30,7 +30,7 @@ from tests.bench.peers.common import draw_digits
 from tests.bench.peers.gpu_protocol import BATCH, STEPS, Columns, Measure, serve
 
 if TYPE_CHECKING:
-    from runtime.device_program import DeviceProgram, DeviceRunner
+    from runtime.gpu.device_program import DeviceProgram, DeviceRunner
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPARED_STEPS = 113  # the first runs eagerly in any case
@@ -39,18 +39,18 @@ CONVOLUTIONAL = ("cnn", "separable_cnn")
 
 def emulate() -> None:
     """Puts the emulation of the tests in the place of the device."""
-    import runtime
+    import runtime.gpu
     from tests.gpu.emulation import cuda
 
-    sys.modules["runtime.cuda"] = runtime.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
-    from runtime import device_profiler
+    sys.modules["runtime.gpu.cuda"] = runtime.gpu.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
+    from runtime.gpu import device_profiler
 
     device_profiler.COPIED, device_profiler.SIDE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
     """The recipe as it is, with the weights of its seed, for images stored as bytes, which the step scales."""
-    from runtime.device_program import DeviceProgram
+    from runtime.gpu.device_program import DeviceProgram
 
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
     compiled = compile_tree(tree, storage=describe("digits"), passes=with_optional("cupy", enabled), target="cupy")
@@ -68,7 +68,7 @@ def runner_of(program: DeviceProgram, steps: int) -> tuple[DeviceRunner, np.ndar
 
 
 def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) -> Measure:
-    from runtime import cuda
+    from runtime.gpu import cuda
 
     program = load(model, batch, graphs, enabled)
     steps = STEPS if batch == BATCH else 2
@@ -108,7 +108,7 @@ def serving(flags: argparse.Namespace) -> None:
 
 
 def device(flags: argparse.Namespace) -> None:
-    from runtime import cuda
+    from runtime.gpu import cuda
 
     print(json.dumps({"device": cuda.device_name()}))
 
@@ -137,7 +137,7 @@ def compare(flags: argparse.Namespace) -> None:
 
 def train(program: DeviceProgram, steps: int) -> tuple[dict[str, np.ndarray], int]:
     """All variables after some steps, and the bytes that repeating the steps took."""
-    from runtime import cuda
+    from runtime.gpu import cuda
 
     runner, order = runner_of(program, steps)
     means = runner.means(order, program.batch)
@@ -152,7 +152,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 
 def command(flags: argparse.Namespace) -> int:
-    from compiler.cli import run
+    from compiler.cli.run import run
 
     return run(flags.rest, perf_counter())
 
@@ -176,7 +176,7 @@ def main() -> int:
     flags = parser.parse_args()
     if flags.emulate:
         emulate()
-    from runtime import cuda
+    from runtime.gpu import cuda
 
     try:
         cuda.check()

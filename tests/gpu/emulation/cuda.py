@@ -1,6 +1,7 @@
-"""runtime/cuda.py for a device that is emulated on the host: the same names, on NumPy arrays.
+"""runtime/gpu/cuda.py for a device that is emulated on the host: the same names, on NumPy arrays.
 
-Tests put this module in the place of `runtime.cuda`; generated source, and the runtime above it, then run unchanged.
+Tests put this module in the place of `runtime.gpu.cuda`; generated source, and the runtime above it, then run
+unchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.kernels.basic import steps, view
+from runtime.cpu.kernels.basic import steps, view
 from runtime.program import aligned_zeros
 from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
 from tests.gpu.emulation.launches import KernelError, Launch, overlap, record, span, state, submit, together

@@ -1,0 +1,1 @@
+"""The command line: flags, commands, the cache of compiled programs."""

@@ -1,0 +1,148 @@
+"""The commands that look at a program: summary, check, emit, opt, plan."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from compiler.cli.commands.programs import chosen_passes, is_ir, load_program, names_in, overrides, refuse_ir, source_of
+from runtime.errors import RuntimeUserError, quoted
+
+if TYPE_CHECKING:
+    from compiler.reports.stages import Stage
+
+LARGEST_BATCH = 2**31 - 1
+OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
+FLAGS_OF_PROGRAMS = {"model": "--model", "data": "--data", "data_dir": "--data-dir", "seed": "--seed", "set": "--set"}
+
+
+def summary_command(flags: argparse.Namespace) -> None:
+    from compiler.driver import elaborate_models, load_tree
+    from compiler.reports.summary import format_summary
+
+    refuse_ir(flags.file, "summary")
+    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
+    models = elaborate_models(tree, flags.model, flags.diagnostics)
+    if not models:
+        raise RuntimeUserError(f"there is no model in {flags.file}", expected="model Name(x: f32[B, …]) { … }")
+    print("\n\n".join(map(format_summary, models)))
+
+
+def check_command(flags: argparse.Namespace) -> None:
+    from compiler.driver import check_models, load_tree
+    from compiler.reports.summary import totals
+
+    if is_ir(flags.file):
+        check_ir(flags)
+        return
+    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
+    models = check_models(tree, flags.model, flags.diagnostics)
+    for model in models:
+        print(f"{flags.file}: {model.name} is sound, {sum(totals(model)):,} parameters")
+    if not models:
+        print(f"{flags.file}: no model, but {', '.join(f.name.id for f in tree.functions)} without mistakes")
+
+
+def check_ir(flags: argparse.Namespace) -> None:
+    from compiler.reports.stages import read_ir
+
+    for graph in read_ir(flags.file, flags.diagnostics).values():
+        print(f"{flags.file}: graph {graph.name} is sound, {len(list(graph.walk())):,} nodes")
+
+
+def emit_command(flags: argparse.Namespace) -> None:
+    from compiler.passes.pipeline import find_label
+    from compiler.reports.stages import dump, show_difference, show_stage
+
+    if flags.standalone:
+        emit_standalone(flags)
+        return
+    passes = chosen_passes(flags)
+    wanted = flags.after or flags.diff
+    name = find_label(passes, wanted) if wanted else flags.stage
+    if name in OF_PROGRAMS and is_ir(flags.file):
+        raise RuntimeUserError(f"IR text has no stage {name}", expected="graph, optimized, plan or source", found=name)
+    if name == "tree" and flags.graph and not flags.dump_dir:
+        raise RuntimeUserError("a syntax tree has no graphs", expected="--graph with a later stage", found=flags.graph)
+    stages = all_stages(flags)
+    if flags.dump_dir:
+        names = dump(stages, flags.dump_dir, flags.graph)
+        print("\n".join(str(flags.dump_dir / name) for name in names))
+    elif flags.diff:
+        print(show_difference(stages, name, flags.graph).rstrip("\n"))
+    else:
+        print(show_stage(stages, name, flags.graph).rstrip("\n"))
+
+
+def emit_standalone(flags: argparse.Namespace) -> None:
+    """Writes a file that trains the model on its own, for data stored as those of the data set are."""
+    from compiler.cli.commands.run import compile_for, describe_data
+    from compiler.driver import plan_module
+    from compiler.targets.numpy.standalone import GRAPHS, standalone
+    from compiler.targets.target import find_target
+    from runtime.training.checkpoint import write_atomically
+
+    refuse_ir(flags.file, "emit --standalone")
+    if flags.graph:
+        raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
+    tree, data = load_program(source_of(flags.file), flags, overrides(flags))
+    compiled = compile_for(tree, describe_data(data, flags), flags)
+    module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
+    plans, variables = plan_module(module, compiled.manifest.settings.batch, find_target("numpy"))
+    text = standalone(tree.file, compiled.manifest, plans, variables, data, flags.standalone.name)
+    write_atomically(flags.standalone, text.encode())
+    print(flags.standalone)
+
+
+def opt_command(flags: argparse.Namespace) -> None:
+    from compiler.passes.pipeline import OPTIONAL, PIPELINES
+    from compiler.reports.stages import show_stage
+
+    if flags.list:
+        optional = [each for each, _ in OPTIONAL[flags.target]]
+        print("\n\n".join(each.contract for each in dict.fromkeys([*PIPELINES[flags.target], *optional])))
+        return
+    if not flags.file:
+        raise RuntimeUserError("there is nothing to run passes on", expected="nnc opt FILE.ir --passes …, or --list")
+    print(show_stage(all_stages(flags), "optimized", flags.graph).rstrip("\n"))
+
+
+def plan_command(flags: argparse.Namespace) -> None:
+    from compiler.driver import plan_module
+    from compiler.reports.plan_report import format_report
+    from compiler.reports.stages import Planned
+    from compiler.targets.target import find_target
+
+    batches = [read_batch(text) for text in names_in([flags.batch or ""])]
+    flags.batch = None
+    *_, optimized, plan, _ = all_stages(flags)
+    plan.check(flags.graph)
+    assert isinstance(optimized.content, dict) and isinstance(plan.content, Planned)
+    plans = {batch: plan_module(optimized.content, batch, find_target(flags.target))[0] for batch in batches}
+    print(format_report(plans or {plan.content.batch: plan.content.plans}, flags.graph).rstrip("\n"))
+
+
+def read_batch(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= LARGEST_BATCH:
+        expected = f"whole numbers from 1 to {LARGEST_BATCH}, as in --batch 64,128"
+        raise RuntimeUserError("--batch takes numbers of examples", expected=expected, found=text[:20])
+    return int(text)
+
+
+def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
+    """The stages of a program or of IR text, with the flags applied."""
+    from compiler.reports.stages import read_ir, stages_of_module, stages_of_program
+    from runtime.datasets import BUILT_IN, describe
+
+    passes = chosen_passes(flags)
+    if not is_ir(flags.file):
+        tree, data = load_program(source_of(flags.file), flags, overrides(flags))
+        known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
+        storage = describe(data, flags.data_dir) if known else {}
+        return stages_of_program(tree, passes, storage, flags.model, flags.diagnostics, flags.target)
+    for name, flag in FLAGS_OF_PROGRAMS.items():
+        if getattr(flags, name):
+            raise RuntimeUserError(f"{flag} means nothing for IR text", expected="a .nn file", found=quoted(flags.file))
+    batch = None if flags.batch is None else read_batch(flags.batch)
+    return stages_of_module(read_ir(flags.file, flags.diagnostics), passes, flags.file, batch, flags.target)

@@ -1,0 +1,1 @@
+"""Derivatives: from a graph to the graph of its gradients, and a whole training step."""

@@ -1,0 +1,73 @@
+"""Reverse-mode differentiation of a graph: the loop only; each op brings its own rule.
+
+The gradients are appended to the graph that holds the forward nodes, in one sweep from the last node to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Literal, Node, Value
+from compiler.ir.op import ELEMENTWISE
+from compiler.ops.rules import sum_to
+
+
+class GradientError(AssertionError):
+    """An op's gradient rule returned the wrong number or type of gradients: a bug in the rule."""
+
+
+class NotDifferentiable(Exception):
+    """The loss depends on a parameter through an op that has no gradient rule."""
+
+    def __init__(self, node: Node):
+        super().__init__(f"{node.op.name} cannot be differentiated")
+        self.node = node
+
+
+def gradients(builder: Builder, seeds: Mapping[Value, Value], wrt: Sequence[Value]) -> list[Value | None]:
+    """The gradient of `sum(seed * output)` with respect to each value of `wrt`, or None where nothing depends on it.
+
+    seeds: output value -> its gradient (of the output's type), values of the builder's graph.
+    """
+    forward = list(builder.graph.nodes)
+    active = depending_on(wrt, forward)
+    adjoint: dict[Value, Value] = dict(seeds)
+    for node in reversed(forward):
+        results = [adjoint.get(result) for result in node.results]
+        if not any(result is not None for result in results) or not any(operand in active for operand in node.operands):
+            continue
+        with builder.at(node.origin and node.origin.in_backward()):
+            for operand, gradient in zip(node.operands, operand_gradients(builder, node, results), strict=True):
+                if gradient is not None and operand in active and not isinstance(operand, Literal):
+                    known = adjoint.get(operand)
+                    adjoint[operand] = gradient if known is None else builder.add(known, gradient)
+    return [adjoint.get(value) for value in wrt]
+
+
+def depending_on(roots: Sequence[Value], nodes: Sequence[Node]) -> set[Value]:
+    """The float values that depend on any of `roots` (roots included)."""
+    active = set(roots)
+    for node in nodes:
+        if any(operand in active for operand in node.operands):
+            active.update(result for result in node.results if result.type.is_float)
+    return active
+
+
+def operand_gradients(builder: Builder, node: Node, results: list[Value | None]) -> list[Value | None]:
+    """Applies the op's rule, sums broadcast gradients back, and checks count and type of each."""
+    if node.op.gradient is None:
+        raise NotDifferentiable(node)
+    found = list(node.op.gradient(builder, node, *results))
+    if len(found) != len(node.operands):
+        raise GradientError(f"{node.op.name}: {len(node.operands)} operands, {len(found)} gradients")
+    if ELEMENTWISE in node.op.traits:
+        pairs = zip(found, node.operands, strict=True)
+        found = [
+            gradient and (None if isinstance(operand, Literal) else sum_to(builder, gradient, operand.type))
+            for gradient, operand in pairs
+        ]
+    for gradient, operand in zip(found, node.operands, strict=True):
+        if gradient is not None and gradient.type != operand.type:
+            raise GradientError(f"{node.op.name}: gradient {gradient.type} of an operand {operand.type}")
+    return found

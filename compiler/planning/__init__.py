@@ -1,0 +1,1 @@
+"""Where everything lives and what it costs: lifetimes, offsets, strides, costs."""

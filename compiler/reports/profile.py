@@ -1,0 +1,237 @@
+"""Where the time of a step goes, kernel by kernel: the generated source is written again with a clock, and run.
+
+A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. A row of the table has
+those of one name and one place in the model. It is held against what the machine does at best: bytes in a second in a
+large copy, operations in a second in a large product. On a GPU a row has what is launched as one, and the step without
+a clock is measured twice, as a CUDA graph and launched from Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from compiler.driver import Compilation, plan_module, title_of
+from compiler.elaborate.signatures import counted
+from compiler.ir.graph import Node, Origin
+from compiler.ir.op import VIEW
+from compiler.planning.costs import Cost, cost_of, total
+from compiler.targets.shared.writer import Kernel, Ticks
+from compiler.targets.target import find_target
+from runtime.program import Executable, Program
+
+if TYPE_CHECKING:
+    from runtime.cpu.profiler import Ceilings, Measured
+    from runtime.datasets import Dataset
+
+MOST_PLACES = 4  # of a row that are named
+RANDOM = "random numbers"
+
+
+class Unit(NamedTuple):
+    """In which times are shown."""
+
+    name: str
+    in_second: float
+    digits: int
+
+
+MILLISECONDS, MICROSECONDS = Unit("ms", 1e3, 3), Unit("µs", 1e6, 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The kernels of one name and place; all figures are for a step."""
+
+    name: str
+    places: tuple[Origin, ...]
+    calls: float
+    seconds: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A graph of a program, measured."""
+
+    file: str
+    graph: str
+    batch: int
+    data: str  # what the steps ran on
+    rows: Sequence[Row]
+    measured: Measured
+    ceilings: Ceilings
+    inside: Sequence[Row] | None = None  # of regions and scans; the time of all threads together
+
+    @property
+    def unit(self) -> Unit:
+        return MILLISECONDS if self.measured.launched is None else MICROSECONDS
+
+
+# Measuring ------------------------------------------------------------------------------------------------------------
+
+
+def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False) -> Profile:
+    """Runs steps of a graph, of training with the weights that the seed gives; without data on random numbers."""
+    rows, measured = measure_kernels(compiled, graph, dataset, steps)
+    rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
+    data = dataset.name if dataset else RANDOM
+    batch, ceilings = compiled.executable.batch, meter_of(compiled.executable.target).measure_ceilings()
+    return Profile(compiled.tree.file, graph, batch, data, rows, measured, ceilings, rows_inside)
+
+
+def measure_kernels(
+    compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
+) -> tuple[list[Row], Measured]:
+    from runtime.cpu.profiler import random_arrays
+    from runtime.feeding import fitted
+
+    meter = meter_of(compiled.executable.target)
+    executable, kernels = with_clock(compiled, graph, inside)
+    plain, timed = (meter.load(each, compiled.manifest) for each in (compiled.executable, executable))
+    timed.arena = plain.arena  # they take turns
+    plain.initialize(compiled.manifest.settings.seed)
+    arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
+    measured = meter.measure(plain, timed, graph, arrays, len(kernels), steps)
+    return rows_of(kernels, measured, compiled.executable.batch), measured
+
+
+class Meter(NamedTuple):
+    """How programs of a target are loaded and measured."""
+
+    load: Callable[..., Program]
+    measure: Callable[..., Measured]
+    measure_ceilings: Callable[[], Ceilings]
+
+
+def meter_of(target: str) -> Meter:
+    if target == "cupy":
+        from runtime.gpu.device_profiler import measure, measure_ceilings
+        from runtime.gpu.device_program import DeviceProgram
+
+        return Meter(DeviceProgram, measure, measure_ceilings)
+    from runtime.cpu.profiler import measure, measure_ceilings
+
+    return Meter(Program, measure, measure_ceilings)
+
+
+def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
+    """The program with a clock in one of its graphs, and after what it is read: calls, or statements in loops."""
+    kernels: list[Kernel] = []
+    ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
+    target = find_target(compiled.executable.target)
+    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    source = target.generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
+    return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
+
+
+def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[Row]:
+    """Kernels of one name and place together, those that take longest first; in running order if nobody measured."""
+    found: dict[tuple[str, tuple[Origin, ...]], list[Row]] = {}
+    figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
+    for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
+        cost = kernel_cost(kernel, batch)
+        here = tuple(places_of(kernel.nodes))
+        each = Row(kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations)))
+        found.setdefault((kernel.name, here), []).append(each)
+    rows = [
+        Row(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
+        for (name, here), rows in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
+def kernel_cost(kernel: Kernel, batch: int) -> Cost:
+    if kernel.copied:
+        return Cost(2 * kernel.copied.type.bytes_at(batch), 0)
+    return total(cost_of(node, batch) for node in kernel.nodes)
+
+
+def places_of(nodes: Iterable[Node]) -> Iterator[Origin]:
+    """Where nodes and those in their bodies come from, each place once."""
+    yield from dict.fromkeys(node.origin for node in with_bodies(nodes) if node.origin)
+
+
+def with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, and in the place of regions and scans what computes something in their bodies."""
+    for node in nodes:
+        if "body" in node.attributes:
+            yield from with_bodies(inner for inner in node.body.nodes if VIEW not in inner.op.traits)
+        else:
+            yield node
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def format_profile(profile: Profile) -> str:
+    measured, ceilings = profile.measured, profile.ceilings
+    lines = [
+        f"{profile.file}: {profile.graph}, batch {profile.batch}, {counted(measured.steps, 'step')} on {profile.data}",
+        f"{ceilings.machine}: {ceilings.gigabytes:.1f} GB/s in a copy of {ceilings.copied >> 20} MB, "
+        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.side} x {ceilings.side} matrices",
+        "GB/s beyond the best: from the cache",
+        "",
+        titles(profile),
+        *(show_row(row, measured.step, profile) for row in profile.rows),
+        "",
+        *totals(profile),
+    ]
+    if profile.inside is not None:
+        spent = sum(row.seconds for row in profile.inside)
+        lines += ["", "inside of regions and scans, the time of all threads together", titles(profile)]
+        lines += [show_row(row, spent, profile) for row in profile.inside]
+    return "\n".join(lines) + "\n"
+
+
+def titles(profile: Profile) -> str:
+    figures = f"{'GB/s':>7}  {'':>4}  {'GFLOP/s':>7}  {'':>4}"
+    return f"{profile.unit.name:>10}  {'share':>6}  {'calls':>6}  {figures}  kernel and model lines"
+
+
+def show_time(seconds: float, whole: float, profile: Profile) -> str:
+    """A time, and which part of the whole it is."""
+    unit = profile.unit
+    return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / whole if whole else 0:6.1%}"
+
+
+def show_row(row: Row, whole: float, profile: Profile) -> str:
+    time = f"{show_time(row.seconds, whole, profile)}  {row.calls:6.0f}"
+    bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
+    speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)
+    return f"{time}  {bandwidth}  {speed}  {row.name}  {show_places(row.places, profile.file)}"
+
+
+def against(amount: int, seconds: float, ceiling: float) -> str:
+    """Billions in a second, and which part of the ceiling that is."""
+    if not amount or not seconds:
+        return f"{'–':>7}  {'':>4}"
+    found = amount / seconds / 1e9
+    return f"{found:7.1f}  {found / ceiling:4.0%}"
+
+
+def show_places(places: Sequence[Origin], file: str) -> str:
+    """`5:15 conv2d_1, 5:58 batch_norm_1 (backward), and 2 more`"""
+    if not places:
+        return "made by the compiler"
+    shown = [str(place).removeprefix(f"{file}:") for place in places[:MOST_PLACES]]
+    return ", ".join(shown) + (f", and {len(places) - MOST_PLACES} more" if len(places) > MOST_PLACES else "")
+
+
+def totals(profile: Profile) -> Iterator[str]:
+    """The kernels, the rest, and the whole step."""
+    measured, kernels = profile.measured, sum(row.seconds for row in profile.rows)
+    calls = sum(row.calls for row in profile.rows)
+    outside, how = "the batch is put together, and the loop over batches", ""
+    if measured.launched is not None:
+        outside, how = "the batch is copied, and what is between kernels", ", as a CUDA graph"
+    lines = [
+        (kernels, f"in kernels, {calls:.0f} calls"),
+        (measured.step - kernels, f"outside of them: {outside}"),
+        (measured.step, f"the whole step without a clock{how}, mean of the quicker half"),
+    ]
+    if measured.launched is not None:
+        lines.append((measured.launched, "the same without a graph, each kernel launched from Python"))
+    for seconds, text in lines:
+        yield f"{show_time(seconds, measured.step, profile)}  {text}"

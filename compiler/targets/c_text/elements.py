@@ -1,0 +1,446 @@
+"""One element of a tensor as C statements: each op says how it is computed from elements of its operands.
+
+`Elements.at(value, index)` writes what is needed before it, each element once in a block, and returns an expression. So
+a kernel that computes its results element by element has everything between its operands and its results in registers:
+reshaping, transposing, slicing and padding become arithmetic on indices, and a pooling window a loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+
+from compiler.ir.graph import Graph, Literal, Node, Origin, Value
+from compiler.ir.op import ELEMENTWISE
+from compiler.ir.printer import number
+from compiler.ir.types import Shape, TensorType
+from compiler.targets.c_text.indices import Index, Indices, Position, elements, minus, plus, quotient, size_of, times
+from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, least
+from compiler.targets.c_text.scalars import number as constant
+
+INDENT = "    "
+Rule = Callable[["Elements", Node, Index, int], str]  # the element of a result, by the result's number
+
+
+class Elements:
+    """Writes statements of a kernel whose operands are arrays in reading order."""
+
+    def __init__(self, body: Graph, arrays: Mapping[Value, str], indices: Indices):
+        self.arrays = arrays
+        self.indices = indices
+        self.numbers = number(body)
+        self.reads: dict[Value, int] = {}
+        for value in (operand for node in body.nodes for operand in node.operands):
+            self.reads[value] = self.reads.get(value, 0) + 1
+        self.lines: list[str] = []
+        self.depth = 0
+        self.blocks: list[dict[tuple[Value, Index], str]] = [{}]  # what is known in this block, outermost first
+        self.reduced: dict[Value, str] = {}  # what a kernel has computed over many elements
+        self.taken: set[str] = {*arrays.values(), "B", "i", "k", "r"}
+        self.origin: Origin | None = None
+
+    def at(self, value: Value, index: Index) -> str:
+        """An expression without side effects, simple enough to be an operand."""
+        if isinstance(value, Literal):
+            return constant(value.value, value.type.dtype)
+        if value in self.reduced:
+            return self.reduced[value]
+        index = tuple(0 if dim == 1 else part for part, dim in zip(index, value.type.shape, strict=True))
+        for block in reversed(self.blocks):
+            if (value, index) in block:
+                return block[value, index]
+        if value in self.arrays:
+            text = f"{self.arrays[value]}[{self.indices.join(index, value.type.shape)}]"
+            found = self.variable(value, text) if self.reads.get(value, 0) > 1 else text
+        else:
+            node = value.node
+            assert node is not None, f"{value.name} is not an operand of the kernel"
+            if node.op.name in FORWARDED:
+                return self.at(node.operands[0], FORWARDED[node.op.name](self, node, index))
+            found = self.computed(node, value, index)
+        self.blocks[-1][value, index] = found
+        return found
+
+    def computed(self, node: Node, value: Value, index: Index) -> str:
+        """The variable that holds an element of a node's result."""
+        if ELEMENTWISE in node.op.traits:
+            values = [self.at(each, broadcast_index(each.type.shape, index)) for each in node.operands]
+            text = EXPRESSIONS[node.op.name](node, values)
+        else:
+            text = RULES[node.op.name](self, node, index, node.results.index(value))
+        if text.isidentifier():
+            return text
+        self.place(node.origin)
+        return self.variable(value, text)
+
+    def place(self, origin: Origin | None) -> None:
+        """A comment where the place in the model changes."""
+        if origin is not None and origin != self.origin:
+            self.write("// " + re.sub(r"[^\w ./:()-]", "?", str(origin), flags=re.ASCII))  # it stands in a string
+            self.origin = origin
+
+    def variable(self, value: Value, text: str) -> str:
+        name = self.fresh(f"t{self.numbers.get(value, value.name)}")
+        self.write(f"const {C_TYPES[value.type.dtype]} {name} = {text};")
+        return name
+
+    def fresh(self, wanted: str) -> str:
+        """A name that nothing in this kernel has."""
+        name, count = wanted, 1
+        while name in self.taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.taken.add(name)
+        return name
+
+    def accumulator(self, type: TensorType, text: str, wanted: str = "sum") -> str:
+        """A variable that changes."""
+        name = self.fresh(wanted)
+        self.write(f"{C_TYPES[type.dtype]} {name} = {text};")
+        return name
+
+    def write(self, line: str) -> None:
+        self.lines.append(INDENT * self.depth + line)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Statements in braces; what they compute is not known behind them."""
+        self.write(f"{head} {{")
+        self.depth += 1
+        self.blocks.append({})
+        origin = self.origin
+        yield
+        self.blocks.pop()
+        self.depth -= 1
+        self.origin = origin
+        self.write("}")
+
+    @contextmanager
+    def loops(self, sizes: Sequence[Position], wanted: str = "j") -> Iterator[list[Position]]:
+        """Loops inside of each other, one for each size that is not 1; the positions along all of them."""
+        if not sizes:
+            yield []
+            return
+        size, *others = sizes
+        if size == 1:
+            with self.loops(others, wanted) as positions:
+                yield [0, *positions]
+            return
+        name = self.fresh(wanted)
+        with self.block(f"for (int {name} = 0; {name} < {size}; ++{name})"), self.loops(others, wanted) as positions:
+            yield [name, *positions]
+
+
+def broadcast_index(shape: Shape, index: Index) -> Index:
+    """The index in an operand that is stretched to the shape that an index is for."""
+    lead = len(index) - len(shape)
+    return tuple(0 if dim == 1 else part for dim, part in zip(shape, index[lead:], strict=True))
+
+
+# Elements that stand elsewhere in the operand: op -> their index there ------------------------------------------------
+
+
+def transposed(e: Elements, node: Node, index: Index) -> Index:
+    result: list[Position] = [0] * len(index)
+    for axis, part in zip(node.attributes["permutation"], index, strict=True):
+        result[axis] = part
+    return tuple(result)
+
+
+def sliced(e: Elements, node: Node, index: Index) -> Index:
+    steps = zip(index, node.attributes["start"], node.attributes["step"], strict=True)
+    return tuple(plus(times(part, step), start) for part, start, step in steps)
+
+
+def flipped(e: Elements, node: Node, index: Index) -> Index:
+    shape, axes = node.result.type.shape, node.attributes["axes"]
+    return tuple(
+        minus(plus(size_of(dim), -1), part) if axis in axes else part
+        for axis, (dim, part) in enumerate(zip(shape, index, strict=True))
+    )
+
+
+FORWARDED: dict[str, Callable[[Elements, Node, Index], Index]] = {
+    "reshape": lambda e, n, index: e.indices.reshaped(index, n.result.type.shape, n.operands[0].type.shape),
+    "broadcast": lambda e, node, index: broadcast_index(node.operands[0].type.shape, index),
+    "transpose": transposed,
+    "slice": sliced,
+    "flip": flipped,
+    "stop_gradient": lambda e, node, index: index,
+}
+
+
+# Elements that are computed: op -> the expression ---------------------------------------------------------------------
+
+
+def joined(e: Elements, node: Node, index: Index, _: int) -> str:
+    """concat: of the operand in which the position along the axis falls."""
+    axis = node.attributes["axis"]
+    name = e.fresh(f"t{e.numbers[node.result]}")
+    e.write(f"{C_TYPES[node.result.type.dtype]} {name};")
+    start: Position = 0
+    operands = [operand for operand in node.operands if 0 not in operand.type.shape]
+    for count, operand in enumerate(operands, 1):
+        end = plus(start, size_of(operand.type.shape[axis]))
+        head = "else" if count == len(operands) else f"if ({index[axis]} < {end})"
+        with e.block(f"else {head}" if 1 < count < len(operands) else head if len(operands) > 1 else ""):
+            part = (*index[:axis], minus(index[axis], start), *index[axis + 1 :])
+            e.write(f"{name} = {e.at(operand, part)};")
+        start = end
+    return name
+
+
+def padded(e: Elements, node: Node, index: Index, _: int) -> str:
+    low = node.attributes["low"]
+    interior = node.attributes["interior"] or (0,) * len(low)
+    x, shape = node.operands[0], node.operands[0].type.shape
+    if 0 in shape:
+        return constant(node.attributes["value"], x.type.dtype)
+    conditions: list[str] = []
+    inside: list[Position] = []
+    for axis, part in enumerate(index):
+        spread, moved = interior[axis] + 1, minus(part, low[axis])
+        size = plus(times(plus(size_of(shape[axis]), -1), spread), 1)
+        conditions += within(moved, size) if (node.attributes["high"][axis], low[axis], spread) != (0, 0, 1) else []
+        conditions += [f"({moved}) % {spread} == 0"] if spread > 1 else []
+        inside.append(quotient(moved, spread))
+    name = e.accumulator(
+        node.result.type, constant(node.attributes["value"], x.type.dtype), f"t{e.numbers[node.result]}"
+    )
+    with e.block(f"if ({' && '.join(conditions) or 'true'})"):
+        e.write(f"{name} = {e.at(x, tuple(inside))};")
+    return name
+
+
+def within(position: Position, size: Position) -> list[str]:
+    """The conditions under which a position lies in an axis."""
+    if isinstance(position, int) and isinstance(size, int):
+        return [] if 0 <= position < size else ["false"]
+    return [f"{position} >= 0", f"{position} < {size}"]
+
+
+def extent(e: Elements, node: Node, index: Index, _: int) -> str:
+    factor, power = node.attributes["factor"], node.attributes["power"]
+    return " * ".join([constant(float(factor), "f32"), *["(float)B"] * power])
+
+
+def gathered(e: Elements, node: Node, index: Index, _: int) -> str:
+    table, indices = node.operands
+    row = e.at(indices, index[: indices.type.rank])
+    return e.at(table, (row, *index[indices.type.rank :]))
+
+
+def scattered(e: Elements, node: Node, index: Index, _: int) -> str:
+    """scatter_add: every row looks for its updates, in their order, so that the sum is the same in every run."""
+    indices, updates = node.operands
+    if 0 in indices.type.shape:
+        return constant(0, node.result.type.dtype)
+    total = e.accumulator(node.result.type, constant(0, node.result.type.dtype))
+    with e.loops([size_of(dim) for dim in indices.type.shape]) as place:
+        row = e.at(indices, tuple(place))
+        with e.block(f"if ({row} == {index[0]})"):
+            e.write(f"{total} += {e.at(updates, (*place, *index[1:]))};")
+    return total
+
+
+def drawn(e: Elements, node: Node, index: Index, _: int) -> str:
+    seed, step = (e.at(operand, ()) for operand in node.operands)
+    place = e.indices.join(index, node.result.type.shape)
+    return f"philox_uniform({seed}, {step}, {node.attributes['stream']}ULL, {place})"
+
+
+def reduced(e: Elements, node: Node, index: Index, _: int) -> str:
+    """A reduction of few elements, one after the other."""
+    x = node.operands[0]
+    axes, start, take = REDUCTIONS[node.op.name](node)
+    if any(x.type.shape[axis] == 0 for axis in axes):
+        return start
+    result = e.accumulator(node.result.type, start)
+    best = e.accumulator(x.type, least(x.type.dtype), "best") if node.op.name == "argmax" else result
+    others = iter(part for part, dim in zip(index, node.result.type.shape, strict=True))
+    keep = node.attributes.get("keepdims", False)
+    outer = [next(others) if keep or axis not in axes else 0 for axis in range(x.type.rank)]
+    with e.loops([size_of(dim) if axis in axes else 1 for axis, dim in enumerate(x.type.shape)]) as inner:
+        place = tuple(inner[axis] if axis in axes else outer[axis] for axis in range(x.type.rank))
+        values = [e.at(operand, place) for operand in node.operands]
+        if node.op.name == "argmax":
+            with e.block(f"if ({values[0]} > {best} || {best} == {best} && {values[0]} != {values[0]})"):
+                e.write(f"{best} = {values[0]};")
+                e.write(f"{result} = {place[axes[0]]};")
+        else:
+            e.write(take.format(result, *values))
+    return result
+
+
+def sum_over(node: Node) -> tuple[Sequence[int], str, str]:
+    return node.attributes["axes"], constant(0, node.result.type.dtype), "{0} += {1};"
+
+
+REDUCTIONS: dict[str, Callable[[Node], tuple[Sequence[int], str, str]]] = {  # op -> axes, first value, statement
+    "sum": sum_over,
+    "sum_of_products": lambda node: (*sum_over(node)[:2], "{0} += {1} * {2};"),
+    "reduce_max": lambda node: (node.attributes["axes"], least(node.result.type.dtype), "{0} = max_of({0}, {1});"),
+    "argmax": lambda node: ((node.attributes["axis"],), "0", ""),
+}
+
+
+# Windows over images [N, H, W, C] -------------------------------------------------------------------------------------
+
+
+def window_place(node: Node, index: Index, tap: Sequence[Position]) -> tuple[Position, Position]:
+    """The row and column of an image that a tap of the window at an index falls on."""
+    stride, padding = node.attributes["stride"], node.attributes["padding"]
+    dilation = node.attributes.get("dilation", (1, 1))
+    row, column = (
+        minus(plus(times(part, step), times(place, spread)), before)
+        for part, step, place, spread, (before, _) in zip(index[1:3], stride, tap, dilation, padding, strict=True)
+    )
+    return row, column
+
+
+def in_image(node: Node, shape: Shape, place: Sequence[Position]) -> str:
+    """The condition under which a place lies in the image, where there is padding."""
+    pairs = zip(place, shape[1:3], node.attributes["padding"], strict=True)
+    return " && ".join(text for at, dim, sides in pairs if any(sides) for text in within(at, size_of(dim))) or "true"
+
+
+def pooled(e: Elements, node: Node, index: Index, result: int) -> str:
+    """The maximum of a window, and the number of the first tap where it is."""
+    x = node.operands[0]
+    best = e.accumulator(x.type, least(x.type.dtype), "best")
+    tap_number = e.accumulator(TensorType("i32"), "0", "tap")
+    for tap in product(*map(range, node.attributes["window"])):
+        here = tap[0] * node.attributes["window"][1] + tap[1]
+        row, column = window_place(node, index, tap)
+        with e.block(f"if ({in_image(node, x.type.shape, (row, column))})"):
+            value = e.at(x, (index[0], row, column, index[3]))
+            with e.block(f"if ({value} > {best} || {best} == {best} && {value} != {value})"):
+                e.write(f"{best} = {value};")
+                e.write(f"{tap_number} = {here};")
+    for each, text in zip(node.results, (best, tap_number), strict=False):
+        e.blocks[-1][each, index] = text
+    return (best, tap_number)[result]
+
+
+def covering(
+    e: Elements, node: Node, index: Index, windows: Shape, window: Sequence[int], take: Callable[..., None]
+) -> None:
+    """Calls `take` with the tap and the place of every window that covers a pixel."""
+    stride, padding = node.attributes["stride"], node.attributes["padding"]
+    dilation = node.attributes.get("dilation", (1, 1))
+    for tap in product(*map(range, window)):
+        conditions: list[str] = []
+        place: list[Position] = []
+        for axis in (0, 1):
+            start = minus(plus(index[axis + 1], padding[axis][0]), tap[axis] * dilation[axis])
+            at = quotient(start, stride[axis])
+            conditions += [f"{start} >= 0"] if start != index[axis + 1] else []
+            conditions += [f"({start}) % {stride[axis]} == 0"] if stride[axis] > 1 else []
+            conditions += [f"{at} < {size_of(windows[axis + 1])}"]
+            place.append(at)
+        with e.block(f"if ({' && '.join(conditions)})"):
+            take(tap, (index[0], *place))
+
+
+def routed(e: Elements, node: Node, index: Index, _: int) -> str:
+    """The gradients of the windows whose maximum is this pixel, in the order of the taps."""
+    chosen, dy = node.operands
+    total = e.accumulator(dy.type, constant(0.0, dy.type.dtype))
+
+    def take(tap: tuple[int, int], place: Index) -> None:
+        here = tap[0] * node.attributes["window"][1] + tap[1]
+        value = e.at(chosen, (*place, index[3]))
+        with e.block(f"if ({value} == {here})"):
+            e.write(f"{total} += {e.at(dy, (*place, index[3]))};")
+
+    covering(e, node, index, dy.type.shape, node.attributes["window"], take)
+    return total
+
+
+def pool_gradient(e: Elements, node: Node, index: Index, _: int) -> str:
+    """As `routed`, but for looking for the maxima once more."""
+    x, dy = node.operands
+    total = e.accumulator(dy.type, constant(0.0, dy.type.dtype))
+
+    def take(tap: tuple[int, int], place: Index) -> None:
+        here = e.at(x, index)
+        first = e.accumulator(TensorType("bool"), "true", "first")
+        for other in product(*map(range, node.attributes["window"])):
+            row, column = window_place(node, (*place, index[3]), other)
+            with e.block(f"if ({in_image(node, x.type.shape, (row, column))})"):
+                value = e.at(x, (index[0], row, column, index[3]))
+                if other != tap:
+                    better = f"{value} >= {here}" if other < tap else f"{value} > {here}"
+                    e.write(f"{first} = {first} && !({better});")
+        with e.block(f"if ({first})"):
+            e.write(f"{total} += {e.at(dy, (*place, index[3]))};")
+
+    covering(e, node, index, dy.type.shape, node.attributes["window"], take)
+    return total
+
+
+def patch(e: Elements, node: Node, index: Index, _: int) -> str:
+    """patches: what a tap of a window sees, 0 in the padding."""
+    x = node.operands[0]
+    row, column = window_place(node, index, index[3:5])
+    name = e.accumulator(x.type, constant(0.0, x.type.dtype), f"t{e.numbers[node.result]}")
+    with e.block(f"if ({in_image(node, x.type.shape, (row, column))})"):
+        e.write(f"{name} = {e.at(x, (index[0], row, column, index[5]))};")
+    return name
+
+
+def folded(e: Elements, node: Node, index: Index, _: int) -> str:
+    """fold: the sum of all patches that saw a pixel, in the order of the taps."""
+    parts = node.operands[0]
+    total = e.accumulator(parts.type, constant(0.0, parts.type.dtype))
+
+    def take(tap: tuple[int, int], place: Index) -> None:
+        e.write(f"{total} += {e.at(parts, (*place, *tap, index[3]))};")
+
+    covering(e, node, index, parts.type.shape, parts.type.shape[3:5], take)  # type: ignore[arg-type]
+    return total
+
+
+def multiplied(e: Elements, node: Node, index: Index, _: int) -> str:
+    """matmul, where no library has it: of integers."""
+    a, b = node.operands
+    if a.type.shape[-1] == 0:
+        return constant(0, node.result.type.dtype)
+    total = e.accumulator(node.result.type, constant(0, node.result.type.dtype))
+    with e.loops([size_of(a.type.shape[-1])]) as (inner,):
+        left = e.at(a, (*broadcast_index(a.type.shape[:-2], index[:-2]), index[-2], inner))
+        right = e.at(b, (*broadcast_index(b.type.shape[:-2], index[:-2]), inner, index[-1]))
+        e.write(f"{total} += {left} * {right};")
+    return total
+
+
+RULES: dict[str, Rule] = {
+    "matmul": multiplied,
+    "concat": joined,
+    "pad": padded,
+    "extent": extent,
+    "iota": lambda e, node, index, _: str(index[0]),
+    "gather": gathered,
+    "scatter_add": scattered,
+    "random": drawn,
+    "max_pool2d": pooled,
+    "max_pool2d_with_index": pooled,
+    "max_pool2d_grad": pool_gradient,
+    "max_pool2d_route": routed,
+    "patches": patch,
+    "fold": folded,
+    **dict.fromkeys(REDUCTIONS, reduced),
+}
+
+
+def is_elemental(node: Node) -> bool:
+    """Whether an element of the node's results can be computed alone."""
+    name = node.op.name
+    if name == "random":
+        return node.attributes["distribution"] == "uniform"
+    return ELEMENTWISE in node.op.traits or name in FORWARDED or name in RULES
+
+
+__all__ = ["Elements", "elements", "is_elemental"]

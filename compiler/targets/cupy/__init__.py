@@ -1,0 +1,1 @@
+"""CuPy source with CUDA kernels: runs on an NVIDIA GPU."""

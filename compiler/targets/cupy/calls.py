@@ -1,0 +1,112 @@
+"""A region to be written as a kernel: its parameters, the names of positions in it, and the kernel that comes of it.
+
+Parameters have the names that operands and results have where the kernel is called, so that its text can be read beside
+the call. Arrays are in reading order, all of them; scalars that the model computes are arrays of one element.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph, Value
+from compiler.ir.types import Shape, TensorType
+from compiler.targets.c_text.indices import Index, Indices
+from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS, EXPRESSIONS, functions_in
+from compiler.targets.cupy.regions import squeezed
+
+WORDS_OF_CPP = frozenset({
+    "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch",
+    "char", "class", "compl", "const", "const_cast", "constexpr", "continue", "decltype", "default", "delete", "do",
+    "double", "dynamic_cast", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend",
+    "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr",
+    "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast", "return", "short",
+    "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template", "this",
+    "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using",
+    "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq",
+})  # fmt: skip
+WORDS_OF_KERNELS = frozenset({
+    "abs", "min", "max", "i", "j", "k", "r", "c", "n", "B", "reducer", "inside", "scratch", "complex", "thrust",
+    "half", "value", "room", "partial", "products", "x0", "x1",
+})  # fmt: skip
+WORDS = re.compile(  # of CUDA, CuPy and kernels
+    r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*"
+)
+
+
+FUNCTIONS = {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
+RESERVED = WORDS_OF_CPP | WORDS_OF_KERNELS | set(DEVICE_FUNCTIONS) | FUNCTIONS
+
+
+@dataclass(frozen=True)
+class Array:
+    """A parameter that is an array."""
+
+    name: str  # in the kernel
+    argument: str  # in Python, where it is called
+    type: TensorType
+
+
+@dataclass(frozen=True)
+class DeviceKernel:
+    """A kernel's definition and its call, in Python."""
+
+    name: str
+    definition: Sequence[str]
+    call: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A region to be written: its body, and what its operands, results and scratch space are called in Python."""
+
+    name: str
+    body: Graph
+    arguments: Sequence[str]
+    results: Sequence[str]
+    scratch: str = ""
+
+    def parameters(self) -> tuple[dict[Value, Array], list[Array]]:
+        """The arrays that are read, by the inputs of the body, and those that are written."""
+        taken: set[str] = set()
+
+        def array(argument: str, type: TensorType) -> Array:
+            name = f"x_{argument}_" if WORDS.fullmatch(argument) else argument
+            while name in taken or name in RESERVED:
+                name += "_"
+            taken.add(name)
+            return Array(name, argument, type)
+
+        used = {value for node in self.body.nodes for value in node.operands} | {*self.body.outputs.values()}
+        pairs = zip(self.body.inputs, self.arguments, strict=True)
+        read = {value: array(argument, value.type) for value, argument in pairs if value in used}
+        outputs = zip(self.body.outputs.values(), self.results, strict=True)
+        return read, [array(argument, value.type) for value, argument in outputs]
+
+
+@dataclass(frozen=True)
+class NamedIndex:
+    """The positions along the axes of a shape, as variables that are declared where something reads them."""
+
+    index: Index
+    declarations: Mapping[str, str]
+
+    def used_in(self, lines: Sequence[str]) -> Iterator[str]:
+        words = set(re.findall(r"\w+", "\n".join(lines)))
+        return (f"const int {name} = {text};" for name, text in self.declarations.items() if name in words)
+
+
+def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i") -> NamedIndex:
+    """Names for the positions along the axes that one in reading order stands for."""
+    parts = Indices().split(position, shape)
+    if len(squeezed(shape)) < 2:
+        return NamedIndex(parts, {})
+    names = [part if part == 0 else f"{wanted}{axis}" for axis, part in enumerate(parts)]
+    indices.name(tuple(names), shape, position)
+    return NamedIndex(tuple(names), {str(n): str(part) for n, part in zip(names, parts, strict=True) if n != 0})
+
+
+def constant_names(lines: Sequence[str]) -> list[str]:
+    """The Python constants with the device functions that a text calls."""
+    return [name.upper() for name in functions_in("\n".join(lines))]

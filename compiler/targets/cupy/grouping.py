@@ -1,0 +1,320 @@
+"""kernels: what a GPU runs as one becomes a region, `fused`, and so one launch.
+
+    a = f(x); b = g(a, y); c = sum(b)        →   b, c = fused(x, y) { a = f(x); b = g(a, y); c = sum(b) }
+    a = slice(x); b = f(a); c = g(a)         →   b = fused(x) { … }; c = fused(x) { a = slice(x); c = g(a) }
+    w = w - lr * dw; v = v - lr * dv         →   w, v = fused(w, dw, v, dv) { … }      updates are all one kernel
+
+A region is anything that one kernel computes (compiler/targets/cupy/regions.py): elements of one shape and of others
+that read few of them again, and reductions of one shape with what depends on them. Views, indices and scalars that are
+known before a reduction cost nothing and are computed again in every region that reads them. A convolution takes what
+is computed of its elements alone. Products, gradients of filters and scans stay alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.op import ELEMENTWISE, VIEW
+from compiler.ir.types import Shape
+from compiler.passes.rewriting import rebuild
+from compiler.targets.cupy.regions import (
+    CONVOLUTIONS,
+    is_convolution_with_epilogue,
+    loop_shape,
+    reduces,
+    reduction_of,
+    typical,
+)
+from compiler.targets.shared.regions import inside_scans
+
+ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
+STORING = (*ALONE, *CONVOLUTIONS)  # they read what is in memory
+IN_ORDER = ("reshape", "stop_gradient")  # views of elements that stay in reading order
+MOST_NODES = 200  # of a region: a kernel has to be compiled
+MOST_ARRAYS = 40  # of a region: parameters have 4 KB
+MOST_TRIES = 4  # of groups that nothing reads, to join one more with
+MOST_STEPS = 400  # that a search for a path takes before it gives up
+EXTRA_WORK = 2_000_000  # elements that may be computed once more: less than a launch costs
+
+
+def make_kernels(graph: Graph) -> Graph:
+    """See the file's docstring. Regions that are there already are taken apart first."""
+    graph = inside_scans(rebuild(graph, taken_apart), make_kernels)
+    return Grouping(graph).result()
+
+
+def taken_apart(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+    return builder.inline(node.body, operands) if node.op.name == "fused" else None
+
+
+class Grouping:
+    """The nodes of a graph in groups, which grow while one kernel can compute them."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.position = {node: i for i, node in enumerate(graph.nodes)}
+        self.readers = readers_of(graph)
+        self.free: set[Node] = set()
+        for node in graph.nodes:
+            if self.is_free(node):
+                self.free.add(node)
+        self.users = self.all_users()
+        self.group: dict[Node, int] = {}  # of every node that is not free
+        self.members: dict[int, list[Node]] = {}
+        self.sources: dict[int, set[int]] = {}  # groups that a group reads
+        self.targets: dict[int, set[int]] = {}
+        self.form()
+
+    def is_free(self, node: Node) -> bool:
+        """Whether it costs nothing to compute a node again: views, and what is known without looking at tensors."""
+        if VIEW in node.op.traits:
+            return node.op.name in IN_ORDER or not self.is_stored(node.result)
+        scalar = ELEMENTWISE in node.op.traits and not node.result.type.shape
+        if any(reader is None for value in node.results for reader in self.readers[value]):
+            return False
+        known = all(value.node is None or value.node in self.free for value in node.operands)
+        return node.op.name in ("iota", "extent") or (scalar and known)
+
+    def is_stored(self, value: Value) -> bool:
+        """Whether somebody needs a value in memory, in reading order."""
+
+        def stores(reader: Node | None) -> bool:
+            if reader is None or reader.op.name == "matmul":
+                return reader is None or not is_swapped(value)
+            return reader.op.name in STORING or (reader.op.name in IN_ORDER and self.is_stored(reader.result))
+
+        return any(map(stores, self.readers[value]))
+
+    def all_users(self) -> dict[Value, set[Node | None]]:
+        """The nodes that are not free and use a value, maybe through free ones; None stands for the graph's outputs."""
+        users: dict[Value, set[Node | None]] = {}
+        for node in reversed(self.graph.nodes):
+            for value in node.results:
+                readers = self.readers[value]
+                users[value] = {reader for reader in readers if reader not in self.free}
+                users[value].update(*(users[reader.result] for reader in readers if reader in self.free))
+        return users
+
+    # Forming groups
+
+    def form(self) -> None:
+        for node in self.graph.nodes:
+            if node not in self.free:
+                self.add(node)
+        self.join_last()
+
+    def add(self, node: Node) -> None:
+        """A group of its own, joined with those it reads as far as one kernel can compute all."""
+        number = self.position[node]
+        self.group[node], self.members[number] = number, [node]
+        self.sources[number] = {self.group[source] for source in self.read_by([node])}
+        self.targets[number] = set()
+        for source in self.sources[number]:
+            self.targets[source].add(number)
+        if node.op.name not in ALONE:
+            for source in sorted(self.sources[number], reverse=True):
+                self.try_join(source, self.group[node])
+
+    def read_by(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """The nodes that are not free from which others get something, through free nodes too."""
+        pending = [value.node for node in nodes for value in node.operands if value.node]
+        seen: set[Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in self.free:
+                pending += [value.node for value in node.operands if value.node]
+            else:
+                yield node
+
+    def join_last(self) -> None:
+        """Groups that nothing else reads, such as the updates of all parameters, are as few as can be."""
+        joined: list[int] = []
+        for number in [number for number, targets in self.targets.items() if not targets]:
+            partner = next((other for other in reversed(joined[-MOST_TRIES:]) if self.try_join(other, number)), None)
+            if partner is None:
+                joined.append(number)
+            else:
+                joined[joined.index(partner)] = min(partner, number)
+
+    def try_join(self, one: int, other: int) -> bool:
+        if one == other or self.refusal(one, other):
+            return False
+        self.join(min(one, other), max(one, other))
+        return True
+
+    def refusal(self, one: int, other: int) -> str:
+        """Why two groups are not one; empty if they can be."""
+        for first in (self.members[one][0], self.members[other][0]):
+            if first.op.name in ALONE:
+                return f"{first.op.name} is a kernel of its own"
+        if self.connected_around(one, other):
+            return "a path between them leads through something that cannot be in the region"
+        nodes = self.together(one, other)
+        if len(nodes) > MOST_NODES:
+            return f"a kernel has at most {MOST_NODES} nodes"
+        body, results = self.with_free(nodes), self.read_outside(nodes)
+        own = set(body)
+        operands = {value for node in body for value in node.operands if value.node not in own}
+        if len(operands) + len(results) > MOST_ARRAYS:
+            return f"a kernel has at most {MOST_ARRAYS} arrays"
+        if any(node.op.name in CONVOLUTIONS for node in nodes):
+            region = Graph("region", list(operands), body, {str(i): value for i, value in enumerate(results)})
+            views = [value.node for value in operands if value.node in self.free]
+            if not own.isdisjoint(self.read_by(views)):
+                return "a convolution reads memory, and so no view of what is computed in its region"
+            fits = is_convolution_with_epilogue(region)
+            return "" if fits else "a convolution takes what is computed of its elements alone, and nothing else"
+        if not any(map(reduces, nodes)):
+            again = self.work(nodes) - self.work(self.members[one]) - self.work(self.members[other])
+            return "too much would be computed once more" if again > EXTRA_WORK else ""
+        reduction = reduction_of(body, {str(i): value for i, value in enumerate(results)})
+        if reduction is None:
+            return "a kernel reduces one shape over the same axes, and has results of that shape or of what is left"
+        return "" if reduction.pays else "what needs a sum over many elements waits for all blocks that share it"
+
+    def together(self, one: int, other: int) -> list[Node]:
+        return sorted([*self.members[one], *self.members[other]], key=self.position.__getitem__)
+
+    def join(self, kept: int, gone: int) -> None:
+        nodes = self.together(kept, gone)
+        for node in self.members.pop(gone):
+            self.group[node] = kept
+        self.members[kept] = nodes
+        for edges, back in ((self.sources, self.targets), (self.targets, self.sources)):
+            for each in edges.pop(gone) - {kept}:
+                back[each].discard(gone)
+                back[each].add(kept)
+                edges[kept].add(each)
+            edges[kept].discard(gone)
+
+    def connected_around(self, one: int, other: int) -> bool:
+        """Whether a path leads from one group to the other through a third: as one they would wait for it."""
+        pending = [(start, end) for start, end in ((one, other), (other, one))]
+        for start, end in pending:
+            seen: set[int] = set()
+            stack = [each for each in self.targets[start] if each != end]
+            while stack:
+                each = stack.pop()
+                if each == end or len(seen) > MOST_STEPS:
+                    return True
+                if each not in seen:
+                    seen.add(each)
+                    stack += self.targets[each]
+        return False
+
+    # What one kernel can compute
+
+    def work(self, nodes: Sequence[Node]) -> int:
+        return work(self.with_free(nodes), self.read_outside(nodes), self.readers)
+
+    def read_outside(self, nodes: Iterable[Node]) -> list[Value]:
+        """The results that something else reads, maybe through free nodes."""
+        own = set(nodes)
+        ordered = sorted(own, key=self.position.__getitem__)
+        return [value for node in ordered for value in node.results if not self.users[value] <= own]
+
+    def with_free(self, nodes: Iterable[Node]) -> list[Node]:
+        """The nodes with all free ones that they need; convolutions read memory."""
+        found = set(nodes)
+        pending = [node for node in found if node.op.name not in CONVOLUTIONS]
+        while pending:
+            for value in pending.pop().operands:
+                if value.node in self.free and value.node not in found:
+                    found.add(value.node)
+                    pending.append(value.node)
+        return sorted(found, key=self.position.__getitem__)
+
+    # The new graph
+
+    def result(self) -> Graph:
+        """A copy of the graph with a `fused` node for each group; free nodes where something else reads them."""
+        result = Graph(self.graph.name, list(self.graph.inputs))
+        self.builder = Builder(result)
+        self.new: dict[Value, Value] = {}
+        for number in self.running_order():
+            nodes = self.members[number]
+            if nodes[0].op.name in ALONE or (len(nodes) == 1 and len(self.with_free(nodes)) == 1):
+                self.emit(nodes[0])
+            elif self.read_outside(nodes):
+                self.emit_region(nodes)
+        result.outputs = {name: self.renamed(value) for name, value in self.graph.outputs.items()}
+        return result
+
+    def running_order(self) -> Iterator[int]:
+        """The groups, each behind what it reads; those that can run first in the order of their last nodes."""
+        from heapq import heapify, heappop, heappush
+
+        waiting = {number: len(sources) for number, sources in self.sources.items()}
+        last = {number: self.position[nodes[-1]] for number, nodes in self.members.items()}
+        ready = [(last[number], number) for number, count in waiting.items() if not count]
+        heapify(ready)
+        while ready:
+            _, number = heappop(ready)
+            yield number
+            for target in self.targets[number]:
+                waiting[target] -= 1
+                if not waiting[target]:
+                    heappush(ready, (last[target], target))
+
+    def renamed(self, value: Value) -> Value:
+        """A value in the new graph; what is free is put there when it is first read."""
+        if value.node in self.free and value not in self.new:
+            self.emit(value.node)
+        return self.new.get(value, value)
+
+    def emit(self, node: Node) -> None:
+        operands = [self.renamed(value) for value in node.operands]
+        with self.builder.at(node.origin):
+            self.builder.emit(node.op.name, operands, node.attributes)
+        self.new.update(zip(node.results, self.builder.graph.nodes[-1].results, strict=True))
+
+    def emit_region(self, nodes: Sequence[Node]) -> None:
+        body = Builder(Graph("body"))
+        inner: dict[Value, Value] = {}
+        operands: list[Value] = []
+        inside = self.with_free(nodes)
+        own = set(inside)
+        for node in inside:
+            for value in node.operands:
+                if value not in inner and value.node not in own and not isinstance(value, Literal):
+                    inner[value] = body.input(f"x{len(operands)}", value.type, "")
+                    operands.append(self.renamed(value))
+            with body.at(node.origin):
+                body.emit(node.op.name, [inner.get(value, value) for value in node.operands], node.attributes)
+            inner.update(zip(node.results, body.graph.nodes[-1].results, strict=True))
+        results = self.read_outside(nodes)
+        body.graph.outputs = {f"y{i}": inner[value] for i, value in enumerate(results)}
+        with self.builder.at(nodes[0].origin):
+            self.builder.emit("fused", operands, {"body": body.graph})
+        self.new.update(zip(results, self.builder.graph.nodes[-1].results, strict=True))
+
+
+def is_swapped(value: Value) -> bool:
+    """Whether a value is a matrix, or a stack of them, turned over: products take both ways."""
+    node, rank = value.node, value.type.rank
+    if node is None or node.op.name != "transpose":
+        return False
+    return node.attributes["permutation"] == (*range(rank - 2), rank - 1, rank - 2)
+
+
+def work(nodes: Sequence[Node], outputs: Sequence[Value], readers: Mapping[Value, Sequence[Node | None]]) -> int:
+    """How many elements a map computes, each once for every shape that it goes over and needs it for."""
+    own = set(nodes)
+    inside = {value: [None if reader not in own else reader for reader in readers[value]] for value in outputs}
+    islands: dict[Shape, list[Value]] = {}
+    for value in outputs:
+        islands.setdefault(loop_shape(value, inside), []).append(value)
+    total = 0
+    for shape, values in islands.items():
+        needed = {value.node for value in values}
+        for node in reversed(nodes):
+            if node in needed:
+                needed |= {value.node for value in node.operands if value.node}
+        computed = [node for node in nodes if node in needed and VIEW not in node.op.traits]
+        total += sum(max(typical(shape), typical(node.results[0].type.shape)) for node in computed)
+    return total

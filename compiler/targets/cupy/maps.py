@@ -1,0 +1,108 @@
+"""Maps: regions whose results are computed element by element, as ElementwiseKernels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from compiler.ir.graph import Graph, Value, readers_of
+from compiler.ir.types import Shape
+from compiler.targets.c_text.elements import INDENT, Elements
+from compiler.targets.c_text.indices import Index, Indices, Position, elements, plus, size_of, times
+from compiler.targets.c_text.scalars import CUPY_TYPES
+from compiler.targets.cupy.calls import Array, Call, DeviceKernel, constant_names, named_index
+from compiler.targets.cupy.regions import loop_shape, squeezed
+
+
+def map_kernel(call: Call) -> DeviceKernel:
+    """One loop over the elements of the results; behind each other for results of different shapes."""
+    read, written = call.parameters()
+    islands: dict[Shape, list[tuple[Value, Array]]] = {}
+    readers = readers_of(call.body)
+    for value, array in zip(call.body.outputs.values(), written, strict=True):
+        islands.setdefault(loop_shape(value, readers), []).append((value, array))
+    lines: list[str] = []
+    start: Position = 0
+    for number, (shape, results) in enumerate(islands.items()):
+        end = plus(start, elements(shape))
+        if len(islands) == 1:
+            lines += island(call.body, read, shape, results, "i")
+        else:
+            head = "else" if number == len(islands) - 1 else f"if (i < {end})"
+            moved = [f"const int k = (int)(i - {in_brackets(start)});"] if number else ["const int k = (int)i;"]
+            inner = moved + island(call.body, read, shape, results, "k")
+            lines += [
+                f"{'else ' if 0 < number < len(islands) - 1 else ''}{head} {{",
+                *(INDENT + line for line in inner),
+                "}",
+            ]
+        start = end
+    return elementwise(call.name, [*read.values()], written, lines, start)
+
+
+def in_brackets(position: Position) -> str:
+    return str(position) if isinstance(position, int) else f"({position})"
+
+
+def island(
+    body: Graph, read: Mapping[Value, Array], shape: Shape, results: Sequence[tuple[Value, Array]], position: str
+) -> list[str]:
+    """Statements that compute results at a position in a shape, and write them behind all that is read."""
+    indices = Indices()
+    e = Elements(body, {value: array.name for value, array in read.items()}, indices)
+    e.taken |= {array.name for _, array in results}
+    named = named_index(indices, shape, position)
+    stores = []
+    for value, array in results:
+        for part, place in parts_of(value, shape):
+            text = e.at(part, indices.reshaped(named.index, shape, part.type.shape))
+            stores.append(f"{array.name}[{place(indices, named.index, position)}] = {text};")
+    return [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
+
+
+def parts_of(value: Value, shape: Shape) -> Iterator[tuple[Value, Callable[[Indices, Index, Position], Position]]]:
+    """What a thread writes of a result, and where: one element, or one of each operand that it is put together from."""
+    if squeezed(value.type.shape) == shape:
+        yield value, lambda indices, index, position: position
+        return
+    assert value.node is not None
+    axis, size = value.node.attributes["axis"], value.node.operands[0].type.shape[value.node.attributes["axis"]]
+
+    def place(number: int) -> Callable[[Indices, Index, Position], Position]:
+        def at(indices: Indices, index: Index, position: Position) -> Position:
+            inner = list(indices.reshaped(index, shape, operands[number].type.shape))
+            inner[axis] = plus(inner[axis], times(number, size_of(size)))
+            return indices.join(tuple(inner), value.type.shape)
+
+        return at
+
+    operands = value.node.operands
+    for number, operand in enumerate(operands):
+        yield operand, place(number)
+
+
+def elementwise(
+    name: str, read: Sequence[Array], written: Sequence[Array], lines: Sequence[str], size: Position
+) -> DeviceKernel:
+    """An ElementwiseKernel: everything raw, so that the text says itself which element it reads."""
+    inputs = [f"raw {CUPY_TYPES[array.type.dtype]} {array.name}" for array in read]
+    outputs = [f"raw {CUPY_TYPES[array.type.dtype]} {array.name}" for array in written]
+    with_batch = bool(re.search(r"\bB\b", "\n".join(lines)))
+    arguments = [*(array.argument for array in read), *(["B"] if with_batch else [])]
+    arguments += [array.argument for array in written]
+    functions = " + ".join(constant_names(lines))
+    return DeviceKernel(
+        name,
+        [
+            f"{name} = ElementwiseKernel(",
+            f'{INDENT}"{", ".join([*inputs, *(["int32 B"] if with_batch else [])])}",',
+            f'{INDENT}"{", ".join(outputs)}",',
+            f'{INDENT}r"""',
+            *(INDENT + line for line in lines),
+            f'{INDENT}""",',
+            f'{INDENT}"{name}",',
+            *([f"{INDENT}preamble={functions},"] if functions else []),
+            ")",
+        ],
+        f"{name}({', '.join(arguments)}, size={size})",
+    )

@@ -1,0 +1,279 @@
+"""Reductions: regions that take elements together along some axes, as RawKernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from compiler.ir.graph import Node, Value
+from compiler.targets.c_text.elements import INDENT, Elements
+from compiler.targets.c_text.indices import Indices, elements
+from compiler.targets.c_text.scalars import C_TYPES, least
+from compiler.targets.c_text.scalars import number as constant
+from compiler.targets.cupy.calls import Array, Call, DeviceKernel, constant_names, named_index
+from compiler.targets.cupy.regions import ELEMENT, KEPT, SCALAR, THREADS, Reduction
+
+
+def reduction_kernel(call: Call, reduction: Reduction) -> DeviceKernel:
+    writer = ReductionWriter(call, reduction)
+    lines = writer.lines()
+    functions = "".join(f"{name} + " for name in constant_names(lines))
+    definition = [f'{call.name} = RawKernel({functions}r"""', *lines, f'""", "{call.name}")']
+    grid = f"({blocks(reduction)}, {reduction.chunks})"
+    arguments = ", ".join([*writer.arguments, "np.int32(B)"])
+    return DeviceKernel(call.name, definition, f"{call.name}({grid}, ({THREADS},), ({arguments}))")
+
+
+def blocks(reduction: Reduction) -> str:
+    """How many blocks the kept positions need."""
+    kept, columns = elements(reduction.kept_shape), reduction.columns
+    if isinstance(kept, int):
+        return str(-(-kept // columns))
+    return kept if columns == 1 else f"({kept} + {columns - 1}) // {columns}"
+
+
+class ReductionWriter:
+    """The text of one reduction.
+
+    Threads of a block stand for `columns` kept positions k with `reducers` threads each. A round is a loop over the
+    elements of a thread, and then over the threads of a position.
+    """
+
+    def __init__(self, call: Call, reduction: Reduction):
+        self.call, self.reduction = call, reduction
+        self.read, self.written = call.parameters()
+        self.indices = Indices()
+        self.e = Elements(call.body, {value: array.name for value, array in self.read.items()}, self.indices)
+        self.e.taken |= {array.name for array in self.written} | {call.name, "reducer", "inside", "scratch", "c"}
+        self.e.depth = 1
+        self.stored: set[str] = set()  # outputs that are written already
+        self.kept = named_index(self.indices, reduction.kept_shape, "k", "k")
+        self.reduced = named_index(self.indices, reduction.reduced_shape, "r", "r")
+        self.index = tuple(
+            self.reduced.index[axis] if axis in reduction.axes else self.kept.index[axis]
+            for axis in range(len(reduction.shape))
+        )
+        self.shared: dict[str, str] = {}  # the name of an array in shared memory -> its dtype
+
+    @property
+    def arguments(self) -> list[str]:
+        names = [array.argument for array in (*self.read.values(), *self.written)]
+        return [*names, *([self.call.scratch] if self.reduction.scratch else [])]
+
+    def lines(self) -> list[str]:
+        reduction, e = self.reduction, self.e
+        for number, nodes in enumerate(reduction.rounds):
+            self.round(number, nodes)
+        self.last_elements()
+        self.write_kept()
+        self.write_totals()
+        body = "\n".join(e.lines)
+        before = [*self.kept.used_in(e.lines)]
+        arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for name, dtype in self.shared.items()]
+        counter = [f"__device__ unsigned int {self.call.name}_done[{self.counters}];"] if "last_block(" in body else []
+        head = ",\n    ".join(self.signature())
+        return [
+            *counter,
+            f'extern "C" __global__ void {self.call.name}(\n    {head}) {{',
+            *(INDENT + line for line in (*arrays, *self.threads(), *before)),
+            *e.lines,
+            "}",
+        ]
+
+    @property
+    def counters(self) -> int:
+        """Blocks of different kept positions count apart; of all together where there are totals."""
+        return 1 if self.reduction.totals else int(blocks(self.reduction))
+
+    def signature(self) -> list[str]:
+        names = [f"const {C_TYPES[array.type.dtype]}* {array.name}" for array in self.read.values()]
+        names += [f"{C_TYPES[array.type.dtype]}* {array.name}" for array in self.written]
+        scratch = self.reduction.scratch
+        return [*names, *([f"{C_TYPES[scratch.dtype]}* scratch"] if scratch else []), "int B"]
+
+    def threads(self) -> list[str]:
+        """Which kept position a thread works on, and which of its threads it is."""
+        columns, reducers = self.reduction.columns, self.reduction.reducers
+        if columns == 1:
+            lines = ["const int reducer = threadIdx.x, k = blockIdx.x;"]
+        elif self.reduction.along_last:
+            lines = [
+                f"const int reducer = threadIdx.x % {reducers}, k = blockIdx.x * {columns} + threadIdx.x / {reducers};"
+            ]
+        else:
+            lines = [
+                f"const int reducer = threadIdx.x / {columns}, k = blockIdx.x * {columns} + threadIdx.x % {columns};"
+            ]
+        return [*lines, f"const bool inside = k < {elements(self.reduction.kept_shape)};"]
+
+    @property
+    def stride(self) -> int:
+        """How far apart the threads of one kept position are."""
+        return 1 if self.reduction.along_last else self.reduction.columns
+
+    # Rounds
+
+    def round(self, number: int, nodes: Sequence[Node]) -> None:
+        """Accumulates the reductions of a round, and writes elements that are known by then."""
+        e = self.e
+        accumulators = [self.accumulators(node) for node in nodes]
+        with self.over_elements():
+            for node, names in zip(nodes, accumulators, strict=True):
+                self.accumulate(node, names)
+            if number == len(self.reduction.rounds) - 1:
+                self.store_elements(number)
+        for node, names in zip(nodes, accumulators, strict=True):
+            self.over_block(node, names)
+        if self.reduction.chunks > 1:
+            self.over_chunks(nodes, accumulators)
+        for node, names in zip(nodes, accumulators, strict=True):
+            e.reduced[node.result] = names[-1]
+
+    def accumulators(self, node: Node) -> list[str]:
+        """One variable; for argmax the maximum, and then where it is."""
+        e, x = self.e, node.operands[0].type
+        if node.op.name == "argmax":
+            return [e.accumulator(x, least(x.dtype), "most"), e.accumulator(node.result.type, "0", "place")]
+        first = least(x.dtype) if node.op.name == "reduce_max" else constant(0, x.dtype)
+        return [e.accumulator(node.result.type, first, "most" if node.op.name == "reduce_max" else "sum")]
+
+    @contextmanager
+    def over_elements(self) -> Iterator[None]:
+        """The loop over the elements of this thread."""
+        e, reducers, chunks = self.e, self.reduction.reducers, self.reduction.chunks
+        start = f"blockIdx.y * {reducers} + reducer" if chunks > 1 else "reducer"
+        count = elements(self.reduction.reduced_shape)
+        with e.block(f"if (inside) for (int r = {start}; r < {count}; r += {reducers * chunks})"):
+            first = len(e.lines)
+            yield
+            e.lines[first:first] = [INDENT * e.depth + line for line in self.reduced.used_in(e.lines[first:])]
+
+    def at(self, value: Value) -> str:
+        """An element at the position of the loop."""
+        return self.e.at(value, self.indices.reshaped(self.index, self.reduction.shape, value.type.shape))
+
+    def accumulate(self, node: Node, names: Sequence[str]) -> None:
+        e = self.e
+        values = [self.at(operand) for operand in node.operands]
+        if node.op.name == "argmax":
+            most, place = names
+            with e.block(f"if ({values[0]} > {most} || {values[0]} != {values[0]} && {most} == {most})"):
+                e.write(f"{most} = {values[0]};")
+                e.write(f"{place} = r;")
+        elif node.op.name == "reduce_max":
+            e.write(f"{names[0]} = max_of({names[0]}, {values[0]});")
+        else:
+            e.write(f"{names[0]} += {' * '.join(values)};")
+
+    def over_block(self, node: Node, names: Sequence[str]) -> None:
+        """Brings together what the threads of a kept position found."""
+        dtype = node.operands[0].type.dtype
+        where = f"reducer, {self.reduction.reducers}, {self.stride}"
+        if node.op.name == "argmax":
+            places = self.shared_array("i32", "shared_places")
+            self.e.write(
+                f"{names[1]} = block_argmax({names[0]}, {names[1]}, {self.shared_array(dtype)}, {places}, {where});"
+            )
+        else:
+            function = "block_max" if node.op.name == "reduce_max" else "block_sum"
+            self.e.write(f"{names[0]} = {function}({names[0]}, {self.shared_array(dtype)}, {where});")
+
+    def shared_array(self, dtype: str, name: str = "") -> str:
+        name = name or f"shared_{dtype}"
+        self.shared[name] = dtype
+        return name
+
+    def over_chunks(self, nodes: Sequence[Node], accumulators: Sequence[Sequence[str]]) -> None:
+        """The last block of a kept position takes the results of all blocks, in the order of the chunks."""
+        e, chunks, kept = self.e, self.reduction.chunks, elements(self.reduction.kept_shape)
+        count = len(nodes)
+        with e.block("if (inside && reducer == 0)"):
+            for number, (name,) in enumerate(accumulators):
+                e.write(f"scratch[(blockIdx.y * {count} + {number}) * {kept} + k] = {name};")
+        e.write(f"if (!last_block(&{self.call.name}_done[blockIdx.x], {chunks})) return;")
+        for number, (node, (name,)) in enumerate(zip(nodes, accumulators, strict=True)):
+            is_max = node.op.name == "reduce_max"
+            dtype = node.result.type.dtype
+            e.write(f"{name} = {least(dtype) if is_max else constant(0, dtype)};")
+            part = f"scratch[(c * {count} + {number}) * {kept} + k]"
+            with e.block(f"if (inside) for (int c = reducer; c < {chunks}; c += {self.reduction.reducers})"):
+                e.write(f"{name} = max_of({name}, {part});" if is_max else f"{name} += {part};")
+            self.over_block(node, [name])
+
+    # Results
+
+    def outputs(self, level: str) -> Iterator[tuple[str, Value, Array]]:
+        for (name, value), array in zip(self.call.body.outputs.items(), self.written, strict=True):
+            if self.reduction.levels[name] == level and name not in self.stored:
+                yield name, value, array
+
+    def store_elements(self, rounds: int) -> None:
+        """Writes the elements, behind all that is read, if none of them needs more than so many rounds."""
+        results = [*self.outputs(ELEMENT)]
+        if any(self.reduction.after_of(value) > rounds for _, value, _ in results):
+            return
+        texts = [(array, self.at(value)) for _, value, array in results]
+        place = self.indices.join(self.index, self.reduction.shape)
+        for array, text in texts:
+            self.e.write(f"{array.name}[{place}] = {text};")
+        self.stored |= {name for name, _, _ in results}
+
+    def last_elements(self) -> None:
+        """A last loop for the elements, where some wait for all rounds."""
+        if any(self.outputs(ELEMENT)):
+            with self.over_elements():
+                self.store_elements(len(self.reduction.rounds))
+            self.e.write("__syncthreads();")
+
+    def write_kept(self) -> None:
+        results = [each for each in self.outputs(KEPT) if not self.late(each[1])]
+        if results:
+            with self.e.block("if (inside && reducer == 0)"):
+                texts = [(array, self.at_kept(value)) for _, value, array in results]
+                for array, text in texts:
+                    self.e.write(f"{array.name}[k] = {text};")
+        self.stored |= {name for name, _, _ in results}
+
+    def late(self, value: Value) -> bool:
+        return self.reduction.after_of(value) > len(self.reduction.rounds)
+
+    def at_kept(self, value: Value) -> str:
+        index = self.indices.reshaped(self.kept.index, self.reduction.kept_shape, value.type.shape)
+        return self.e.at(value, index)
+
+    # Totals
+
+    def write_totals(self) -> None:
+        """Adds up what is kept, block by block; the last block adds up the blocks and computes the scalars."""
+        e, totals = self.e, self.reduction.totals
+        scalars = [*self.outputs(SCALAR)]
+        if totals:
+            names = [e.accumulator(node.result.type, constant(0, node.result.type.dtype), "total") for node in totals]
+            with e.block("if (inside && reducer == 0)"):
+                for node, name in zip(totals, names, strict=True):
+                    e.write(f"{name} = {' * '.join(self.at_kept(operand) for operand in node.operands)};")
+            self.add_blocks(names, totals[0].result.type.dtype)
+            e.reduced.update({node.result: name for node, name in zip(totals, names, strict=True)})
+        if scalars:
+            alone = "threadIdx.x == 0" if totals else "blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0"
+            if self.reduction.chunks > 1:
+                alone = "blockIdx.x == 0 && threadIdx.x == 0"
+            with e.block(f"if ({alone})"):
+                texts = [(array, e.at(value, (0,) * value.type.rank)) for _, value, array in scalars]
+                for array, text in texts:
+                    e.write(f"{array.name}[0] = {text};")
+
+    def add_blocks(self, names: Sequence[str], dtype: str) -> None:
+        e, shared = self.e, self.shared_array(dtype)
+        whole = f"{shared}, threadIdx.x, {THREADS}, 1"
+        for name in names:
+            e.write(f"{name} = block_sum({name}, {whole});")
+        with e.block("if (threadIdx.x == 0)"):
+            for number, name in enumerate(names):
+                e.write(f"scratch[{number} * gridDim.x + blockIdx.x] = {name};")
+        e.write(f"if (!last_block({self.call.name}_done, gridDim.x)) return;")
+        for number, name in enumerate(names):
+            e.write(f"{name} = {constant(0, dtype)};")
+            with e.block(f"for (int c = threadIdx.x; c < gridDim.x; c += {THREADS})"):
+                e.write(f"{name} += scratch[{number} * gridDim.x + c];")
+            e.write(f"{name} = block_sum({name}, {whole});")

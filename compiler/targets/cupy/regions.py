@@ -1,0 +1,257 @@
+"""How a region runs as one kernel of a GPU, if it can: read by the pass that makes regions and by the code that writes
+them.
+
+A map computes every result element by element. A reduction goes over a shape S: its results depend on all elements
+along some axes of S, for each position along the others, the kept ones.
+
+    operands ──▶ elements of S ──▶ sum, maximum … over the axes ──▶ kept ──▶ elements that need these ──▶ …
+                                                                    kept ──▶ sums over all of them ──▶ scalars
+
+Softmax with cross entropy is such a region: S = [B, 10], the axes are the classes, the examples are kept, and the mean
+loss is a scalar. So are the sums of batch normalization. Where there is but one round of reductions, many blocks share
+the elements of a kept position, and the last of them to finish adds up what they found, in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph, Node, Value, readers_of
+from compiler.ir.op import ELEMENTWISE
+from compiler.ir.types import TYPICAL_BATCH, Dim, Shape, TensorType, extent
+
+THREADS = 256  # of a block
+WARP = 32
+BLOCKS = 264  # that fill a large GPU: two for each of 132 multiprocessors
+EACH = 8  # elements for a thread, at least, before they are divided among more blocks
+MOST_FOR_A_BLOCK = 4096  # elements along the axes, where one block goes over all of them
+REDUCTIONS = ("sum", "sum_of_products", "reduce_max", "argmax")
+CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_filter_grad")
+ELEMENT, KEPT, SCALAR = "element", "kept", "scalar"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A region with reductions: rounds of them, each of which may need those before, then totals of what is kept."""
+
+    shape: Shape
+    axes: tuple[int, ...]
+    rounds: Sequence[Sequence[Node]]
+    totals: Sequence[Node]
+    after: Mapping[Node, int]  # how many rounds a node needs; with totals, all of them and one more
+    levels: Mapping[str, str]  # of the outputs, by name
+    outputs: Mapping[str, Value]
+
+    @property
+    def kept_shape(self) -> Shape:
+        return tuple(1 if axis in self.axes else dim for axis, dim in enumerate(self.shape))
+
+    @property
+    def reduced_shape(self) -> Shape:
+        return tuple(dim if axis in self.axes else 1 for axis, dim in enumerate(self.shape))
+
+    @property
+    def along_last(self) -> bool:
+        """Whether neighbours in memory are reduced, and not kept."""
+        return max(axis for axis, dim in enumerate(self.shape) if dim != 1) in self.axes
+
+    @property
+    def columns(self) -> int:
+        """Kept positions of a block."""
+        if self.along_last:
+            return THREADS // power_of_two(typical(self.reduced_shape), THREADS)
+        return power_of_two(typical(self.kept_shape), WARP)
+
+    @property
+    def reducers(self) -> int:
+        """Threads of a block that share a kept position."""
+        return THREADS // self.columns
+
+    @property
+    def chunks(self) -> int:
+        """Blocks that share a kept position: several only where nothing but results of one round waits for them."""
+        first = self.rounds[0]
+        waiting = any(self.levels[name] == ELEMENT and self.after_of(value) for name, value in self.outputs.items())
+        if len(self.rounds) > 1 or self.totals or waiting or extent(self.kept_shape).power:
+            return 1
+        if len({node.result.type.dtype for node in first}) > 1 or any(node.op.name == "argmax" for node in first):
+            return 1
+        wide = -(-typical(self.kept_shape) // self.columns)
+        return max(1, min(typical(self.reduced_shape) // (self.reducers * EACH), BLOCKS // wide))
+
+    @property
+    def pays(self) -> bool:
+        """Whether enough blocks share the work."""
+        return self.chunks > 1 or typical(self.reduced_shape) <= MOST_FOR_A_BLOCK
+
+    @property
+    def scratch(self) -> TensorType | None:
+        """Where blocks leave what the last of them adds up."""
+        if self.chunks > 1:
+            return TensorType(self.rounds[0][0].result.type.dtype, (self.chunks, len(self.rounds[0]), *self.kept_shape))
+        if self.totals:
+            return TensorType(self.totals[0].result.type.dtype, (len(self.totals), *self.kept_shape))
+        return None
+
+    def after_of(self, value: Value) -> int:
+        return self.after.get(value.node, 0) if value.node else 0
+
+
+def reduces(node: Node) -> bool:
+    """Whether a node takes several elements together."""
+    return node.op.name in REDUCTIONS and any(node.operands[0].type.shape[axis] != 1 for axis in axes_of(node))
+
+
+def axes_of(node: Node) -> tuple[int, ...]:
+    return (node.attributes["axis"],) if node.op.name == "argmax" else node.attributes["axes"]
+
+
+def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reduction | None:
+    """How nodes of which at least one reduces run as one kernel; None for others.
+
+    All but the totals reduce the same axes of one shape, up to axes of one element.
+    """
+    found = [node for node in nodes if reduces(node)]
+    if not found:
+        return None
+    main = max(found, key=lambda node: typical(node.operands[0].type.shape))
+    shape, axes = main.operands[0].type.shape, axes_of(main)
+    if not extent(shape).factor:
+        return None
+    kept = squeezed(dim for axis, dim in enumerate(shape) if axis not in axes)
+    totals = [node for node in found if is_total(node, kept)]
+    rest = [node for node in found if node not in totals]
+    if any(squeezed_axes(node) != squeezed_axes(main) for node in rest) or len({total_type(n) for n in totals}) > 1:
+        return None
+    after = rounds_needed(nodes, rest, totals)
+    last = max(after[node] for node in rest)
+    if any(after[node] > last for node in rest) or any(after[node] > last + 1 for node in totals):
+        return None
+    levels: dict[str, str] = {}
+    for name, value in outputs.items():
+        level = level_of(squeezed(value.type.shape), squeezed(shape), kept)
+        needs = after.get(value.node, 0) if value.node else 0
+        if level is None or (needs > last and level != SCALAR):
+            return None
+        levels[name] = level
+    rounds = [[node for node in rest if after[node] == number] for number in range(1, last + 1)]
+    return Reduction(shape, axes, rounds, totals, after, levels, outputs)
+
+
+def read_at_own_place(body: Graph) -> set[Value]:
+    """The values of which every element is read where an element of the same place is computed, and nowhere else.
+
+    A result of the same type may be written over such an input: by then it is not needed any longer.
+    """
+    reduction = reduction_of(body.nodes, body.outputs)
+    readers = readers_of(body)
+    alone: set[Value] = set()
+
+    def in_place(value: Value, reader: Node | None) -> bool:
+        if reader is None:
+            return value.node is not None
+        shape = squeezed(value.type.shape)
+        if reduction and reader in reduction.after and reduces(reader):
+            return shape == squeezed(reduction.shape) and reader not in reduction.totals
+        if is_stored_in_parts(reader, readers):
+            return True
+        if ELEMENTWISE not in reader.op.traits or reader.result not in alone:
+            return False
+        return squeezed(reader.result.type.shape) == shape or is_stretched_kept(value, reader, reduction)
+
+    for value in (*(result for node in reversed(body.nodes) for result in node.results), *body.inputs):
+        if all(in_place(value, reader) for reader in readers.get(value, ())):
+            alone.add(value)
+    return alone
+
+
+def is_convolution_with_epilogue(body: Graph) -> bool:
+    """Whether nodes are a convolution, or its adjoint, and what is computed of each of its elements alone."""
+    convolutions = [node for node in body.nodes if node.op.name in CONVOLUTIONS]
+    if len(convolutions) != 1:
+        return False
+    node = convolutions[0]
+    shapes = {squeezed(value.type.shape) for value in body.outputs.values()}
+    given = not any(value.node in set(body.nodes) for value in node.operands)
+    if not given or any(map(reduces, body.nodes)) or shapes != {squeezed(node.result.type.shape)}:
+        return False
+    return len(body.nodes) == 1 or (node.op.name != "conv2d_filter_grad" and node.result in read_at_own_place(body))
+
+
+def loop_shape(value: Value, readers: Mapping[Value, Sequence[Node | None]]) -> Shape:
+    """The shape whose elements a map goes over to compute a result."""
+    if value.node is not None and is_stored_in_parts(value.node, readers):
+        value = value.node.operands[0]
+    return squeezed(value.type.shape)
+
+
+def is_stored_in_parts(node: Node, readers: Mapping[Value, Sequence[Node | None]]) -> bool:
+    """Whether a node puts operands of one type together for the outside alone: each is written where it belongs."""
+    same = node.op.name == "concat" and len({value.type for value in node.operands}) == 1
+    return same and all(reader is None for reader in readers[node.result])
+
+
+def is_stretched_kept(value: Value, reader: Node, reduction: Reduction | None) -> bool:
+    """Whether a reader of a reduction's elements reads what is kept, each element at its own position."""
+    if reduction is None or reader.result.type.shape != reduction.shape:
+        return False
+    shape = (1,) * (len(reduction.shape) - value.type.rank) + value.type.shape
+    return squeezed(shape) == squeezed(reduction.kept_shape) and all(shape[axis] == 1 for axis in reduction.axes)
+
+
+def is_total(node: Node, kept: Shape) -> bool:
+    """Whether a node adds up all that is kept."""
+    if not kept or not node.op.name.startswith("sum"):
+        return False
+    shape = node.operands[0].type.shape
+    return squeezed(shape) == kept and all(shape[axis] == 1 or axis in axes_of(node) for axis in range(len(shape)))
+
+
+def total_type(node: Node) -> str:
+    return node.result.type.dtype
+
+
+def rounds_needed(nodes: Sequence[Node], rest: Sequence[Node], totals: Sequence[Node]) -> dict[Node, int]:
+    """After how many rounds a node can run, its own included if it is a reduction; totals come after all others."""
+    after: dict[Node, int] = {}
+    reducing, adding = set(rest), set(totals)
+    for node in nodes:
+        before = max((after.get(value.node, 0) for value in node.operands if value.node), default=0)
+        after[node] = before + (node in reducing)
+    last = max(after[node] for node in rest)
+    late: set[Node] = set()
+    for node in nodes:
+        if node in adding or any(value.node in late for value in node.operands):
+            again = node in adding and any(value.node in late for value in node.operands)
+            late.add(node)
+            after[node] = last + 1 + again
+    return after
+
+
+def level_of(shape: Shape, full: Shape, kept: Shape) -> str | None:
+    if shape == kept:
+        return KEPT
+    return ELEMENT if shape == full else SCALAR if not shape else None
+
+
+def squeezed(shape: Iterable[Dim]) -> Shape:
+    """The axes of more than one element."""
+    return tuple(dim for dim in shape if dim != 1)
+
+
+def squeezed_axes(node: Node) -> tuple[Shape, tuple[int, ...]]:
+    """Shape and reduced axes without the axes of one element."""
+    shape, axes = node.operands[0].type.shape, axes_of(node)
+    left = [axis for axis, dim in enumerate(shape) if dim != 1]
+    return squeezed(shape), tuple(left.index(axis) for axis in axes if axis in left)
+
+
+def typical(shape: Iterable[Dim]) -> int:
+    """How many elements a shape usually has."""
+    return extent(shape).at(TYPICAL_BATCH)
+
+
+def power_of_two(count: int, most: int) -> int:
+    """The least power of two that is not below a number, or `most`."""
+    return min(1 << max(0, count - 1).bit_length(), most)

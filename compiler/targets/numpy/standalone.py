@@ -1,0 +1,196 @@
+"""One file that trains a model with NumPy alone, and computes what the compiler's own run computes, bit for bit.
+
+Its parts stand elsewhere: the functions of the graphs are generated as always (codegen/numpy.py), what they call is
+taken out of the runtime with all that it uses (codegen/linker.py), and reading data and the loop over epochs are
+written in runtime/standalone, into which the settings of the model are put. Here they are set one below the other.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from compiler.ir.types import TensorType
+from compiler.planning.memory import Plan
+from compiler.targets.numpy.linker import Import, Key, Linker, Piece
+from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
+from compiler.targets.shared.writer import generate
+from runtime.datasets import BUILT_IN
+from runtime.program import PREPARE, Manifest
+
+PACKAGE = "runtime"
+GENERATED = f"{PACKAGE}.generated"  # no file: the functions of the model
+BLAS, DATA, SETTINGS, TRAINING = (f"{PACKAGE}.standalone.{name}" for name in ("blas", "data", "settings", "training"))
+GRAPHS = ("init", "train_step", PREPARE, "evaluate")  # those that training needs
+
+
+class Section(NamedTuple):
+    """A part of the file: what is taken from the modules below `prefix`, with their docstrings if `explained`."""
+
+    title: str
+    prefix: str
+    explained: bool = False
+
+
+SECTIONS = (
+    Section("Settings", SETTINGS),
+    Section("Strokes of digits", f"{PACKAGE}.datasets.digit_strokes", explained=True),
+    Section("Digits", f"{PACKAGE}.datasets.digits", explained=True),
+    Section("Data", f"{PACKAGE}.datasets"),
+    Section("Data", DATA),
+    Section("Threads", f"{PACKAGE}.cpu.threads", explained=True),
+    Section("Random numbers", f"{PACKAGE}.random", explained=True),
+    Section("Kernels", f"{PACKAGE}.cpu.kernels", explained=True),
+    Section("The model", GENERATED, explained=True),
+    Section("Training", PACKAGE),
+)
+DOCSTRING = """Trains the model {model} of {file} with NumPy alone.
+
+    python {name} [--data PATH] [--epochs N] [--log LOSSES.jsonl] [--save WEIGHTS.npz]
+
+The losses are those of `nnc train` to the last bit, on the same data, with the same NumPy and as many threads, which
+OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc, for Python 3.11 or later."""
+# E402: BLAS is set up before NumPy is imported. C901, B007: a graph is one function, however long, and every step of a
+# scan has all of its views. RUF100: where a graph is short, or there is no scan.
+NOQA = "# ruff: noqa: B007, C901, E402, RUF100"
+EXPLANATION = '''"""The graphs of the model, as the compiler wrote them.
+
+Each is a function of the arena and of B, the number of examples, that makes views of the arena and returns what runs
+the graph once, its inputs to fill, and its results to read. Headings are places in the model; the comment of a
+statement is the node that it computes.
+"""
+'''
+
+
+def standalone(
+    file: str,
+    manifest: Manifest,
+    plans: Sequence[Plan],
+    variables: Sequence[tuple[str, TensorType, int]],
+    data: str,
+    name: str,
+) -> str:
+    """The text of a file called `name` that trains the model of `file`, by default on the data set or path `data`."""
+    chosen = manifest.settings
+    settings = {
+        "DATA": None if data in BUILT_IN else data,
+        "BATCH": chosen.batch,
+        "EPOCHS": chosen.epochs,
+        "SEED": chosen.seed,
+        "SHUFFLE": chosen.shuffle,
+        "PATIENCE": None if chosen.patience is None else max(chosen.patience, 1),
+        "METRICS": manifest.metrics,
+        "CLASSES": dict(manifest.classes),
+        "ARENA_BYTES": max(plan.size for plan in plans),
+    }
+    ordered = sorted(plans, key=lambda plan: GRAPHS.index(plan.graph.name))
+    linker = Linker(
+        PACKAGE,
+        sources={GENERATED: EXPLANATION + generate(file, ordered, variables) + table_of_graphs(ordered)},
+        replaced={
+            Key(f"{PACKAGE}.cpu.threads", "thread_count"): Key(BLAS, "thread_count"),
+            Key(DATA, "load_data"): Key(DATA, f"load_{data if data in BUILT_IN else 'arrays'}"),
+            Key(SETTINGS, "GRAPHS"): Key(GENERATED, "GRAPHS"),
+        },
+        values={Key(SETTINGS, setting): double_quoted([repr(value)])[0] for setting, value in settings.items()},
+    )
+    linker.need(Key(TRAINING, "main"))
+    lines = file_lines(linker, {"model": plain(manifest.model), "file": plain(file), "name": plain(name)})
+    return "\n".join(lines) + "\n"
+
+
+def table_of_graphs(plans: Sequence[Plan]) -> str:
+    """The functions by name, as the source of a dictionary."""
+    rows = [f'    "{name}": bind_{name},' for name in (*(plan.graph.name for plan in plans), "variables")]
+    return "\n".join(["", "", "GRAPHS = {", *rows, "}", ""])
+
+
+def plain(text: str) -> str:
+    """Text from outside, with nothing in it that means something in a docstring or to argparse."""
+    return re.sub(r'[^ -~]|["\\%]', "?", text)
+
+
+# Setting it out -------------------------------------------------------------------------------------------------------
+
+
+def file_lines(linker: Linker, names: dict[str, str]) -> Iterator[str]:
+    """All lines. BLAS is set up between the imports of the standard library and that of NumPy."""
+    modules = modules_in_order(linker)
+    contents = ", ".join(dict.fromkeys(section_of(module).title.lower() for module in modules))
+    yield from rewrapped(f'"""{DOCSTRING.format(contents=contents, **names)}')
+    yield from ('"""', "", NOQA, "", "from __future__ import annotations")
+    early = {each for each in linker.imports if each.module.partition(".")[0] in sys.stdlib_module_names}
+    yield from ("", *import_lines(early))
+    yield from ("", *commented(linker.module(BLAS).docstring), *piece_lines(linker.pieces(BLAS)))
+    yield from ("", "", *import_lines(linker.imports.keys() - early))
+    for i, (title, members) in enumerate(groupby(modules, heading)):
+        first, *others = members
+        yield from [""] * (2 if i else 1)
+        yield f"# {title} ".ljust(WIDTH, "-")
+        if section_of(first).explained:
+            yield from commented(linker.module(first).docstring)
+        yield from piece_lines([piece for module in (first, *others) for piece in linker.pieces(module)])
+    yield from ("", "", 'if __name__ == "__main__":', "    main()")
+
+
+def modules_in_order(linker: Linker) -> list[str]:
+    """The modules by section, and a package, for its explanation, before those of its modules that are needed."""
+    modules = [module for module in linker.module_order if module != BLAS]
+    packages = [s.prefix for s in SECTIONS if s.explained and any(m.startswith(f"{s.prefix}.") for m in modules)]
+    return sorted([*packages, *modules], key=lambda module: SECTIONS.index(section_of(module)))
+
+
+def section_of(module: str) -> Section:
+    return next(each for each in SECTIONS if f"{module}.".startswith(f"{each.prefix}."))
+
+
+def heading(module: str) -> str:
+    """`Kernels: products` where a section has several modules, each with an explanation."""
+    section = section_of(module)
+    rest = module.removeprefix(section.prefix).replace("_", " ") if section.explained else ""
+    return section.title + rest.replace(".", ": ", 1)
+
+
+def import_lines(imports: Iterable[Import]) -> list[str]:
+    """Whole modules first; then names, by module, each sorted as constants, classes, functions."""
+    whole = {
+        f"import {module}" + (f" as {alias}" if alias != module else "") for module, name, alias in imports if not name
+    }
+    names: dict[str, set[str]] = {}
+    for module, name, alias in imports:
+        if name:
+            names.setdefault(module, set()).add(name + (f" as {alias}" if alias != name else ""))
+    order = [
+        sorted(each, key=lambda name: (not name.isupper(), not name[0].isupper(), name)) for each in names.values()
+    ]
+    parts = sorted(f"from {module} import {', '.join(each)}" for module, each in zip(names, order, strict=True))
+    return [*sorted(whole), *parts]
+
+
+def piece_lines(pieces: Iterable[Piece]) -> Iterator[str]:
+    """Two empty lines around functions and classes; constants stay together as they were."""
+    before: Piece | None = None
+    for piece in pieces:
+        apart = piece.is_definition or (before is not None and before.is_definition)
+        together = before is not None and before.module == piece.module and piece.gap == 0
+        yield from [""] * (2 if apart else 0 if together else 1)
+        yield from tidy(piece.lines) if piece.module == GENERATED else piece.lines
+        before = piece
+
+
+def commented(text: str) -> list[str]:
+    return [f"# {line}".rstrip() for line in rewrapped(text, WIDTH - 2)]
+
+
+def rewrapped(text: str, width: int = WIDTH) -> list[str]:
+    """The lines of a text, with paragraphs filled anew that are too wide."""
+    lines: list[str] = []
+    for _, group in groupby(text.split("\n"), lambda line: not line):
+        paragraph = list(group)
+        fits = all(len(line) <= width for line in paragraph)
+        lines += paragraph if fits else textwrap.wrap(" ".join(paragraph), width, break_on_hyphens=False)
+    return lines

@@ -1,0 +1,1 @@
+"""What several targets share: names, the writer of functions, finding regions."""

@@ -1,0 +1,180 @@
+"""What the passes that fuse share: finding regions of a graph, and making one node of each.
+
+A region is a connected set of nodes that may run as one: no path leaves it and comes back. Every node gets a stage such
+that an edge inside a region keeps it and any other edge raises it; nodes of one stage that are joined by edges are then
+a region, and a path that leaves it arrives at a higher stage. Stages are as late as the readers allow, so that what
+only the backward pass reads is computed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.op import VIEW
+from compiler.passes.rewriting import rebuild
+
+Joins = Callable[[Node, Value, Node], bool]  # (producer, the value, reader): may they be in one region?
+Region = list[Node]
+
+
+def find_regions(nodes: Sequence[Node], joins: Joins) -> list[Region]:
+    """The regions of two or more nodes, each in running order."""
+    stages = latest_stages(nodes, earliest_stages(nodes, joins), joins)
+    parent: dict[Node, Node] = {node: node for node in nodes}
+
+    def root(node: Node) -> Node:
+        while parent[node] is not node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for node in nodes:
+        for value in node.operands:
+            source = value.node
+            if source in stages and stages[source] == stages[node] and joins(source, value, node):
+                parent[root(source)] = root(node)
+    regions: dict[Node, Region] = {}
+    for node in nodes:
+        regions.setdefault(root(node), []).append(node)
+    return [region for region in regions.values() if len(region) > 1]
+
+
+def earliest_stages(nodes: Iterable[Node], joins: Joins) -> dict[Node, int]:
+    stages: dict[Node, int] = {}
+    for node in nodes:
+        stages[node] = max(
+            (stages[v.node] + (not joins(v.node, v, node)) for v in node.operands if v.node in stages), default=0
+        )
+    return stages
+
+
+def latest_stages(nodes: Sequence[Node], stages: dict[Node, int], joins: Joins) -> dict[Node, int]:
+    """Moves every node that is read up to its readers."""
+    latest: dict[Node, int] = {}
+    limits: dict[Node, int] = {}
+    for node in reversed(nodes):
+        latest[node] = limits.get(node, stages[node])
+        for value in node.operands:
+            if value.node in stages:
+                limit = latest[node] - (not joins(value.node, value, node))
+                limits[value.node] = min(limits.get(value.node, limit), limit)
+    return latest
+
+
+def with_regions(graph: Graph, regions: Sequence[Region], step: Callable[[Region], int]) -> Graph:
+    """A copy of a graph with one `fused` node for each region; everything runs as late as its place allows."""
+    result = Graph(graph.name, list(graph.inputs))
+    builder = Builder(result)
+    new: dict[Value, Value] = {}
+    fused = {region[-1]: region for region in regions}
+    read_outside = values_read_outside(graph, regions)
+    for node in running_order(graph.nodes, regions):
+        with builder.at(fused[node][0].origin if node in fused else node.origin):
+            if node in fused:
+                results = emit_region(builder, fused[node], new, read_outside, step(fused[node]))
+            else:
+                builder.emit(node.op.name, [new.get(operand, operand) for operand in node.operands], node.attributes)
+                results = dict(zip(node.results, builder.graph.nodes[-1].results, strict=True))
+        new.update(results)
+    result.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}
+    return result
+
+
+def running_order(nodes: Sequence[Node], regions: Sequence[Region]) -> Iterator[Node]:
+    """The nodes outside of regions and the last node of each region, in an order in which they can run."""
+    unit = {node: node for node in nodes} | {node: region[-1] for region in regions for node in region}
+    position = {node: i for i, node in enumerate(nodes)}
+    sources: dict[Node, set[Node]] = {unit[node]: set() for node in nodes}
+    readers: dict[Node, list[Node]] = {node: [] for node in sources}
+    for node in nodes:
+        found = {unit[v.node] for v in node.operands if v.node is not None} - {unit[node]} - sources[unit[node]]
+        sources[unit[node]] |= found
+        for source in found:
+            readers[source].append(unit[node])
+    waiting = {node: len(found) for node, found in sources.items()}
+    ready = [(position[node], node) for node, count in waiting.items() if not count]
+    heapify(ready)
+    while ready:
+        _, node = heappop(ready)
+        yield node
+        for reader in readers[node]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heappush(ready, (position[reader], reader))
+
+
+def values_read_outside(graph: Graph, regions: Sequence[Region]) -> set[Value]:
+    """What has to be a result of its region, since a node of another or an output of the graph reads it."""
+    number = {node: i for i, region in enumerate(regions) for node in region}
+    read = set(graph.outputs.values())
+    for node in graph.nodes:
+        here = number.get(node, -1)
+        read.update(v for v in node.operands if v.node is not None and (here < 0 or number.get(v.node, -1) != here))
+    return read
+
+
+def emit_region(
+    builder: Builder, region: Region, new: Mapping[Value, Value], read_outside: set[Value], step: int
+) -> dict[Value, Value]:
+    """Adds the `fused` node, and views of its results that are read outside; all of these by what they stand for."""
+    own = {value for node in region for value in node.results}
+    views, results = exported(region, own, read_outside)
+    inside = Builder(Graph("body"))
+    inner: dict[Value, Value] = {}
+    operands: list[Value] = []
+    for node in needed(region, results):
+        for value in node.operands:
+            if value not in inner and value not in own and not isinstance(value, Literal):
+                inner[value] = inside.input(f"x{len(operands)}", value.type, "")
+                operands.append(new.get(value, value))
+        with inside.at(node.origin):
+            inside.emit(node.op.name, [inner.get(value, value) for value in node.operands], node.attributes)
+        inner.update(zip(node.results, inside.graph.nodes[-1].results, strict=True))
+    outside: dict[Value, Value] = {}
+    if results:
+        inside.graph.outputs = {f"y{i}": inner[value] for i, value in enumerate(results)}
+        builder.emit("fused", operands, {"step": step, "body": inside.graph})
+        outside.update(zip(results, builder.graph.nodes[-1].results, strict=True))
+    for view in views:
+        source = view.operands[0]
+        source = outside.get(source, new.get(source, source))
+        outside[view.result] = builder.emit(view.op.name, [source, *view.operands[1:]], view.attributes)
+    return outside
+
+
+def exported(region: Region, own: set[Value], read_outside: set[Value]) -> tuple[list[Node], list[Value]]:
+    """The views to repeat outside, and the results: what is read outside and is not a view of something."""
+    views: set[Node] = set()
+    results: set[Value] = set()
+    for value in own & read_outside:
+        while value in own and value.node is not None and VIEW in value.node.op.traits:
+            views.add(value.node)
+            value = value.node.operands[0]
+        results |= {value} & own
+    return [n for n in region if n in views], [v for node in region for v in node.results if v in results]
+
+
+def needed(region: Region, results: Sequence[Value]) -> Region:
+    """The nodes that lead to the results."""
+    live = set(results)
+    kept = []
+    for node in reversed(region):
+        if not live.isdisjoint(node.results):
+            live.update(node.operands)
+            kept.append(node)
+    return kept[::-1]
+
+
+def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
+    """A copy of a graph with a function applied to the bodies of its scans."""
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        if node.op.name != "scan":
+            return None
+        builder.emit("scan", operands, {**node.attributes, "body": run(node.body)})
+        return builder.graph.nodes[-1].results
+
+    return rebuild(graph, rule)

@@ -1,0 +1,364 @@
+"""NumPy source for planned graphs: for each graph a function that makes views of the arena and returns what runs it.
+
+def bind_train_step(arena, B):
+    image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
+    def region_1_tile(lane, i):
+        a = v0[:, i:i + 64]                              parts of tensors for one tile of a region, made once
+        return a, …
+    def region_1(tiles):
+        for a, … in tiles:                               what threads run, each on tiles of its own
+    def run():
+        # models/mlp.nn:6:8 dense_1                      one heading per place in the model
+        kernels.matmul(image, dense_1_w, out=v0)         # %0: f32[B,512] = matmul(%image, %dense_1.w)
+        spread(region_1, region_1_tiles)
+    return run, {inputs}, {outputs}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph, Literal, Node, Origin, Value
+from compiler.ir.printer import number, print_node
+from compiler.ir.types import TensorType
+from compiler.planning.memory import VARIABLES, Plan
+from compiler.planning.schedule import groups
+from compiler.planning.strides import Order
+from compiler.targets.numpy.division import SHARED, divided_axis
+from compiler.targets.numpy.ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
+from compiler.targets.shared.names import Names, comment, heading
+
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the source runs as one, and the clock measures: a call of `run`, or a statement in a loop."""
+
+    name: str
+    nodes: Sequence[Node]  # several where they run at the same time
+    copied: Value | None = None  # where it is no node, but the copy of a value into the place of a variable
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Where the source reads the clock, if it is one to be measured: after each of these, which writing it fills in."""
+
+    calls: list[Kernel] | None = None  # of `run`
+    inside: list[Kernel] | None = None  # in regions and scans
+    probed: list[Node] | None = None  # around each op the ranges of its numbers are told (runtime/training/numerics.py)
+
+
+NO_TICKS = Ticks()
+START_CLOCK = "tick = clock.start()"
+
+
+def generate(
+    title: str,
+    plans: Sequence[Plan],
+    variables: Sequence[tuple[str, TensorType, int]],
+    ticks: Mapping[str, Ticks] | None = None,
+) -> str:
+    """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
+    ticks = ticks or {}
+    probed = any(each.probed is not None for each in ticks.values())
+    header = [
+        comment(title),
+        "",
+        "import numpy as np",
+        "",
+        "from runtime.cpu import kernels",
+        "from runtime.cpu.kernels import view",
+        *(["from runtime.training.numerics import Probe, look, taken"] if probed else []),
+        *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
+        "from runtime.cpu.threads import spread, tiles",
+        *(["", "clock = Clock()"] if ticks and not probed else []),
+        *(["", "probe = Probe()"] if probed else []),
+    ]
+    offsets = {name: offset for name, _, offset in variables}
+    functions = [GraphWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
+    folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
+    functions.append(variables_function([each for each in variables if each[0] not in folded]))
+    return "\n".join(header + [line for function in functions for line in ("", "", *function)]) + "\n"
+
+
+def variables_function(variables: Sequence[tuple[str, TensorType, int]]) -> list[str]:
+    views = [f"{INDENT * 2}{name!r}: {view_of(type, offset, ())}," for name, type, offset in variables]
+    return ["def bind_variables(arena, B):", f"{INDENT}return None, {{", *views, f"{INDENT}}}, {{}}"]
+
+
+def view_of(type: TensorType, offset: int | str, order: Order) -> str:
+    """The array at an offset whose axes lie in an order, seen with its axes as in the model (no order: as they are)."""
+    axes = tuple(range(type.rank))
+    shape = show_shape([type.shape[axis] for axis in order or axes])
+    array = f"view(arena, {offset}, {NUMPY_TYPES[type.dtype]}, {shape})"
+    if not order or order == axes:
+        return array
+    return f"{array}.T" if order == axes[::-1] else f"{array}.transpose({tuple(order.index(axis) for axis in axes)})"
+
+
+class GraphWriter:
+    """Writes the function of one planned graph. Another target says in a subclass how it runs ops and regions."""
+
+    STEPS, TOGETHER = "kernels.steps", "kernels.together"
+
+    def __init__(
+        self,
+        plan: Plan,
+        variables: dict[str, int],
+        names: Names | None = None,
+        lane: str = "",
+        ticks: Ticks = NO_TICKS,
+    ):
+        self.plan = plan
+        self.variables = variables
+        self.names = names or Names()
+        self.lane = lane  # for the tiles of a region: where the scratch space of a lane starts
+        self.ticks = ticks
+        self.of: dict[Value, str] = {}
+        self.bound: list[str] = []  # lines that run once, when views are made
+        self.body: list[str] = []  # lines that run at every call
+        self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
+        self.functions: list[str] = []  # regions, and scans that run at the same time as others
+        self.members: list[str] = []  # of these scans, those that are not called yet
+        self.last_heading = ""
+        self.scans = self.regions = 0
+
+    def lines(self) -> list[str]:
+        graph = self.plan.graph
+        for value in graph.inputs:
+            self.of[value] = self.names.fresh(value.name)
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, self.plan.block(value).offset, ())}")
+        if self.ticks.calls is not None:
+            self.write(START_CLOCK, 0)
+        self.write_nodes(graph, number(graph), "v", depth=0)
+        self.write_outputs(graph)
+        inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target")}
+        results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
+        return [
+            f"def bind_{graph.name}(arena, B):",
+            # A branch before everything else: CPython's compiler takes quadratic time over a long first block that
+            # functions inside of it share variables with.
+            f"{INDENT}if arena.nbytes < {self.plan.size}:",
+            f'{INDENT * 2}raise ValueError("the arena is too small")',
+            *(INDENT + line for line in self.bound),
+            *(INDENT + line if line else "" for line in self.functions),
+            "",
+            f"{INDENT}def run():",
+            *(INDENT * 2 + line for line in self.body or ["pass"]),
+            "",
+            f"{INDENT}return run, {show_names(inputs)}, {show_names(results)}",
+        ]
+
+    def write_outputs(self, graph: Graph) -> None:
+        """New values of variables that were not written in place yet."""
+        old_values = {value.name: value for value in graph.of_kind(*VARIABLES)}
+        for name, value in graph.outputs.items():
+            if name not in self.variables:
+                continue
+            old = old_values.get(name)
+            if old is None or self.plan.owner.get(value) is not old:
+                target = self.of[old] if old else self.names.fresh(name)
+                if old is None:
+                    self.bound.append(f"{target} = {view_of(value.type, self.variables[name], ())}")
+                self.write_place(None, 0)
+                self.write(self.copy(target, self.show(value)), 0)
+                self.tick(Kernel("copy", [], value), 0)
+
+    def show(self, value: Value) -> str:
+        return show_value(value.value) if isinstance(value, Literal) else self.of[value]
+
+    def write_nodes(self, graph: Graph, numbers: dict[Value, str], prefix: str, depth: int) -> None:
+        member_of = {node: group for group in (groups(graph) if depth == 0 else ()) for node in group}
+        for node in graph.nodes:
+            self.write_heading(node, depth)
+            arguments = [self.show(operand) for operand in node.operands]
+            for result in node.results:
+                self.declare(result, f"{prefix}{numbers[result]}")
+            note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
+            if node.op.name == "fused":
+                name = self.write_region(node, note, depth)
+                self.tick(Kernel(name, [node]), depth)
+            elif node in member_of:
+                self.write(note, depth)
+                self.write_member(node, member_of[node], arguments)
+            elif node.op.name == "scan":
+                self.write(note, depth)
+                name = self.write_scan(node, arguments, depth)
+                if not depth:
+                    self.tick(Kernel(name, [node]), depth)
+            elif node in self.plan.views:
+                self.write_view(node, arguments, note, depth)
+            else:
+                first, *rest = self.probed(node, arguments, self.statements(node, arguments))
+                self.write(f"{first}  {note}", depth)
+                for line in rest:
+                    self.write(line, depth)
+                self.tick(Kernel(node.op.name, [node]), depth)
+
+    def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
+        """An op that is neither a view nor has a body, written into the places of its results."""
+        homes = [self.plan.owner[result] for result in node.results]
+        same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
+        outs = ", ".join(self.of[result] for result in node.results)
+        return EMITTERS[node.op.name](Statement(node, arguments, outs, same, self.scratch(node)))
+
+    def probed(self, node: Node, arguments: Sequence[str], statements: list[str]) -> list[str]:
+        """Statements of an op between what tells of its operands and of its results, if this source is to tell."""
+        if self.ticks.probed is None:
+            return statements
+        self.ticks.probed.append(node)
+        look = "taken" if node.op.name == "select" else "look"
+        results = ", ".join(self.of[result] for result in node.results)
+        after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
+        return [f"seen = {look}({', '.join(arguments)})", *statements, after]
+
+    def copy(self, out: str, source: str) -> str:
+        return copy(out, source)
+
+    def tick(self, kernel: Kernel, depth: int) -> None:
+        """The clock is read after a kernel, if this source is one to be measured."""
+        kernels = self.ticks.inside if depth else self.ticks.calls
+        if kernels is not None:
+            self.write(f"tick({len(kernels)})", depth)
+            kernels.append(kernel)
+
+    def scratch(self, node: Node) -> str:
+        """The name of a node's scratch space, if it has any."""
+        if node not in self.plan.scratch:
+            return ""
+        value = self.plan.scratch[node]
+        self.declare(value, f"{self.of[node.results[0]]}_scratch")
+        return self.of[value]
+
+    def write(self, line: str, depth: int) -> None:
+        self.body.append(INDENT * depth + line)
+
+    def write_heading(self, node: Node, depth: int) -> None:
+        if node not in self.plan.views:
+            self.write_place(node.origin, depth)
+
+    def write_place(self, origin: Origin | None, depth: int) -> None:
+        text = heading(origin)
+        if text != self.last_heading:
+            self.write(text, depth)
+            self.last_heading = text
+
+    def declare(self, value: Value, wanted: str) -> None:
+        """Names a result and, where its place is fixed, makes its view once."""
+        if value in self.of:
+            return
+        owner = self.plan.owner[value]
+        if value.node in self.plan.views:
+            self.of[value] = self.names.fresh(wanted)
+        elif value in self.plan.in_place:
+            self.of[value] = self.of[self.plan.in_place[value]]
+        elif owner in self.of and owner is not value:
+            self.of[value] = self.of[owner]
+        else:
+            self.of[value] = self.names.fresh(wanted)
+            offset = self.plan.blocks[owner].offset
+            place = f"{self.lane} + {offset}" if self.lane and offset else self.lane or offset
+            self.bound.append(f"{self.of[value]} = {view_of(value.type, place, self.plan.orders[owner])}")
+
+    def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
+        """A view of a fixed place is made once; one of a moving place, in the loop."""
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Statement(node, arguments, ''))}  {note}"
+        if node.operands[0] in self.moving:
+            self.moving.add(node.result)
+            self.write(line, depth)
+        else:
+            self.bound.append(line)
+
+    def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> str:
+        """A loop over the steps: sequences and per-step outputs as views of this step, carries in place. Its name."""
+        body, carries = node.body, node.attributes["carries"]
+        constants = carries + node.attributes["sequences"]
+        self.scans += 1
+        scan = f"scan_{self.scans}"
+        for carry, result, argument in zip(body.inputs[:carries], node.results, arguments, strict=False):
+            self.of[carry] = self.of[result]
+            self.write(self.copy(self.of[result], argument), depth)
+        for inner, outer, argument in list(zip(body.inputs, node.operands, arguments, strict=True))[constants:]:
+            self.of[inner] = argument
+            self.moving |= {inner} if outer in self.moving else set()
+        stepped = dict(zip(body.inputs[carries:constants], arguments[carries:constants], strict=True))
+        values = list(body.outputs.values())[carries:]
+        stepped |= {value: self.of[stack] for value, stack in zip(values, node.results[carries:], strict=True)}
+        self.write_steps(node, scan, stepped, depth)
+        numbers = number(body)
+        for value in stepped:
+            self.of[value] = self.names.fresh(f"{scan}_{numbers[value]}")
+            self.moving.add(value)
+        if self.ticks.inside is not None:
+            self.write(START_CLOCK, depth)
+        self.write(f"for {', '.join(self.of[value] for value in stepped)}, in {scan}_steps:", depth)
+        self.write_nodes(body, numbers, f"{scan}_", depth + 1)
+        for carry, value in list(zip(body.inputs, body.outputs.values(), strict=False))[:carries]:
+            if self.plan.owner[value] is not self.plan.owner[carry]:
+                self.write(self.copy(self.of[carry], self.of[value]), depth + 1)
+                self.tick(Kernel("copy", [], value), depth + 1)
+        if not body.nodes and not carries:
+            self.write("pass", depth + 1)
+        self.last_heading = ""
+        return scan
+
+    def write_region(self, node: Node, note: str, depth: int) -> str:
+        """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""
+        self.regions += 1
+        name, planned = f"region_{self.regions}", self.plan.tiles[node]
+        tile, step = planned.tile, node.attributes["step"]
+        scratch = self.plan.block(self.plan.scratch[node]).offset if planned.lane_bytes else 0
+        lane = f"{scratch} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
+        inner = GraphWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside, probed=self.ticks.probed))
+        for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
+            inner.take_part(value, self.of[node.operands[index]], axis, step)
+        for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):
+            inner.take_part(value, self.of[result], divided_axis(result.type), step)
+        inner.write_nodes(tile.graph, number(tile.graph), f"{name}_", 0)
+        used = set(re.findall(r"\w+", "\n".join(line.split("  #")[0] for line in inner.body)))
+        views = ", ".join(view for line in inner.bound if (view := line.split(" = ")[0]) in used)
+        self.functions += ["", f"def {name}_tile(lane, i):", *(INDENT + line for line in inner.bound)]
+        self.functions += [f"{INDENT}return {views},", "", f"def {name}(tiles):"]
+        self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
+        self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
+        self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
+        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
+        self.last_heading = ""
+        return name
+
+    def take_part(self, value: Value, whole: str, axis: int | None, step: int) -> None:
+        """Names the part of a tensor that a tile works on."""
+        if axis is None or axis == SHARED:
+            self.of[value] = whole
+            return
+        self.of[value] = self.names.fresh(f"{whole}_part")
+        colons = ":, " * axis if axis < value.type.rank - 1 else "..., " if axis else ""
+        self.bound.append(f"{self.of[value]} = {whole}[{colons}i : i + {step}]")
+
+    def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
+        """A scan as a function of its own; after the last of a group, all of them are called at once."""
+        outer, self.body = self.body, []
+        self.members.append(self.write_scan(node, arguments, 1))
+        self.functions += ["", f"def {self.members[-1]}():", *self.body]
+        self.body = outer
+        if node is group[-1]:
+            names = ", ".join(self.members)
+            self.members.clear()
+            self.write(f"{self.TOGETHER}({names})", 0)
+            self.tick(Kernel(names, group), 0)
+
+    def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
+        """The views of every step: made once, or anew where the stacks themselves move in a loop around."""
+        reverse = node.attributes["reverse"]
+        line = f"{scan}_steps = {self.STEPS}({', '.join(stepped.values())}, reverse={reverse})"
+        if any(operand in self.moving for operand in node.operands):
+            self.write(line, depth)
+        else:
+            self.bound.append(line)
+
+
+def show_names(names: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name!r}: {identifier}" for name, identifier in names.items()) + "}"

@@ -1,0 +1,1 @@
+"""What generated NumPy code calls: kernels, threads, the profiler."""

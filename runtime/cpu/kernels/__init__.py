@@ -1,0 +1,65 @@
+"""What generated NumPy code calls where one ufunc is not enough.
+
+Images are [N, H, W, C] and may lie in memory in any way; kernels are fast where the batch is innermost and channels are
+outermost. `out` is written and, unless a kernel says so, never read; `scratch` is space of the caller's for the time of
+the call. Nothing as large as a tensor is allocated but where a kernel says so. Kernels divide their work over threads,
+unless they run in one of a group that does (runtime/cpu/threads.py).
+"""
+
+from runtime.cpu.kernels.basic import (
+    argmax,
+    clip,
+    erf,
+    gather,
+    iota,
+    orthogonalize,
+    random,
+    scatter_add,
+    select_or_zero,
+    steps,
+    view,
+)
+from runtime.cpu.kernels.convolution import conv2d, conv2d_filter_grad, conv2d_input_grad
+from runtime.cpu.kernels.depthwise import (
+    depthwise_conv2d,
+    depthwise_conv2d_by_taps,
+    depthwise_conv2d_filter_grad,
+    depthwise_conv2d_filter_grad_by_taps,
+    depthwise_conv2d_input_grad,
+    depthwise_conv2d_input_grad_by_taps,
+)
+from runtime.cpu.kernels.pooling import max_pool2d, max_pool2d_route, max_pool2d_with_index
+from runtime.cpu.kernels.products import matmul, sum_of_products
+from runtime.cpu.kernels.windows import fold, patches
+from runtime.cpu.threads import together
+
+__all__ = [
+    "argmax",
+    "clip",
+    "conv2d",
+    "conv2d_filter_grad",
+    "conv2d_input_grad",
+    "depthwise_conv2d",
+    "depthwise_conv2d_by_taps",
+    "depthwise_conv2d_filter_grad",
+    "depthwise_conv2d_filter_grad_by_taps",
+    "depthwise_conv2d_input_grad",
+    "depthwise_conv2d_input_grad_by_taps",
+    "erf",
+    "fold",
+    "gather",
+    "iota",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_route",
+    "max_pool2d_with_index",
+    "orthogonalize",
+    "patches",
+    "random",
+    "scatter_add",
+    "select_or_zero",
+    "steps",
+    "sum_of_products",
+    "together",
+    "view",
+]

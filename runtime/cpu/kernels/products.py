@@ -1,0 +1,149 @@
+"""Products of matrices, cut so that BLAS multiplies them without packing where packing does not pay.
+
+OpenBLAS first copies operands into packed blocks, except for products of up to a million multiplications, which it
+computes straight from where they lie. Where one of the sides is short, each packed element is used too few times: cut
+into small ones along a long side, such a product is 1.5 to 6 times as fast.
+
+How a product is cut depends on its shape alone: results are the same however many threads there are, and inside of a
+group of threads. Of a product that is not cut, each thread computes a part of the result.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from itertools import pairwise
+
+import numpy as np
+
+from runtime.cpu.threads import LANES, parts, thread_count, together
+
+SMALL = 1_000_000  # multiplications: above, OpenBLAS packs
+SMALL_TRANSPOSED = 1_200  # elements of the result: above, it packs where both operands lie along the sum
+SHORTEST = 48  # rows of a piece: with fewer, packing is cheaper after all
+VECTOR = 32  # pieces are multiples of this
+LARGEST_SUM = 32_768  # elements of a result that is a sum of pieces
+LARGE = 4_000_000  # multiplications for each thread: with less, one is done before another has started
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | None = None) -> None:
+    """a @ b, or a stack of such products. With `scratch`, of the shape of `partial_sums`, it may be cut into sums."""
+    if out.ndim > 2:
+        matmul_stacks(a, b, out)
+        return
+    thread_count()  # from here on, BLAS keeps to the thread that calls it
+    (rows, depth), columns = a.shape, b.shape[1]
+    if rows * depth * columns <= SMALL:
+        np.matmul(a, b, out=out)
+    elif size := piece(rows, depth * columns):
+        by_rows(a, b, out, size)
+    elif size := piece(columns, depth * rows):
+        by_rows(b.T, a.T, out.T, size)
+    elif scratch is None:
+        divided(a, b, out)
+    elif rows <= columns:
+        by_depth(a, b, out, scratch)
+    else:
+        by_depth(b.T, a.T, out.T, scratch.swapaxes(2, 3))
+
+
+@cache
+def piece(length: int, others: int) -> int:
+    """How many rows of `length` make a small product, with `others` multiplications in each; 0 if too few to pay."""
+    most = SMALL // max(others, 1)
+    if most < SHORTEST:
+        return 0
+    most = most // VECTOR * VECTOR
+    count = -(-length // most)
+    return -(-length // (count * VECTOR)) * VECTOR
+
+
+def by_rows(a: np.ndarray, b: np.ndarray, out: np.ndarray, size: int) -> None:
+    """So many rows of the result at a time."""
+    pieces = -(-len(a) // size)
+    count = parts(min(pieces, a.size * b.shape[1] // LARGE))
+    bounds = [*(pieces * i // count * size for i in range(count)), len(a)]
+    together(*(partial(rows_in_pieces, a[i:j], b, out[i:j], size) for i, j in pairwise(bounds)))
+
+
+def rows_in_pieces(a: np.ndarray, b: np.ndarray, out: np.ndarray, size: int) -> None:
+    """a @ b for a matrix a, or for each matrix of a stack b: one call for all whole pieces, and one for the rest."""
+    whole = len(a) // size * size
+    pieces = a[:whole].reshape(-1, size, a.shape[1])
+    results = out[..., :whole, :].reshape(*out.shape[:-2], -1, size, out.shape[-1])
+    np.matmul(pieces, b[..., None, :, :], out=results)
+    if whole < len(a):
+        np.matmul(a[whole:], b, out=out[..., whole:, :])
+
+
+def by_depth(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """A long sum for each element of the result, as sums of pieces, which are added up in a fixed order."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    width = group_width(columns, SMALL_TRANSPOSED // rows)
+    size = max(VECTOR, SMALL // (rows * width) // VECTOR * VECTOR)
+    pieces = -(-depth // size)
+    strips = min(len(scratch), pieces)
+
+    def sum_strips(first: int, last: int) -> None:
+        for strip in range(first, last):
+            total, extra = scratch[strip]
+            start, *others = range(pieces * strip // strips, pieces * (strip + 1) // strips)
+            multiply(start, total)
+            for i in others:
+                multiply(i, extra)
+                np.add(total, extra, out=total)
+
+    def multiply(i: int, result: np.ndarray) -> None:
+        taken = slice(i * size, (i + 1) * size)
+        groups = b[taken].reshape(-1, columns // width, width).swapaxes(0, 1)
+        np.matmul(a[:, taken], groups, out=result.reshape(rows, -1, width).swapaxes(0, 1))
+
+    count = parts(min(strips, rows * depth * columns // LARGE))
+    together(*(partial(sum_strips, strips * i // count, strips * (i + 1) // count) for i in range(count)))
+    np.add.reduce(scratch[:strips, 0], axis=0, out=out)
+
+
+def partial_sums(rows: int, columns: int, depth: int) -> tuple[int, ...] | None:
+    """The shape of the scratch space for sums so long; None where `matmul` cuts in another way, or not at all."""
+    if min(rows, columns) > VECTOR or rows * columns > LARGEST_SUM or rows * columns * depth <= SMALL:
+        return None
+    cut_along_sides = piece(rows, depth * columns) or piece(columns, depth * rows)
+    return None if cut_along_sides else (LANES, 2, rows, columns)
+
+
+def group_width(columns: int, most: int) -> int:
+    """The largest divisor of a number of columns that is at most `most`; all of them where that is too small to pay."""
+    return next((width for width in range(min(columns, most), most // 4, -1) if columns % width == 0), columns)
+
+
+def divided(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Each thread has a part of the longer side of the result."""
+    rows, columns = out.shape[-2:]
+    count = parts(out.size * a.shape[-1] // LARGE)
+    if count == 1:
+        np.matmul(a, b, out=out)
+    elif rows >= columns:
+        cuts = pairwise(rows * i // count for i in range(count + 1))
+        together(*(partial(np.matmul, a[..., i:j, :], b, out=out[..., i:j, :]) for i, j in cuts))
+    else:
+        cuts = pairwise(columns * i // count for i in range(count + 1))
+        together(*(partial(np.matmul, a, b[..., i:j], out=out[..., i:j]) for i, j in cuts))
+
+
+def matmul_stacks(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """A matrix with no axis in one piece is copied, since BLAS cannot read it."""
+    a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
+    divided(a, b, out)
+
+
+def sum_of_products(a: np.ndarray, b: np.ndarray, out: np.ndarray, axes: tuple[int, ...]) -> None:
+    """sum(a * b) over axes, without the product: as dot products where all axes go, or all but the outermost."""
+    alike, stays = a.strides == b.strides and a.size > 0, a.ndim - len(axes)
+    if alike and stays == 0 and (a.flags.c_contiguous or a.flags.f_contiguous):
+        np.dot(a.ravel("K"), b.ravel("K"), out=out)
+    elif alike and axes == tuple(range(a.ndim - 1)) and a.strides[-1] == max(a.strides):
+        order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
+        a, b = (x.transpose(order).reshape(len(out), -1) for x in (a, b))
+        np.matmul(a[:, None, :], b[:, :, None], out=out[:, None, None])
+    else:
+        left = [axis for axis in range(a.ndim) if axis not in axes]
+        np.einsum(a, range(a.ndim), b, range(a.ndim), left, out=out)

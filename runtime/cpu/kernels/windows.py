@@ -1,0 +1,95 @@
+"""Windows that slide over images [N, H, W, C]: their taps, and `patches` with its adjoint `fold`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial, wraps
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+
+from runtime.cpu.threads import parts, together
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
+Index = tuple[slice, ...]
+
+NO_PADDING: Padding = ((0, 0), (0, 0))
+MANY_PIXELS = 50_000  # for each thread: with less, one is done before another has started
+
+
+def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
+    """Runs a kernel on parts of the channels at the same time: they have nothing to do with each other.
+
+    Channels are the last axis of every array; some arrays may have m of them where the others have one.
+    """
+
+    @wraps(kernel)
+    def split(*arrays: np.ndarray, **settings: Any) -> None:
+        work = arrays[0].size // MANY_PIXELS
+        if work < 2 or parts(work) == 1:
+            kernel(*arrays, **settings)
+            return
+        written = {name: settings.pop(name) for name in ("out", "scratch") if name in settings}
+        channels = min(array.shape[-1] for array in (*arrays, *written.values()) if isinstance(array, np.ndarray))
+
+        def part(first: int, last: int) -> None:
+            def take(array: Any) -> Any:
+                if isinstance(array, tuple):
+                    return tuple(map(take, array))
+                multiple = array.shape[-1] // channels
+                return array[..., first * multiple : last * multiple]
+
+            kernel(*map(take, arrays), **{name: take(array) for name, array in written.items()}, **settings)
+
+        count = parts(min(channels, work))
+        bounds = pairwise(channels * i // count for i in range(count + 1))
+        together(*(partial(part, first, last) for first, last in bounds))
+
+    return split
+
+
+def taps(
+    image: np.ndarray, size: Pair, window: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> Sequence[tuple[Pair, Index, Index]]:
+    """For each tap (i, j) of a window in row-major order: the outputs [N, *size, …] for which it falls on the image,
+    and the pixels of the image [N, H, W, …] on which it falls. Padding is never read nor written."""
+    return taps_of(image.shape[1:3], size, window, stride, padding, dilation)
+
+
+@cache
+def taps_of(
+    image: Pair, size: Pair, window: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> list[tuple[Pair, Index, Index]]:
+    found = []
+    for i, j in product(range(window[0]), range(window[1])):
+        rows, image_rows = span(image[0], size[0], i * dilation[0] - padding[0][0], stride[0])
+        columns, image_columns = span(image[1], size[1], j * dilation[1] - padding[1][0], stride[1])
+        found.append(((i, j), (slice(None), rows, columns), (slice(None), image_rows, image_columns)))
+    return found
+
+
+def span(extent: int, count: int, first: int, step: int) -> tuple[slice, slice]:
+    """Of `count` outputs at the places first, first + step, …: those whose place is below `extent`, and the places."""
+    low = max(0, -(first // step))
+    high = max(low, min(count, (extent - 1 - first) // step + 1))
+    start = first + low * step
+    return slice(low, high), slice(start, start + (high - low) * step, step)
+
+
+@by_channels
+def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+    """im2col: out[N, OH, OW, kh, kw, C], with zeros in the padding."""
+    if padding != NO_PADDING:
+        out.fill(0)
+    for (i, j), outputs, pixels in taps(x, out.shape[1:3], out.shape[3:5], stride, padding, dilation):
+        np.copyto(out[*outputs, i, j], x[pixels])
+
+
+@by_channels
+def fold(parts: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+    """The adjoint of `patches`: adds every window back to the pixels it came from."""
+    out.fill(0)
+    for (i, j), outputs, pixels in taps(out, parts.shape[1:3], parts.shape[3:5], stride, padding, dilation):
+        np.add(out[pixels], parts[*outputs, i, j], out=out[pixels])

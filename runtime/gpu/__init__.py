@@ -1,0 +1,1 @@
+"""What generated CuPy code calls: CuPy, cuBLAS, kernels in CUDA."""

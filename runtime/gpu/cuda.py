@@ -1,0 +1,394 @@
+"""The GPU, through CuPy: what generated source calls, and what the runtime needs of a device.
+
+No other file imports CuPy. This one can be imported without CuPy and without a GPU; `check` says what is missing, and
+comes first. All work is queued on one stream, in the order of the calls; `download`, `upload` and `synchronize` wait
+for it, and so does `Graph.launch` once two launches are on their way.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import cycle, pairwise
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import RuntimeUserError
+from runtime.gpu import cublas
+
+os.environ["CUPY_ACCELERATORS"] = ""  # with them, CuPy's own kernels would allocate
+missing = ""
+try:
+    import cupy as module  # pyright: ignore[reportMissingImports]
+except ImportError as error:
+    module, missing = None, str(error)
+cupy: Any = module  # its annotations do not cover what its compiled parts offer
+
+INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t
+INSTALL = "pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]' for a driver of CUDA 12 (see nvidia-smi)"
+HIDDEN = "nvidia-smi lists the devices; CUDA_VISIBLE_DEVICES may hide them"
+LAUNCHES_AHEAD = 2  # of a graph: enough to keep the GPU busy, and soon over when a signal asks to stop
+
+
+# The device -----------------------------------------------------------------------------------------------------------
+
+
+def check() -> None:
+    """Raises RuntimeUserError where no GPU can be used, with what is missing; else makes our stream the current one."""
+    if cupy is None:
+        raise RuntimeUserError("--gpu needs CuPy", expected="an installed CuPy", found=missing, hint=INSTALL)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise no_device(error) from error
+    if not count:
+        raise RuntimeUserError("--gpu needs an NVIDIA GPU", expected="a device", found="none", hint=HIDDEN)
+    streams().main.use()
+    check_compiler()
+
+
+def check_compiler() -> None:
+    """Runs a first kernel: CuPy compiles them with what belongs to CUDA, not to CuPy."""
+    try:
+        copy_elements()(cupy.zeros(1), cupy.zeros(1))
+    except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
+        found, hint = str(error).partition("\n")[0], f"what CUDA brings is installed with CuPy by {INSTALL}"
+        expected = "a device that answers, NVRTC, and the headers of CUDA"
+        raise RuntimeUserError("CuPy cannot run a kernel", expected=expected, found=found, hint=hint) from error
+
+
+def no_device(error: Any) -> RuntimeUserError:
+    """What CUDA says when it is asked for its devices, as an error for the user."""
+    runtime = cupy.cuda.runtime
+    needed, known = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+    expected = f"a driver for CUDA {needed // 1000} or later, as the installed CuPy wants it"
+    if error.status == NO_DEVICE:
+        return RuntimeUserError("--gpu needs an NVIDIA GPU", expected="a device", found="none", hint=HIDDEN)
+    if error.status != INSUFFICIENT_DRIVER:
+        return RuntimeUserError("the GPU cannot be used", expected="a device that answers", found=str(error))
+    if not known:
+        hint = f"install the driver of the GPU; then, if need be, {INSTALL}"
+        return RuntimeUserError("--gpu needs the NVIDIA driver", expected=expected, found="no driver", hint=hint)
+    found = f"a driver for CUDA {known // 1000}.{known % 1000 // 10}"
+    hint = f"update the driver, or install a CuPy for this one: {INSTALL}"
+    return RuntimeUserError("the NVIDIA driver is too old", expected=expected, found=found, hint=hint)
+
+
+def device_name() -> str:
+    runtime = cupy.cuda.runtime
+    return runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
+
+
+def free_bytes() -> int:
+    """What can still be allocated."""
+    return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+
+
+def zeros(nbytes: int) -> Any:
+    """A new array u8 of zeros; raises RuntimeUserError where there is not enough memory."""
+    try:
+        return cupy.zeros(nbytes, np.uint8)
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise RuntimeUserError(
+            "the GPU has not enough memory",
+            expected=f"{nbytes:,} bytes free",
+            found=f"{free_bytes():,} bytes",
+            hint="a smaller --batch needs less",
+        ) from error
+
+
+def upload(view: Any, array: np.ndarray) -> None:
+    """Copies an array of the same shape and dtype to the device."""
+    view.set(array)
+    synchronize()  # CUDA may read the array for as long as the copy is queued
+
+
+def download(view: Any) -> np.ndarray:
+    return view.get()
+
+
+def synchronize() -> None:
+    """Waits until all that was queued is done."""
+    streams().main.synchronize()
+
+
+# Streams and graphs ---------------------------------------------------------------------------------------------------
+
+
+class Side:
+    """A stream for work beside that of another one, with the events at its begin and its end."""
+
+    def __init__(self) -> None:
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.begin, self.end = new_event(), new_event()
+
+
+class Streams:
+    """Our stream, and those beside it. In the same place of a program the same ones are used, every time."""
+
+    def __init__(self) -> None:
+        self.main = cupy.cuda.Stream(non_blocking=True)  # what waits for CUDA's default stream cannot be captured
+        self.idle: list[Side] = []
+
+    @contextmanager
+    def beside(self, count: int) -> Iterator[list[Side]]:
+        """So many streams that nobody else uses meanwhile."""
+        sides = [self.idle.pop() if self.idle else Side() for _ in range(count)]
+        yield sides
+        self.idle += reversed(sides)
+
+
+@cache
+def streams() -> Streams:
+    return Streams()
+
+
+def new_event(block: bool = False) -> Any:
+    return cupy.cuda.Event(block=block, disable_timing=True)
+
+
+def together(*functions: Callable[[], None]) -> None:
+    """Calls functions whose work may run at the same time; what is queued later waits for all of it."""
+    current = cupy.cuda.get_current_stream()
+    first, *others = functions
+    with streams().beside(len(others)) as sides:
+        for function, side in zip(others, sides, strict=True):
+            side.begin.record(current)
+            side.stream.wait_event(side.begin)
+            with side.stream:
+                function()
+            side.end.record(side.stream)
+        first()
+        for side in sides:
+            current.wait_event(side.end)
+
+
+class Graph:
+    """Work that was captured. It refers to memory and code by address: `function` keeps all of that alive."""
+
+    def __init__(self, captured: Any, function: Callable[[], object]):
+        self.captured, self.function = captured, function
+        self.ends = cycle([new_event(block=True) for _ in range(LAUNCHES_AHEAD)])
+
+    def launch(self) -> None:
+        """Queues the work once more; waits first if it is queued often enough."""
+        end = next(self.ends)
+        end.synchronize()
+        self.captured.launch()
+        end.record()
+
+
+def capture(function: Callable[[], object]) -> Graph:
+    """All that a function queues, as one CUDA graph; nothing is run.
+
+    The function must have run before: what compiles kernels or makes workspaces cannot be captured.
+    """
+    stream = streams().main
+    stream.begin_capture()
+    try:
+        function()
+    except BaseException:
+        with suppress(RuntimeError):  # of a capture that is broken: what broke it is told
+            stream.end_capture()
+        raise
+    captured = stream.end_capture()
+    captured.upload()
+    return Graph(captured, function)
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The clock of a GPU: events, read behind what is queued before them. They cannot be captured into a graph."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []  # made once, and used again and again
+        self.used = 0
+        self.laps: list[list[tuple[int, Any]]] = []
+
+    def start(self) -> Callable[[int], None]:
+        """A clock that runs from now on, for one stream: `tick(i)` gives kernel i the time since the last tick."""
+        lap = [(0, self._now())]
+        self.laps.append(lap)
+        return lambda kernel: lap.append((kernel, self._now()))
+
+    def read(self) -> list[list[tuple[int, float]]]:
+        """Waits for all work; for each start the kernels in running order with their nanoseconds. Starts over."""
+        synchronize()
+        elapsed = cupy.cuda.get_elapsed_time  # in ms
+        laps = [
+            [(kernel, elapsed(last, event) * 1e6) for (_, last), (kernel, event) in pairwise(lap)] for lap in self.laps
+        ]
+        self.laps.clear()
+        self.used = 0
+        return laps
+
+    def _now(self) -> Any:
+        if self.used == len(self.events):
+            self.events.append(cupy.cuda.Event())
+        event = self.events[self.used]
+        self.used += 1
+        event.record()
+        return event
+
+
+def hold(seconds: float) -> None:
+    """Keeps the GPU busy for some time, in which what is queued piles up; it then runs without waiting for Python."""
+    hold_kernel()((1,), (1,), (np.int64(seconds * 1e9),))
+
+
+@cache
+def hold_kernel() -> Any:
+    return RawKernel(HOLD, "hold")
+
+
+HOLD = """
+extern "C" __global__ void hold(long long nanoseconds) {
+  long long begun, now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begun));
+  do {
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  } while (now - begun < nanoseconds);
+}
+"""
+
+
+# What generated source calls ------------------------------------------------------------------------------------------
+
+
+def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble: str = "") -> Any:
+    """A kernel that runs `body` for every index i; called with inputs, outputs and `size=`."""
+    return cupy.ElementwiseKernel(inputs, outputs, body, name, preamble=preamble, no_return=True)
+
+
+def RawKernel(text: str, name: str) -> Any:
+    """A kernel of CUDA C++; called with grid, block and arguments."""
+    return cupy.RawKernel(text, name)
+
+
+def view(arena: Any, offset: int, dtype: type, shape: tuple[int, ...]) -> Any:
+    """The array at a byte offset of the arena."""
+    return cupy.ndarray(shape, dtype, arena.data + offset)
+
+
+def steps(*stacks: Any, reverse: bool) -> list[tuple[Any, ...]]:
+    """For each index of the first axis, the views of all stacks there."""
+    order = range(len(stacks[0]))
+    return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
+
+
+def copy(out: Any, source: Any) -> None:
+    """out[...] = source, of the same dtype."""
+    if out.shape == source.shape and out.flags.c_contiguous and source.flags.c_contiguous:
+        out.data.copy_from_device_async(source.data, source.nbytes)
+    else:
+        copy_elements()(source, out)
+
+
+@cache
+def copy_elements() -> Any:
+    return cupy.ElementwiseKernel("T source", "T copied", "copied = source", "copy_elements", no_return=True)
+
+
+# Products -------------------------------------------------------------------------------------------------------------
+
+
+class Products:
+    """cuBLAS, with a handle for each stream; without the library, kernels of our own."""
+
+    def __init__(self) -> None:
+        self.blas = cublas.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        if self.blas is None:
+            warnings.warn(
+                "there is no cuBLAS: products are computed by kernels of nnc, which take longer", stacklevel=2
+            )
+        self.tf32 = False
+        self.handles: dict[int, cublas.Handle] = {}
+        self.workspaces: list[Any] = []
+
+    def handle(self) -> cublas.Handle:
+        """The handle of the current stream."""
+        stream = cupy.cuda.get_current_stream().ptr
+        if stream not in self.handles:
+            assert self.blas is not None
+            self.workspaces.append(zeros(cublas.WORKSPACE))
+            pointer = self.workspaces[-1].data.ptr
+            self.handles[stream] = cublas.Handle(self.blas, stream, pointer, self.tf32)
+        return self.handles[stream]
+
+
+@cache
+def products() -> Products:
+    return Products()
+
+
+def use_tf32(wanted: bool) -> None:
+    """Lets products of f32 round their operands to 10 bits of mantissa, for speed; before the first product."""
+    products().tf32 = wanted
+
+
+def matmul(a: Any, b: Any, out: Any) -> None:
+    """out = a @ b in f32 or f64, with leading axes broadcast; operands may be transposed."""
+    if not out.size:
+        return
+    if not a.shape[-1]:
+        out.fill(0)
+        return
+    if products().blas is None:
+        multiply_without_cublas(a, b, out)
+        return
+    handle, name = products().handle(), out.dtype.name
+    addresses = [each.data.ptr for each in (a, b, out)]
+    for call in cublas.calls(*map(cublas.Layout.of, (a, b, out))):
+        handle.multiply(call, name, *addresses)
+
+
+def multiply_without_cublas(a: Any, b: Any, out: Any) -> None:
+    """The same by kernels of our own, one matrix at a time."""
+    tiled = out.dtype == np.float32 and out.flags.c_contiguous
+    multiply = multiply_tiled if tiled else multiply_plainly
+    a, b = (cupy.broadcast_to(each, (*out.shape[:-2], *each.shape[-2:])) for each in (a, b))
+    for index in np.ndindex(*out.shape[:-2]):
+        multiply(a[index], b[index], out[index])
+
+
+def multiply_tiled(a: Any, b: Any, out: Any) -> None:
+    from runtime.gpu import gemm
+
+    (m, k), n = a.shape, b.shape[1]
+    strides = [np.int64(stride // 4) for stride in (*a.strides, *b.strides)]
+    grid, block = gemm.launch_shape(m, n)
+    tiled_kernel()(grid, block, (a, b, out, *map(np.int32, (m, n, k)), *strides))
+
+
+@cache
+def tiled_kernel() -> Any:
+    from runtime.gpu import gemm
+
+    return RawKernel(gemm.SOURCE, gemm.NAME)
+
+
+def multiply_plainly(a: Any, b: Any, out: Any) -> None:
+    plain_kernel(out.dtype.name)(a, b, out.shape[1], a.shape[1], out, size=out.size)
+
+
+@cache
+def plain_kernel(dtype: str) -> Any:
+    """A thread for each element: for what is rare, f64 and results that are parts of longer rows."""
+    return ElementwiseKernel(
+        f"raw {dtype} a, raw {dtype} b, int64 columns, int64 depth",
+        f"raw {dtype} product",
+        """
+        const long long row = i / columns, column = i % columns;
+        product[i] = 0;
+        for (long long j = 0; j < depth; ++j) {
+            product[i] += a[row * depth + j] * b[j * columns + column];
+        }
+        """,
+        f"multiply_plainly_{dtype}",
+    )

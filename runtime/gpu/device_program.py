@@ -1,0 +1,238 @@
+"""A compiled program on a GPU: the same graphs and the same training as on the CPU, without the host in between.
+
+Examples, their order and the sums over them lie on the device. A step gathers its batch, runs the graph, and adds loss
+and metrics to the sums; nothing is copied from or to the host, so that several steps can be captured into one CUDA
+graph. The sums are read at the end of an epoch, and now and then to see whether the loss is still finite.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from itertools import chain
+from math import isfinite, prod
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from runtime.feeding import Batches, NotFinite, Watch
+from runtime.gpu import cuda
+from runtime.program import Arrays, Executable, Manifest, Program
+from runtime.training.interrupt import Interrupted
+
+STEPS_PER_GRAPH = 16
+CHECK_SECONDS = 1.0  # between looks at the loss while nobody watches
+Queue = Callable[[], None]  # hands work to the device and returns before it is done
+
+
+class DeviceProgram(Program):
+    """A compiled program ready to run on a GPU. Views are the device's, arrays that go in and come out the host's.
+
+    Without `graphs` each kernel is launched from Python: the same results, to be debugged.
+    """
+
+    allocate = staticmethod(cuda.zeros)
+
+    def __init__(self, executable: Executable, manifest: Manifest, graphs: bool = True):
+        cuda.check()
+        super().__init__(executable, manifest)
+        self.graphs = graphs
+        self._initializer = executable.initializer
+
+    def initialize(self, seed: int) -> None:
+        """Sets all variables to their initial values for a seed, computed on the CPU: the same bits as there."""
+        assert self._initializer is not None
+        host = Program(self._initializer, self.manifest)
+        host.initialize(seed)
+        self.assign(host.variables())
+
+    def variables(self) -> Arrays:
+        """Copies of params, states, slots and counters by name."""
+        return {name: cuda.download(view) for name, view in self.inputs("variables", 1).items()}
+
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, view in self.inputs("variables", 1).items():
+            cuda.upload(view, arrays[name])
+
+    def runner(self, graph: str, arrays: Arrays) -> DeviceRunner:
+        return DeviceRunner(self, graph, arrays)
+
+
+class DeviceRunner:
+    """A Runner on a GPU."""
+
+    def __init__(self, program: DeviceProgram, graph: str, arrays: Arrays):
+        self.program, self.graph, self.arrays = program, graph, arrays
+        self.examples = len(next(iter(arrays.values())))
+        self._warm: set[int] = set()  # sizes of batches that have run
+        self._queues: dict[tuple[int, int], Queue] = {}
+
+    def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
+        self.program.prepare(self.graph)
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
+            run, inputs, outputs = self.program.views(self.graph, len(indices))
+            for name, view in inputs.items():
+                cuda.upload(view, self.arrays[name][indices])
+            run()
+            yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
+            if received:
+                raise Interrupted(received[0])
+
+    def means(
+        self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
+    ) -> dict[str, float]:
+        self.program.prepare(self.graph)
+        feed = self.feed
+        feed.begin(order, size)
+        steps, rest = divmod(len(order), size)
+        runs = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
+        for _ in runs if watch is None else watched(runs, watch, feed):
+            if received:
+                raise Interrupted(received[0])
+        totals = feed.totals(raising=watch is not None)
+        return {name: total / len(order) for name, total in zip(feed.names, totals, strict=True)}
+
+    @cached_property
+    def feed(self) -> Feed:
+        """The examples on the device, where they are brought when they are first needed."""
+        return Feed(self.arrays, ("loss", *self.program.manifest.metrics))
+
+    def advance(self, count: int, steps: int) -> Iterator[int]:
+        """Queues steps of `count` examples, and says after each launch how many steps it was."""
+        if steps and count not in self._warm:
+            self._step(count)()  # this compiles kernels and makes workspaces, which no graph can do
+            self._warm.add(count)
+            yield 1
+            steps -= 1
+        most = STEPS_PER_GRAPH if self.program.graphs else 1
+        for length in [most] * (steps // most) + [1] * (steps % most):
+            self._queue(count, length)()
+            yield length
+
+    def _queue(self, count: int, length: int) -> Queue:
+        """What queues so many steps of `count` examples with one launch."""
+        if (count, length) not in self._queues:
+            step = self._step(count)
+            queue = cuda.capture(lambda: [step() for _ in range(length)]).launch if self.program.graphs else step
+            self._queues[count, length] = queue
+        return self._queues[count, length]
+
+    def _step(self, count: int) -> Queue:
+        """One step of `count` examples: gather, run, add up."""
+        run, inputs, outputs = self.program.views(self.graph, count)
+        gathers = [self.feed.gather(name, view) for name, view in inputs.items()]
+        add_up = self.feed.add_up(outputs, count)
+
+        def step() -> None:
+            for gather in gathers:
+                gather()
+            run()
+            add_up()
+
+        return step
+
+
+def watched(runs: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
+    """Passes launches on, and now and then waits for them: shows the steps done and looks for a loss gone bad."""
+    shown = isfinite(watch.interval)
+    interval = watch.interval if shown else CHECK_SECONDS
+    done, due = 0, perf_counter() + interval
+    for length in runs:
+        done += length
+        if perf_counter() >= due:
+            feed.totals(raising=True)
+            if shown:
+                watch.show(done)
+            due = perf_counter() + interval
+        yield length
+
+
+class Feed:
+    """Examples on the device, with the order in which they are taken, and what is summed up over them.
+
+    `state` holds the position in the order, the position after the first batch whose loss was not finite (0: none),
+    that loss, and the sums over examples of what `names` says.
+    """
+
+    def __init__(self, arrays: Arrays, names: Sequence[str]):
+        self.names, self.size = names, 0
+        self.data = {name: on_device(array) for name, array in arrays.items()}
+        self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
+        self.layout = np.dtype([
+            ("position", np.int64, (1,)),
+            ("bad_end", np.int64, (1,)),
+            ("bad_loss", np.float64, (1,)),
+            ("sums", np.float64, (len(names),)),
+        ])  # fmt: skip
+        self.state = on_device(np.zeros(self.layout.itemsize, np.uint8))
+        self.position, self.bad_end, self.bad_loss, self.sums = (
+            cuda.view(self.state, offset, part.base.type, part.shape)
+            for part, offset, *_ in (self.layout.fields or {}).values()
+        )
+
+    def begin(self, order: np.ndarray, size: int) -> None:
+        """Starts over, with an order and a size of batches."""
+        self.size = size
+        cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
+        cuda.upload(self.state, np.zeros(self.layout.itemsize, np.uint8))
+
+    def gather(self, name: str, batch: Any) -> Queue:
+        """What fills an input of a graph with the examples at the position."""
+        data, width = self.data[name], prod(batch.shape[1:])
+        kernel = gather_kernel(batch.dtype.name)
+        return lambda: kernel(data, self.order, self.position, width, batch, size=batch.size)
+
+    def add_up(self, outputs: Arrays, count: int) -> Queue:
+        """What adds a batch to the sums and goes on to the next."""
+        values = [outputs[name] for name in self.names]
+        kernel = summing_kernel(tuple(value.dtype.name for value in values))
+        return lambda: kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
+
+    def totals(self, raising: bool) -> list[float]:
+        """Waits for what is queued; the sums over the examples so far. Raises NotFinite, if wanted."""
+        state = cuda.download(self.state).view(self.layout)[0]
+        if raising and state["bad_end"].any():
+            raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
+        return state["sums"].tolist()
+
+
+def on_device(array: np.ndarray) -> Any:
+    """A copy of an array on the device."""
+    copied = cuda.view(cuda.zeros(array.nbytes), 0, array.dtype.type, array.shape)
+    cuda.upload(copied, array)
+    return copied
+
+
+@cache
+def gather_kernel(dtype: str) -> Any:
+    """batch[example] = data[order[position + example]], where an example is `width` numbers."""
+    return cuda.ElementwiseKernel(
+        f"raw {dtype} data, raw int64 order, raw int64 position, int32 width",
+        f"raw {dtype} batch",
+        "batch[i] = data[order[position[0] + i / width] * width + i % width];",
+        f"gather_{dtype}",
+    )
+
+
+@cache
+def summing_kernel(dtypes: tuple[str, ...]) -> Any:
+    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread."""
+    values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
+    sums = "\n".join(f"totals[{k}] += count * (double)mean{k}[0];" for k in range(len(dtypes)))
+    return cuda.ElementwiseKernel(
+        f"{values}int32 count",
+        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss",
+        f"""
+        const double loss = mean0[0];
+        position[0] += count;
+        if (bad_end[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
+            bad_end[0] = position[0];
+            bad_loss[0] = loss;
+        }}
+        {sums}
+        """,
+        "add_up",
+    )

@@ -1,0 +1,40 @@
+"""What the bits of a run depend on besides its program and its data: noted in logs and dumps, compared later."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runtime.cpu.threads import blas_in_use, thread_count
+from runtime.errors import quoted
+
+
+def conditions() -> dict[str, Any]:
+    """Those of the machine and its libraries, by name."""
+    return {
+        "numpy": np.__version__,
+        "blas": blas_in_use(),
+        "machine": platform.machine(),
+        "threads": thread_count(),
+    }
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`threads 2 then, 8 now` for each that is known of both and has changed; `then` may come from anybody's file."""
+    pairs = [(name, then[name], now[name]) for name in now if name in then and is_condition(then[name])]
+    return [f"{name} {show(old, new)} then, {show(new, old)} now" for name, old, new in pairs if old != new]
+
+
+def is_condition(value: object) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def show(value: object, other: object) -> str:
+    """A condition; of a list what the other has not."""
+    if isinstance(value, list) and isinstance(other, list):
+        only = dict.fromkeys(item for item in value if item not in other)
+        return quoted(", ".join(only) or "less")[1:-1]
+    return quoted(str(value))[1:-1]

@@ -1,0 +1,58 @@
+"""The files of `predict`: examples in, outputs out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from runtime.datasets import BUILT_IN, describe
+from runtime.datasets.arrays import read_inputs
+from runtime.datasets.checks import check
+from runtime.datasets.dataset import ArrayInfo
+from runtime.errors import RuntimeUserError, quoted
+from runtime.program import TensorSpec
+from runtime.training.checkpoint import write_atomically
+
+LANGUAGE_TYPES = {"uint8": "u8", "bool": "bool", "int32": "i32", "int64": "i64", "float32": "f32"}
+
+
+def read_examples(path: str, inputs: Sequence[TensorSpec], data: str) -> dict[str, np.ndarray]:
+    """The model's inputs by name from a `.npy` (for a model of one input) or `.npz` file.
+
+    Whole numbers for a float input are scaled as the training data `data` were; floats are used as they are.
+    """
+    if path.lower().endswith(".npy") and len(inputs) > 1:
+        names = ", ".join(quoted(spec.name) for spec in inputs)
+        raise RuntimeUserError(
+            f"{quoted(path)} is a single array", expected=f"a .npz file with the arrays {names}", found="a .npy file"
+        )
+    arrays = read_inputs(path, inputs[0].name)
+    check({name: ArrayInfo(LANGUAGE_TYPES[a.dtype.name], a.shape[1:], 1.0) for name, a in arrays.items()}, inputs)
+    scales = {name: info.scale for name, info in describe(data).items()} if data in BUILT_IN else {}
+    return {spec.name: as_input(arrays[spec.name], spec, scales.get(spec.name, 1.0)) for spec in inputs}
+
+
+def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
+    if spec.dtype in ("f32", "f64") and array.dtype.kind != "f":
+        return array.astype(np.float32) * np.float32(scale)
+    return array
+
+
+def write_outputs(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
+    """Writes one output as `.npy`, any number as `.npz`, atomically."""
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **outputs)  # type: ignore[arg-type]
+    elif path.suffix == ".npy" and len(outputs) == 1:
+        np.save(buffer, next(iter(outputs.values())))
+    else:
+        expected = ".npz" if len(outputs) > 1 else ".npy or .npz"
+        raise RuntimeUserError(
+            f"cannot write {len(outputs)} outputs to {quoted(str(path))}",
+            expected=f"a file that ends in {expected}",
+            found=quoted(path.suffix),
+        )
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,104 @@
+"""What training shows while it runs: a progress bar on a terminal, a line per epoch, and a summary at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from runtime.training.checkpoint import EpochResult
+    from runtime.training.trainer import Summary
+
+REFRESH_SECONDS = 0.1
+
+
+class Reporter:
+    """Reports to a stream, by default standard output. `quiet` leaves the final summary alone.
+
+    The trainer calls `step` no more often than every `interval` seconds; infinite means never.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None):
+        self.stream = stream or sys.stdout
+        self.quiet = quiet
+        self.interval = REFRESH_SECONDS if self.stream.isatty() and not quiet else math.inf
+        self._bar: Progress | None = None
+        self._title, self._steps, self._began = "", 0, 0.0
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        """An epoch of so many steps begins."""
+        self._title, self._steps, self._began = f"epoch {epoch}/{epochs}", steps, time.perf_counter()
+
+    def step(self, done: int) -> None:
+        """Shows that so many steps of the epoch are done. Epochs shorter than `interval` never get a bar."""
+        bar = self._bar
+        if bar is None:
+            bar = self._bar = _new_bar(self.stream)
+            bar.add_task(self._title, total=self._steps, rate="")
+            bar.start()
+        rate = done / (time.perf_counter() - self._began)
+        bar.update(bar.task_ids[0], completed=done, rate=f"{rate:,.0f} steps/s", refresh=True)
+
+    def epoch(self, result: EpochResult) -> None:
+        """The epoch is over."""
+        self.close()
+        if not self.quiet:
+            print(epoch_line(result), file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something is wrong, but training goes on."""
+        self.close()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def finish(self, summary: Summary) -> None:
+        """Training is over."""
+        self.close()
+        print(summary_text(summary), file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar off the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def epoch_line(result: EpochResult) -> str:
+    """One epoch, train / test, in the published form, with tabs before `accuracy` and `step`:
+
+    loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
+    """
+    values = [f"{name}: {value:.4f} / {result.test[name]:.4f}" for name, value in result.train.items()]
+    return "\t".join([*values, f"step {result.epoch}  {result.seconds:.2f} sec"])
+
+
+def summary_text(summary: Summary) -> str:
+    """The lines at the end of training."""
+    best = f"best epoch {summary.best_epoch} (test loss {summary.best_loss:.4f})"
+    epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
+    lines = [f"{epochs}, {best}" if summary.best_epoch else epochs]
+    if summary.stopped_early:
+        lines.append("stopped early: the test loss no longer improved")
+    if summary.trained:
+        lines.append(f"{summary.steps_per_second:,.0f} steps/s, {summary.seconds_per_epoch:.2f} sec per epoch")
+    else:
+        lines.append("nothing left to train")
+    return "\n".join([*lines, str(summary.folder)])
+
+
+def _new_bar(stream: TextIO) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    # No refresh thread: it would take time from the step. The bar is transient, the epoch's line takes its place.
+    return Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)

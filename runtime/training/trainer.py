@@ -1,0 +1,278 @@
+"""Training, evaluation and prediction with a compiled program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from runtime.datasets.dataset import Dataset, Split
+from runtime.errors import RuntimeUserError, quoted
+from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted
+from runtime.program import Program
+from runtime.training.captures import Capture, capture_of, first_bad_batch, first_bad_step
+from runtime.training.checkpoint import EpochResult, Position, encode, load, write_atomically
+from runtime.training.interrupt import Interrupted, Signals
+from runtime.training.numerics import Guard, Trend, advice, show_names, sound_names
+from runtime.training.progress import Reporter
+from runtime.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished training. `train` and `test` are those of the last epoch; the figures of speed are of this session."""
+
+    epochs: int  # completed in all
+    trained: int  # of these, in this session
+    best_epoch: int
+    best_loss: float  # on the test split
+    train: dict[str, float]
+    test: dict[str, float]
+    steps_per_second: float  # training steps alone
+    seconds_per_epoch: float  # with evaluation and checkpoints
+    stopped_early: bool
+    folder: Path
+
+
+class Diverged(RuntimeUserError):
+    """The loss, or a variable, is infinite or not a number. `capture` is the step that did it, if it was found.
+
+    Whoever can say more of that step adds a `report`.
+    """
+
+    capture: Capture | None = None
+    report: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, [super().__str__(), self.report]))
+
+
+@np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss tells whether it was
+def train(
+    program: Program,
+    dataset: Dataset,
+    *,
+    run_folder: RunFolder,
+    reporter: Reporter,
+    start: Position | None = None,
+    check_numerics: bool = False,
+) -> Summary:
+    """Trains to the number of epochs in the program's settings, or until patience runs out.
+
+    With `start` (from `RunFolder.resume`) the run goes on bit for bit as if it had never stopped; without it the
+    program is initialized from its seed. Raises RuntimeUserError for data that do not fit, a full disk, or (Diverged) a
+    loss that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
+    With `check_numerics` all variables are checked after every step, not only at the end of every epoch.
+    """
+    training = _runner(program, "train_step", dataset.train.arrays, "training")
+    test = _runner(program, "evaluate", dataset.test.arrays, "test")
+    keeper = _Keeper(program, run_folder)
+    with Signals() as received:
+        if start is None:
+            start = Position()
+            program.initialize(program.manifest.settings.seed)
+            run_folder.begin(program)
+            keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
+        session = _Session(program, training, test, start, reporter)
+        if check_numerics:
+            session.guard = Guard(program.variables())
+        try:
+            while not session.finished:
+                result = session.epoch(received)
+                run_folder.record(result)  # before the checkpoint: a resumed run drops lines, but cannot invent them
+                keeper.keep(session.position)
+                reporter.epoch(result)
+            keeper.flush()
+            if received:
+                raise Interrupted(received[0])
+        except Interrupted as interruption:
+            keeper.flush()
+            saved = f"; epoch {keeper.epoch} is saved in {quoted(str(run_folder.path))}"
+            raise Interrupted(interruption.signal, saved) from None
+        except Diverged as diverged:
+            keeper.flush()
+            diverged.capture = session.capture(run_folder, received)
+            raise
+        finally:
+            reporter.close()
+    summary = session.summary(run_folder.path)
+    reporter.finish(summary)
+    return summary
+
+
+@np.errstate(all="ignore")
+def first_step(program: Program, dataset: Dataset) -> float:
+    """Initializes the program and trains on one batch; returns the loss."""
+    program.initialize(program.manifest.settings.seed)
+    training = _runner(program, "train_step", dataset.train.arrays, "training")
+    count = min(program.batch, training.examples)
+    _, outputs = next(training.batches(np.arange(count), count))
+    return outputs["loss"].item()
+
+
+@np.errstate(all="ignore")
+def evaluate(program: Program, split: Split) -> dict[str, float]:
+    """Loss and metrics over a split, as means over its examples."""
+    test = _runner(program, "evaluate", split.arrays, "test")
+    return test.means(np.arange(test.examples), program.batch)
+
+
+@np.errstate(all="ignore")
+def predict(program: Program, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The model's outputs [N, ...] by name, for inputs [N, ...] by name."""
+    given = _runner(program, "predict", arrays, "given")
+    results: dict[str, np.ndarray] = {}
+    done = 0
+    for count, outputs in given.batches(np.arange(given.examples), program.batch):
+        for name, view in outputs.items():
+            if not done:
+                results[name] = np.empty((given.examples, *view.shape[1:]), view.dtype)
+            results[name][done : done + count] = view
+        done += count
+    return results
+
+
+def _runner(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
+    """What runs a graph over arrays, which are checked."""
+    return program.runner(graph, fitted(program, graph, arrays, part))
+
+
+class _Session:
+    """The epochs of one call of `train`."""
+
+    def __init__(self, program: Program, training: Runner, test: Runner, start: Position, reporter: Reporter):
+        self.program, self.training, self.test, self.reporter = program, training, test, reporter
+        self.settings = program.manifest.settings
+        self.position = start
+        self.steps = -(-training.examples // self.settings.batch)
+        self.seconds_before = start.history[-1].seconds if start.history else 0.0
+        self.began = perf_counter()
+        self.trained = 0
+        self.stepping = 0.0  # seconds spent in training steps
+        self.trend = Trend(self._tell, start.history[0].train["loss"] if start.history else math.nan)
+        self.guard: Guard | None = None
+        self.watched = sound_names(program.variables())  # others begin with infinities, and may
+        self.failure: NotFinite | None = None  # of a step that the guard saw
+        self.on_test = False  # whether the loss on the test data is what is not finite
+
+    @property
+    def out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.position.epoch - self.position.best_epoch >= max(patience, 1)
+
+    @property
+    def finished(self) -> bool:
+        return self.position.epoch >= self.settings.epochs or self.out_of_patience
+
+    def epoch(self, received: Sequence[int]) -> EpochResult:
+        """Trains and evaluates one epoch and moves `position` to its end."""
+        settings, epoch = self.settings, self.position.epoch + 1
+        self.reporter.start(epoch, settings.epochs, self.steps)
+        began = perf_counter()
+        train = self._train(epoch, received)
+        self.stepping += perf_counter() - began
+        sound = sound_names(self.program.variables())
+        if bad := tuple(name for name in self.watched if name not in sound):
+            raise self._diverged(f"in epoch {epoch}", bad)
+        test = self.test.means(np.arange(self.test.examples), self.program.batch, received)
+        if not math.isfinite(test["loss"]):
+            self.on_test = True
+            raise self._diverged(f"on the test data after epoch {epoch}", loss=test["loss"])
+        result = EpochResult(epoch, train, test, self.seconds_before + perf_counter() - self.began)
+        self.position = self.position.after(result)
+        self.trained += 1
+        return result
+
+    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, float]:
+        """All training steps of an epoch; stops at the first loss that is not finite."""
+        watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
+        try:
+            return self.training.means(self._order(epoch), self.settings.batch, received, watch)
+        except NotFinite as bad:
+            self.failure = bad if self.guard else None
+            place = f"in epoch {epoch}, step {bad.step} of {self.steps}"
+            raise self._diverged(place, bad.variables, bad.loss) from None
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return epoch_order(self.training.examples, self.settings.seed, epoch, self.settings.shuffle)
+
+    def _tell(self, growth: str) -> None:
+        self.reporter.warn(advice(growth, self.program.manifest.optimizer))
+
+    def _diverged(self, place: str, variables: tuple[str, ...] = (), loss: float = 0.0) -> Diverged:
+        """The error for a loss that is not finite, or else for variables."""
+        of_loss = not math.isfinite(loss)
+        helps = advice(self.trend.growth, self.program.manifest.optimizer)
+        return Diverged(
+            f"training diverged {place}",
+            expected="a finite loss" if of_loss else "finite variables",
+            found=str(loss) if of_loss else f"NaN or Inf in {show_names(variables)}",
+            hint=f"{helps}; epoch {self.position.epoch} is saved and sound",
+        )
+
+    def capture(self, folder: RunFolder, received: Sequence[int]) -> Capture | None:
+        """The first step that gave a NaN or an infinity, with the variables as they were before it; not on a GPU.
+
+        Where no guard kept those, the epoch is run again from its start, which was saved, under the eyes of one. None
+        if it then goes well: something but the program and its data had a hand in it.
+        """
+        if not isinstance(self.training, HostRunner) or not isinstance(self.test, HostRunner):
+            return None
+        epoch, size, order = self.position.epoch + 1, self.settings.batch, self._order(self.position.epoch + 1)
+        if self.on_test:
+            order, size = np.arange(self.test.examples), self.program.batch
+            bad = first_bad_batch(self.test, order, size)
+            return bad and capture_of("evaluate", self.test, order, size, epoch, bad, self.program.variables())
+        if self.guard is None or self.failure is None:
+            load(folder.last, self.program, folder.program_hash)
+            self.guard = Guard(self.program.variables())
+            self.reporter.start(epoch, self.settings.epochs, self.steps)
+            watch = Watch(self.reporter.step, self.reporter.interval, guard=self.guard)
+            self.failure = first_bad_step(self.training, order, size, watch, received)
+        bad = self.failure
+        return bad and capture_of("train_step", self.training, order, size, epoch, bad, self.guard.before)
+
+    def summary(self, folder: Path) -> Summary:
+        position, trained = self.position, self.trained
+        last = position.history[-1] if position.history else EpochResult(0, {}, {}, 0.0)
+        return Summary(
+            epochs=position.epoch,
+            trained=trained,
+            best_epoch=position.best_epoch,
+            best_loss=position.best_loss,
+            train=last.train,
+            test=last.test,
+            steps_per_second=trained * self.steps / self.stepping if trained else 0.0,
+            seconds_per_epoch=(perf_counter() - self.began) / trained if trained else 0.0,
+            stopped_early=position.epoch < self.settings.epochs,
+            folder=folder,
+        )
+
+
+class _Keeper:
+    """Encodes a checkpoint at the end of every epoch, and writes it when one is due."""
+
+    def __init__(self, program: Program, folder: RunFolder):
+        self.program, self.folder = program, folder
+        self.pending: dict[Path, bytes] = {}
+        self.epoch = 0  # the last one encoded, written or not
+
+    def keep(self, position: Position) -> None:
+        data = encode(self.program, position, self.folder.program_hash)
+        self.pending[self.folder.last] = data
+        self.epoch = position.epoch
+        if 0 < position.epoch == position.best_epoch:
+            self.pending[self.folder.best] = data
+        if position.epoch % self.program.manifest.settings.checkpoint == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is pending. The best goes first: killed in between, a resumed run finds the same best again."""
+        for path, kept in ((self.folder.best, None), (self.folder.last, self.folder.previous)):
+            if path in self.pending:
+                write_atomically(path, self.pending[path], kept)
+                del self.pending[path]
