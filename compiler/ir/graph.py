@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from compiler.ir.op import Op
 
 Scalar = int | float | bool
+VARIABLES = ("param", "state", "slot", "counter", "folded")  # kinds of inputs that the graphs share, in this order
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Value
 from compiler.ir.op import VIEW
 from compiler.passes.parameter_folding import unviewed
 from compiler.passes.rewriting import keep, rebuild
-from compiler.planning.memory import VARIABLES
 
 
 def materialize_apart(graph: Graph) -> Graph:

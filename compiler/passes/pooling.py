@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, literal_key, readers_of
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.rewriting import Rule, rebuild
-from compiler.targets.shared.regions import inside_scans
+from compiler.passes.rewriting import Rule, inside_scans, rebuild
 
 Readers = dict[Value, list[Node | None]]
 POOLING = ("max_pool2d", "max_pool2d_grad")

@@ -53,3 +53,15 @@ def results_of(emitted: Value | list[Value]) -> list[Value]:
 
 def keep(builder: Builder, node: Node, operands: list[Value]) -> None:
     """The rule that changes nothing."""
+
+
+def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
+    """A copy of a graph with a function applied to the bodies of its scans."""
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        if node.op.name != "scan":
+            return None
+        builder.emit("scan", operands, {**node.attributes, "body": run(node.body)})
+        return builder.graph.nodes[-1].results
+
+    return rebuild(graph, rule)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from compiler.elaborate.model import ElaboratedModel
-from compiler.ir.graph import Graph, Module, Value
+from compiler.ir.graph import VARIABLES, Graph, Module, Value
 from compiler.ir.types import Batch, TensorType
-from compiler.planning.memory import VARIABLES
 from runtime.program import Manifest, Settings, TensorSpec
 
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}

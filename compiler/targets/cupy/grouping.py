@@ -12,13 +12,14 @@ is computed of its elements alone. Products, gradients of filters and scans stay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
 from compiler.ir.op import ELEMENTWISE, VIEW
 from compiler.ir.types import Shape
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import inside_scans
 from compiler.targets.cupy.regions import (
     CONVOLUTIONS,
     is_convolution_with_epilogue,
@@ -27,7 +28,7 @@ from compiler.targets.cupy.regions import (
     reduction_of,
     typical,
 )
-from compiler.targets.shared.regions import inside_scans
+from compiler.targets.shared.regions import Region, without_regions
 
 ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
 STORING = (*ALONE, *CONVOLUTIONS)  # they read what is in memory
@@ -41,18 +42,33 @@ EXTRA_WORK = 2_000_000  # elements that may be computed once more: less than a l
 
 def make_kernels(graph: Graph) -> Graph:
     """See the file's docstring. Regions that are there already are taken apart first."""
-    graph = inside_scans(rebuild(graph, taken_apart), make_kernels)
+    graph = inside_scans(without_regions(graph), make_kernels)
     return Grouping(graph).result()
 
 
-def taken_apart(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    return builder.inline(node.body, operands) if node.op.name == "fused" else None
+FREE = "costs nothing, and is computed wherever it is read"
+LEFT_OUT = "the pass kernels does not run"
+EARLIER = "it runs in the kernel of an earlier reader"
+
+
+def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[[Node, Value, Node], str]:
+    """Why two neighbours of a graph are not in one of its regions."""
+    grouping = Grouping(graph, regions)
+
+    def reason(source: Node, value: Value, reader: Node) -> str:
+        group = grouping.group
+        if source not in group or reader not in group:
+            return FREE
+        return grouping.refusal(group[source], group[reader]) or (EARLIER if regions else LEFT_OUT)
+
+    return reason
 
 
 class Grouping:
     """The nodes of a graph in groups, which grow while one kernel can compute them."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, regions: Sequence[Region] | None = None):
+        """With `regions` the groups are these, and each node outside of them; else they are formed."""
         self.graph = graph
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers = readers_of(graph)
@@ -65,7 +81,7 @@ class Grouping:
         self.members: dict[int, list[Node]] = {}
         self.sources: dict[int, set[int]] = {}  # groups that a group reads
         self.targets: dict[int, set[int]] = {}
-        self.form()
+        self.form(regions)
 
     def is_free(self, node: Node) -> bool:
         """Whether it costs nothing to compute a node again: views, and what is known without looking at tensors."""
@@ -99,23 +115,28 @@ class Grouping:
 
     # Forming groups
 
-    def form(self) -> None:
+    def form(self, regions: Sequence[Region] | None) -> None:
         for node in self.graph.nodes:
             if node not in self.free:
                 self.add(node)
-        self.join_last()
+                if regions is None and node.op.name not in ALONE:
+                    for source in sorted(self.sources[self.group[node]], reverse=True):
+                        self.try_join(source, self.group[node])
+        if regions is None:
+            self.join_last()
+        for region in regions or ():
+            first, *others = [node for node in region if node not in self.free]
+            for other in others:
+                self.join(*sorted((self.group[first], self.group[other])))
 
     def add(self, node: Node) -> None:
-        """A group of its own, joined with those it reads as far as one kernel can compute all."""
+        """Makes a group of one node."""
         number = self.position[node]
         self.group[node], self.members[number] = number, [node]
         self.sources[number] = {self.group[source] for source in self.read_by([node])}
         self.targets[number] = set()
         for source in self.sources[number]:
             self.targets[source].add(number)
-        if node.op.name not in ALONE:
-            for source in sorted(self.sources[number], reverse=True):
-                self.try_join(source, self.group[node])
 
     def read_by(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """The nodes that are not free from which others get something, through free nodes too."""
@@ -247,8 +268,6 @@ class Grouping:
 
     def running_order(self) -> Iterator[int]:
         """The groups, each behind what it reads; those that can run first in the order of their last nodes."""
-        from heapq import heapify, heappop, heappush
-
         waiting = {number: len(sources) for number, sources in self.sources.items()}
         last = {number: self.position[nodes[-1]] for number, nodes in self.members.items()}
         ready = [(last[number], number) for number, count in waiting.items() if not count]
