@@ -37,6 +37,8 @@ class Target:
     reasons: Callable[[Graph, Sequence[Region], bool], Reason]
     optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the one before which it runs
     on_host: tuple[str, ...] = ()  # graphs that run on the host
+    # (file, manifest, module, data, name) -> a script that trains without nnc; None if the target has none
+    standalone: Callable[..., str] | None = None
 
     def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[Variable]]:
         """Plans of all graphs that run on the target, and the variables with their offsets."""

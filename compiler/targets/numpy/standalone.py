@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from compiler.ir.types import TensorType
+from compiler.ir.graph import Module
 from compiler.planning.memory import Plan
 from compiler.targets.numpy.linker import Import, Key, Linker, Piece
+from compiler.targets.numpy.target import TARGET
 from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
-from compiler.targets.numpy.writer import generate
 from runtime.datasets import BUILT_IN
 from runtime.program import PREPARE, Manifest
 
@@ -69,13 +69,13 @@ statement is the node that it computes.
 def standalone(
     file: str,
     manifest: Manifest,
-    plans: Sequence[Plan],
-    variables: Sequence[tuple[str, TensorType, int]],
+    module: Module,
     data: str,
     name: str,
 ) -> str:
     """The text of a file called `name` that trains the model of `file`, by default on the data set or path `data`."""
     chosen = manifest.settings
+    plans, variables = TARGET.plan({graph: module[graph] for graph in GRAPHS if graph in module}, chosen.batch)
     settings = {
         "DATA": None if data in BUILT_IN else data,
         "BATCH": chosen.batch,
@@ -90,7 +90,7 @@ def standalone(
     ordered = sorted(plans, key=lambda plan: GRAPHS.index(plan.graph.name))
     linker = Linker(
         PACKAGE,
-        sources={GENERATED: EXPLANATION + generate(file, ordered, variables) + table_of_graphs(ordered)},
+        sources={GENERATED: EXPLANATION + TARGET.generate(file, ordered, variables) + table_of_graphs(ordered)},
         replaced={
             Key(f"{PACKAGE}.cpu.threads", "thread_count"): Key(BLAS, "thread_count"),
             Key(DATA, "load_data"): Key(DATA, f"load_{data if data in BUILT_IN else 'arrays'}"),
