@@ -74,7 +74,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """`targets.numpy` of `compiler.targets.numpy.ops`; empty for the package itself, and for the face of the targets."""
+    """`targets.numpy` of `compiler.targets.numpy.ops`; empty for the packages themselves."""
     parts = module.split(".")[1:]
     return ".".join(parts[:2] if parts[:1] == ["targets"] else parts[:1])
 

@@ -18,7 +18,6 @@ from compiler.ir.graph import Graph, Literal, Module, Node
 from compiler.ir.op import VIEW
 from compiler.ir.printer import number
 from compiler.language.syntax import Program
-from compiler.planning.memory import scan_length
 from compiler.targets.shared.regions import Region, flattened, is_backward
 from compiler.targets.target import Target
 
@@ -66,12 +65,6 @@ def explain(module: Module, target: Target, names: Names = NO_NAMES, graph: str 
     """The report of all graphs that run on the target, or of one."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
     return "\n\n".join("\n".join(GraphReport(each, target, names).lines()) for each in graphs) + "\n"
-
-
-def launches(graph: Graph) -> int:
-    """How many kernels a run of a graph starts: one for a node or region, at every step of a scan; none for views."""
-    kernels = [node for node in graph.nodes if VIEW not in node.op.traits]
-    return sum(scan_length(n, 1) * launches(n.body) if n.op.name == "scan" else 1 for n in kernels)
 
 
 class GraphReport:
