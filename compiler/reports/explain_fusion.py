@@ -33,14 +33,14 @@ WORDS = {  # of ops that passes may have moved to another place
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelNames:
     """What stands where in the model: the texts of its files, and the names that are called in them."""
 
     sources: Mapping[str, str]
     known: Container[str]
 
     @classmethod
-    def of(cls, tree: Program, sources: Mapping[str, str]) -> Names:
+    def of(cls, tree: Program, sources: Mapping[str, str]) -> ModelNames:
         return cls(sources, {*library().names(), *(function.name.id for function in tree.functions)})
 
     def word(self, node: Node) -> str:
@@ -58,10 +58,10 @@ class Names:
         return " ".join([match[0], *layers[layers.index(here) + 1 :]]) if here in layers else match[0]
 
 
-NO_NAMES = Names({}, ())
+NO_NAMES = ModelNames({}, ())
 
 
-def explain(module: Module, target: Target, names: Names = NO_NAMES, graph: str | None = None) -> str:
+def explain(module: Module, target: Target, names: ModelNames = NO_NAMES, graph: str | None = None) -> str:
     """The report of all graphs that run on the target, or of one."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
     return "\n\n".join("\n".join(GraphReport(each, target, names).lines()) for each in graphs) + "\n"
@@ -70,7 +70,7 @@ def explain(module: Module, target: Target, names: Names = NO_NAMES, graph: str 
 class GraphReport:
     """The report of one graph, or of the body of a scan."""
 
-    def __init__(self, graph: Graph, target: Target, names: Names, scan: str = ""):
+    def __init__(self, graph: Graph, target: Target, names: ModelNames, scan: str = ""):
         self.target, self.names = target, names
         self.title = scan or f"graph {graph.name}"
         self.graph, self.regions = flattened(graph)
