@@ -28,7 +28,7 @@ from compiler.targets.cupy.calls import Call, DeviceKernel
 from compiler.targets.cupy.choosing import device_kernel
 from compiler.targets.cupy.regions import CONVOLUTIONS, body_of
 from compiler.targets.shared.names import Names, comment
-from compiler.targets.shared.writer import NO_TICKS, GraphWriter, PlacedVariable, Ticks, variables_function
+from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
 HEADER = (
     "import numpy as np",

@@ -29,7 +29,6 @@ from compiler.targets.shared.writer import (
     NO_TICKS,
     START_CLOCK,
     GraphWriter,
-    PlacedVariable,
     Ticks,
     variables_function,
 )
