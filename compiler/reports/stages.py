@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import compiler.ops  # noqa: F401  (fills the table of ops, which reading IR text needs)
 from compiler.diagnostics import Diagnostics, UserError, did_you_mean
 from compiler.driver import differentiate_one, elaborate_one, plan_module, title_of
 from compiler.elaborate.inputs import Storage
