@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Value, readers_of
 from compiler.ir.op import ELEMENTWISE, VIEW
 from compiler.ir.types import TensorType, extent
 from compiler.planning.packing import Block, assign_offsets, peak_of_live
@@ -22,8 +22,6 @@ from compiler.planning.strides import Order, Strides, batch_last, order_of, stri
 from compiler.targets.cupy.regions import read_at_own_place
 from compiler.targets.numpy.division import SHARED, Tile, tile_of
 from runtime.cpu.threads import LANES
-
-VARIABLES = ("param", "state", "slot", "counter", "folded")  # in this order; the graphs share them
 
 
 @dataclass(eq=False)

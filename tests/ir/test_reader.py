@@ -37,7 +37,7 @@ BODY = "graph body(%h: f32[2] carry, %v: f32[2] sequence) {\n%0: f32[2] = add(%h
 MISTAKES = {
     returning("%0: f32[2] = frobnicate(%x)"): ("2:14", "unknown op frobnicate", f"one of the {len(OPS)} ops"),
     returning("%0: f32[2] = matmull(%x)"): ("2:14", 'unknown op matmull; did you mean "matmul"?'),
-    returning("%0: f32[3] = exp(%x)"): ("2:5", "the result of exp has a different type", "expected: f32[2]"),
+    returning("%0: f32[3] = exp(%x)"): ("2:5", "exp has a different type", "expected: f32[2]", "found: f32[3]"),
     returning("%0: f32[2], %1: f32[2] = exp(%x)"): ("2:26", "a different number of results", "found: 2 results"),
     returning("%0: f32[2] = exp(%z)"): ("2:18", "%z is not defined before this line"),
     returning("%0: f32[2] = exp(%weigth)", inputs="%weight: f32[2] param"): ("2:18", 'did you mean "%weight"?'),

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.ir.op import ELEMENTWISE, VIEW
 from compiler.ir.types import extent
+from compiler.passes.rewriting import inside_scans
 from compiler.targets.numpy.division import SHARED, Axes, operand_axes
-from compiler.targets.shared.regions import Region, find_regions, inside_scans, with_regions
+from compiler.targets.shared.regions import Region, find_regions, with_regions
 
 SMALL = 64  # elements, for each example if there is a batch
 PRODUCTS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_filter_grad")

@@ -16,10 +16,10 @@ from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.op import VIEW
 from compiler.ir.types import BYTES, TYPICAL_BATCH, TensorType, extent
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import inside_scans, rebuild
 from compiler.targets.numpy.division import divided_axis
 from compiler.targets.numpy.fusion import kind_of, refusal
-from compiler.targets.shared.regions import Region, find_regions, inside_scans, with_regions
+from compiler.targets.shared.regions import Region, find_regions, with_regions
 
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
 TILE_BYTES = 2_000_000  # of the largest tensor in a tile: in smaller ones, threads wait for the interpreter too often

@@ -14,7 +14,6 @@ from heapq import heapify, heappop, heappush
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import VIEW
-from compiler.passes.rewriting import rebuild
 
 Joins = Callable[[Node, Value, Node], bool]  # (producer, the value, reader): may they be in one region?
 Region = list[Node]
@@ -166,15 +165,3 @@ def needed(region: Region, results: Sequence[Value]) -> Region:
             live.update(node.operands)
             kept.append(node)
     return kept[::-1]
-
-
-def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
-    """A copy of a graph with a function applied to the bodies of its scans."""
-
-    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if node.op.name != "scan":
-            return None
-        builder.emit("scan", operands, {**node.attributes, "body": run(node.body)})
-        return builder.graph.nodes[-1].results
-
-    return rebuild(graph, rule)

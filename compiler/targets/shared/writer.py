@@ -27,7 +27,7 @@ from compiler.planning.memory import VARIABLES, Plan
 from compiler.planning.schedule import groups
 from compiler.planning.strides import Order
 from compiler.targets.numpy.division import SHARED, divided_axis
-from compiler.targets.numpy.ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
+from compiler.targets.numpy.ops import EMITTERS, NUMPY_TYPES, VIEWS, Emission, copy, show_shape, show_value
 from compiler.targets.shared.names import Names, comment, heading
 
 INDENT = "    "
@@ -203,7 +203,7 @@ class GraphWriter:
         homes = [self.plan.owner[result] for result in node.results]
         same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
         outs = ", ".join(self.of[result] for result in node.results)
-        return EMITTERS[node.op.name](Statement(node, arguments, outs, same, self.scratch(node)))
+        return EMITTERS[node.op.name](Emission(node, arguments, outs, same, self.scratch(node)))
 
     def probed(self, node: Node, arguments: Sequence[str], statements: list[str]) -> list[str]:
         """Statements of an op between what tells of its operands and of its results, if this source is to tell."""
@@ -265,7 +265,7 @@ class GraphWriter:
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""
-        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Statement(node, arguments, ''))}  {note}"
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
         if node.operands[0] in self.moving:
             self.moving.add(node.result)
             self.write(line, depth)
