@@ -137,10 +137,9 @@ def what_would_help(compiled: Compilation, peak: Peak, limit: int) -> str:
 
 def arena_at(compiled: Compilation, batch: int) -> int:
     """Bytes of the arena at another batch size."""
-    from compiler.driver import plan_module
     from compiler.targets.target import find_target
 
-    plans, _ = plan_module(compiled.optimized, batch, find_target(compiled.executable.target))
+    plans, _ = find_target(compiled.executable.target).plan(compiled.optimized, batch)
     return max(plan.size for plan in plans)
 
 

@@ -21,7 +21,7 @@ from compiler.ir.op import Op
 from compiler.ir.types import TensorType
 
 Scalar = int | float | bool
-VARIABLES = ("param", "state", "slot", "counter", "folded")  # kinds of inputs that outlive a run, as ordered in memory
+VARIABLES = ("param", "state", "slot", "counter", "folded")  # kinds of inputs that the graphs share, in this order
 
 
 @dataclass(frozen=True, slots=True)

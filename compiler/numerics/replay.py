@@ -13,7 +13,8 @@ from compiler.language.parser import parse
 from compiler.numerics.blame import find
 from compiler.numerics.report import Places, batch_line, blame_lines, report_of
 from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
-from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, choose
+from compiler.passes.pipeline import Pass, choose
+from compiler.targets.target import find_target
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Program
 from runtime.training.captures import Capture, Found, Recipe
@@ -52,7 +53,7 @@ class Source:
 
     def passes(self) -> tuple[Pass, ...]:
         """Raises UserError for a name that is no pass."""
-        return choose(NUMPY_PIPELINE, self.recipe.passes, ())
+        return choose(find_target().pipeline, self.recipe.passes, ())
 
 
 def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.driver import Compilation
 from compiler.elaborate.values import Call, tensors_in
-from compiler.ir.graph import Graph, Node, Origin
+from compiler.ir.graph import VARIABLES, Graph, Node, Origin
 from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
-from compiler.planning.memory import VARIABLES
 from compiler.reports.profile import Row, measure_kernels, rows_of, with_clock
 from compiler.targets.shared.names import heading
 

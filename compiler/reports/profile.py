@@ -8,18 +8,19 @@ a clock is measured twice, as a CUDA graph and launched from Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.driver import Compilation, plan_module, title_of
+from compiler.driver import Compilation, title_of
 from compiler.elaborate.signatures import counted
 from compiler.ir.graph import Node, Origin
 from compiler.ir.op import VIEW
 from compiler.planning.costs import Cost, cost_of, total
+from compiler.targets.running import find_runtime
 from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
-from runtime.program import Executable, Program
+from runtime.program import Executable
 
 if TYPE_CHECKING:
     from runtime.cpu.profiler import Ceilings, Measured
@@ -77,7 +78,7 @@ def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: i
     rows, measured = measure_kernels(compiled, graph, dataset, steps)
     rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
     data = dataset.name if dataset else RANDOM
-    batch, ceilings = compiled.executable.batch, meter_of(compiled.executable.target).measure_ceilings()
+    batch, ceilings = compiled.executable.batch, find_runtime(compiled.executable.target).measure_ceilings()
     return Profile(compiled.tree.file, graph, batch, data, rows, measured, ceilings, rows_inside)
 
 
@@ -87,33 +88,14 @@ def measure_kernels(
     from runtime.cpu.profiler import random_arrays
     from runtime.feeding import fitted
 
-    meter = meter_of(compiled.executable.target)
+    runtime = find_runtime(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
-    plain, timed = (meter.load(each, compiled.manifest) for each in (compiled.executable, executable))
+    plain, timed = (runtime.load(each, compiled.manifest, {}) for each in (compiled.executable, executable))
     timed.arena = plain.arena  # they take turns
     plain.initialize(compiled.manifest.settings.seed)
     arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
-    measured = meter.measure(plain, timed, graph, arrays, len(kernels), steps)
+    measured = runtime.measure(plain, timed, graph, arrays, len(kernels), steps)
     return rows_of(kernels, measured, compiled.executable.batch), measured
-
-
-class Meter(NamedTuple):
-    """How programs of a target are loaded and measured."""
-
-    load: Callable[..., Program]
-    measure: Callable[..., Measured]
-    measure_ceilings: Callable[[], Ceilings]
-
-
-def meter_of(target: str) -> Meter:
-    if target == "cupy":
-        from runtime.gpu.device_profiler import measure, measure_ceilings
-        from runtime.gpu.device_program import DeviceProgram
-
-        return Meter(DeviceProgram, measure, measure_ceilings)
-    from runtime.cpu.profiler import measure, measure_ceilings
-
-    return Meter(Program, measure, measure_ceilings)
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
@@ -121,7 +103,7 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
     kernels: list[Kernel] = []
     ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
     target = find_target(compiled.executable.target)
-    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     source = target.generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
     return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
 

@@ -22,9 +22,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from compiler.driver import compile_tree, load_tree  # noqa: E402 this file is also a script
+from compiler.driver import (  # noqa: E402 this file is also a script
+    compile_tree,
+    load_tree,
+    stages_of_program,
+)
 from compiler.reports.explain_fusion import launches  # noqa: E402
-from compiler.reports.stages import stages_of_program  # noqa: E402
 from tests.cli.running import nnc  # noqa: E402
 from tests.docs.launches import KINDS, count_launches  # noqa: E402
 from tests.programs import MODELS  # noqa: E402

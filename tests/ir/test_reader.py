@@ -14,9 +14,8 @@ from compiler.ir.graph import Graph
 from compiler.ir.printer import print_module
 from compiler.ir.reader import DEEPEST_NESTING, read_module
 from compiler.ops import OPS
-from compiler.passes.pipeline import NUMPY_PIPELINE
 from compiler.reports.stages import show_stage, stages_of_module
-from tests.programs import MODELS, compiled_model
+from tests.programs import MODELS, NUMPY_PIPELINE, compiled_model
 
 LONGEST_TIME = 5.0  # seconds
 MUTATIONS_IN_A_TEST = 1000

@@ -14,9 +14,9 @@ from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.op import Op, Sample
 from compiler.ops import OPS
-from compiler.passes.pipeline import PIPELINES, Pass, run_pass
+from compiler.passes.pipeline import Pass, run_pass
 from tests.delicate import DELICATE, delicate_graph
-from tests.programs import BATCH, MODELS, compiled_model, values_for
+from tests.programs import BATCH, MODELS, PIPELINES, compiled_model, values_for
 
 PASSES = list({each.run: each for passes in PIPELINES.values() for each in passes if not each.of_module}.values())
 

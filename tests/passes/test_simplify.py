@@ -17,10 +17,10 @@ from compiler.passes.algebra import ALWAYS, FLOATS
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.equations import NumberPattern, Pattern, VariablePattern, equation
-from compiler.passes.pipeline import NUMPY_PIPELINE, run_pipeline
+from compiler.passes.pipeline import run_pipeline
 from compiler.passes.simplify import simplify
 from tests.passes.simplify_cases import REWRITTEN, UNTOUCHED
-from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
+from tests.programs import BATCH, MODELS, NUMPY_PIPELINE, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 # The types of the variables in equations; low and high are numbers.
 TYPES = {"c": "bool[B,3]", "d": "bool[B,3]", "s": "f32[B,1]", "t": "f32[]", "p": "f32[3]", "q": "f32[]"}

@@ -10,7 +10,7 @@ from compiler.cli.commands.programs import chosen_passes, is_ir, load_program, n
 from runtime.errors import RuntimeUserError, quoted
 
 if TYPE_CHECKING:
-    from compiler.reports.stages import Stage
+    from compiler.driver import Stage
 
 LARGEST_BATCH = 2**31 - 1
 OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
@@ -78,7 +78,6 @@ def emit_command(flags: argparse.Namespace) -> None:
 def emit_standalone(flags: argparse.Namespace) -> None:
     """Writes a file that trains the model on its own, for data stored as those of the data set are."""
     from compiler.cli.commands.run import compile_for, describe_data
-    from compiler.driver import plan_module
     from compiler.targets.numpy.standalone import GRAPHS, standalone
     from compiler.targets.target import find_target
     from runtime.training.checkpoint import write_atomically
@@ -89,19 +88,20 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     tree, data = load_program(source_of(flags.file), flags, overrides(flags))
     compiled = compile_for(tree, describe_data(data, flags), flags)
     module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
-    plans, variables = plan_module(module, compiled.manifest.settings.batch, find_target("numpy"))
+    plans, variables = find_target().plan(module, compiled.manifest.settings.batch)
     text = standalone(tree.file, compiled.manifest, plans, variables, data, flags.standalone.name)
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
 
 
 def opt_command(flags: argparse.Namespace) -> None:
-    from compiler.passes.pipeline import OPTIONAL, PIPELINES
     from compiler.reports.stages import show_stage
+    from compiler.targets.target import find_target
 
     if flags.list:
-        optional = [each for each, _ in OPTIONAL[flags.target]]
-        print("\n\n".join(each.contract for each in dict.fromkeys([*PIPELINES[flags.target], *optional])))
+        target = find_target(flags.target)
+        optional = [each for each, _ in target.optional]
+        print("\n\n".join(each.contract for each in dict.fromkeys([*target.pipeline, *optional])))
         return
     if not flags.file:
         raise RuntimeUserError("there is nothing to run passes on", expected="nnc opt FILE.ir --passes …, or --list")
@@ -109,17 +109,17 @@ def opt_command(flags: argparse.Namespace) -> None:
 
 
 def plan_command(flags: argparse.Namespace) -> None:
-    from compiler.driver import plan_module
+    from compiler.driver import PlannedModule
     from compiler.reports.plan_report import format_report
-    from compiler.reports.stages import Planned
+    from compiler.reports.stages import check_graph
     from compiler.targets.target import find_target
 
     batches = [read_batch(text) for text in names_in([flags.batch or ""])]
     flags.batch = None
     *_, optimized, plan, _ = all_stages(flags)
-    plan.check(flags.graph)
-    assert isinstance(optimized.content, dict) and isinstance(plan.content, Planned)
-    plans = {batch: plan_module(optimized.content, batch, find_target(flags.target))[0] for batch in batches}
+    check_graph(plan, flags.graph)
+    assert isinstance(plan.content, PlannedModule)
+    plans = {batch: find_target(flags.target).plan(optimized.module, batch)[0] for batch in batches}
     print(format_report(plans or {plan.content.batch: plan.content.plans}, flags.graph).rstrip("\n"))
 
 
@@ -132,7 +132,8 @@ def read_batch(text: str) -> int:
 
 def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
     """The stages of a program or of IR text, with the flags applied."""
-    from compiler.reports.stages import read_ir, stages_of_module, stages_of_program
+    from compiler.driver import stages_of_program
+    from compiler.reports.stages import read_ir, stages_of_module
     from runtime.datasets import BUILT_IN, describe
 
     passes = chosen_passes(flags)

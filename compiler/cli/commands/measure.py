@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 TRAINING, PREDICTION = "train_step", "predict"  # the graph that is meant where none is named: the first there is
 MOST_STEPS = 1_000_000
-FUSING = {"numpy": "fusion", "cupy": "kernels"}  # the pass that makes regions, by target
 
 
 def profile_command(flags: argparse.Namespace) -> None:
@@ -42,22 +41,20 @@ def annotate_command(flags: argparse.Namespace) -> None:
 
 
 def explain_fusion_command(flags: argparse.Namespace) -> None:
+    from compiler.driver import PlannedModule
     from compiler.language.syntax import Program
-    from compiler.passes.pipeline import find_label
     from compiler.reports.explain_fusion import NO_NAMES, Names, explain
+    from compiler.reports.stages import check_graph
 
-    name = FUSING[flags.target]
-    fusion = find_label(chosen_passes(flags), name)
-    names, before = NO_NAMES, None
+    names = NO_NAMES
     for stage in all_stages(flags):
         if isinstance(stage.content, Program):
             names = Names.of(stage.content, flags.diagnostics.sources)
-        if stage.name == fusion:
-            break
-        before = stage
-    assert before is not None and isinstance(before.content, dict)
-    before.check(flags.graph)
-    print(explain(before.content, names, flags.graph, name).rstrip("\n"))
+        if isinstance(stage.content, PlannedModule):
+            check_graph(stage, flags.graph)
+            module = {plan.graph.name: plan.graph for plan in stage.content.plans}
+            print(explain(module, stage.content.target, names, flags.graph).rstrip("\n"))
+            return
 
 
 # Parts of them --------------------------------------------------------------------------------------------------------
@@ -108,9 +105,10 @@ def prepare(flags: argparse.Namespace, command: str, with_data: bool = True) -> 
 
 def chosen_graph(compiled: Compilation, wanted: str | None) -> str:
     """The graph that is asked for; raises UserError where there is none of this name."""
-    from compiler.reports.stages import Stage
+    from compiler.driver import Stage
+    from compiler.reports.stages import check_graph
 
-    Stage("optimized", compiled.optimized).check(wanted)
+    check_graph(Stage("optimized", compiled.optimized), wanted)
     return wanted or (TRAINING if TRAINING in compiled.optimized else PREDICTION)
 
 

@@ -72,6 +72,9 @@ def names_in(texts: list[str]) -> list[str]:
 def chosen_passes(flags: argparse.Namespace) -> tuple[Pass, ...]:
     """Those of the target with those of --enable, or those of --passes; less those of --disable."""
     from compiler.passes.pipeline import choose, with_optional
+    from compiler.targets.target import find_target
 
     only = None if flags.passes is None else names_in([flags.passes])
-    return choose(with_optional(flags.target, names_in(flags.enable)), only, names_in(flags.disable))
+    target = find_target(flags.target)
+    passes = with_optional(target.pipeline, target.optional, names_in(flags.enable))
+    return choose(passes, only, names_in(flags.disable))

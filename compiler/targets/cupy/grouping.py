@@ -12,14 +12,14 @@ functions of its single elements. Products, gradients of filters and scans stay 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
-from compiler.ir.op import CONVOLUTION, ELEMENTWISE, IN_ORDER, REGION, VIEW
+from compiler.ir.op import CONVOLUTION, ELEMENTWISE, IN_ORDER, VIEW
 from compiler.ir.types import Shape
-from compiler.passes.rewriting import inside_scans, rebuild
+from compiler.passes.rewriting import inside_scans
 from compiler.targets.cupy.regions import (
     is_convolution_with_epilogue,
     loop_shape,
@@ -27,6 +27,7 @@ from compiler.targets.cupy.regions import (
     reduction_of,
     typical,
 )
+from compiler.targets.shared.regions import Region, without_regions
 
 ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
 MOST_NODES = 200  # of a region: compiling a kernel takes time
@@ -38,18 +39,33 @@ EXTRA_WORK = 2_000_000  # elements that may be computed twice: cheaper than a la
 
 def make_kernels(graph: Graph) -> Graph:
     """See the file's docstring. Existing regions are inlined first."""
-    graph = inside_scans(rebuild(graph, inlined), make_kernels)
+    graph = inside_scans(without_regions(graph), make_kernels)
     return Grouping(graph).result()
 
 
-def inlined(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    return builder.inline(node.body, operands) if REGION in node.op.traits else None
+FREE = "costs nothing, and is computed wherever it is read"
+LEFT_OUT = "the pass kernels does not run"
+EARLIER = "it runs in the kernel of an earlier reader"
+
+
+def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[[Node, Value, Node], str]:
+    """Why two neighbours of a graph are not in one of its regions."""
+    grouping = Grouping(graph, regions)
+
+    def reason(source: Node, value: Value, reader: Node) -> str:
+        group = grouping.group
+        if source not in group or reader not in group:
+            return FREE
+        return grouping.refusal(group[source], group[reader]) or (EARLIER if regions else LEFT_OUT)
+
+    return reason
 
 
 class Grouping:
     """The nodes of a graph in groups, which grow as long as one kernel can compute each."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, regions: Sequence[Region] | None = None):
+        """With `regions` the groups are these, and each node outside of them; else they are formed."""
         self.graph = graph
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers = readers_of(graph)
@@ -62,7 +78,7 @@ class Grouping:
         self.members: dict[int, list[Node]] = {}
         self.sources: dict[int, set[int]] = {}  # groups that a group reads
         self.targets: dict[int, set[int]] = {}
-        self.form()
+        self.form(regions)
 
     def is_free(self, node: Node) -> bool:
         """Whether a node costs nothing to compute again: views, and values that depend on no tensor."""
@@ -98,23 +114,28 @@ class Grouping:
 
     # Forming groups
 
-    def form(self) -> None:
+    def form(self, regions: Sequence[Region] | None) -> None:
         for node in self.graph.nodes:
             if node not in self.free:
                 self.add(node)
-        self.join_last()
+                if regions is None and node.op.name not in ALONE:
+                    for source in sorted(self.sources[self.group[node]], reverse=True):
+                        self.try_join(source, self.group[node])
+        if regions is None:
+            self.join_last()
+        for region in regions or ():
+            first, *others = [node for node in region if node not in self.free]
+            for other in others:
+                self.join(*sorted((self.group[first], self.group[other])))
 
     def add(self, node: Node) -> None:
-        """A new group, joined with the groups it reads if one kernel can compute both."""
+        """A new group of one node."""
         number = self.position[node]
         self.group[node], self.members[number] = number, [node]
         self.sources[number] = {self.group[source] for source in self.read_by([node])}
         self.targets[number] = set()
         for source in self.sources[number]:
             self.targets[source].add(number)
-        if node.op.name not in ALONE:
-            for source in sorted(self.sources[number], reverse=True):
-                self.try_join(source, self.group[node])
 
     def read_by(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """The nodes that others read, directly or through free nodes, and that are not free."""

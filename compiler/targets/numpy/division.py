@@ -10,11 +10,8 @@ cache, with different parts on different threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Literal, Node, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.types import Batch, Shape, TensorType, extent
 from compiler.ops import OPS
@@ -95,55 +92,3 @@ DIVISIONS: dict[str, Division] = {
     "transpose": lambda node, axis: [node.attributes["permutation"][axis]],
     "slice": slicing,
 }
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The body of a region for one tile: the same nodes on parts of the tensors. There are `count` tiles."""
-
-    graph: Graph
-    operands: list[tuple[int, int]]  # for each input of the graph: which operand of the region, and its axis or SHARED
-    count: int
-
-
-def tile_of(region: Node) -> Tile:
-    """The tile of a `fused` node with a step; all nodes of its body are divisible."""
-    step = region.attributes["step"]
-    builder = Builder(Graph(region.body.name))
-    positions = {value: i for i, value in enumerate(region.body.inputs)}
-    parts: dict[tuple[Value, int], Value] = {}  # inputs may be read in parts by one node and whole by another
-    made: dict[Value, Value] = {}
-
-    def part(value: Value, axis: int) -> Value:
-        if isinstance(value, Literal) or value in made:
-            return made.get(value, value)
-        if (value, axis) not in parts:
-            type = value.type if axis == SHARED else shortened(value.type, axis, step)
-            parts[value, axis] = builder.input(f"x{len(parts)}", type, "")
-        return parts[value, axis]
-
-    for node in region.body.nodes:
-        axes = operand_axes(node)
-        assert axes is not None, f"{node.op.name} in a region with tiles cannot be divided"
-        operands = [part(value, axis) for value, axis in zip(node.operands, axes, strict=True)]
-        with builder.at(node.origin):
-            builder.emit(node.op.name, operands, shortened_attributes(node, step))
-        made.update(zip(node.results, builder.graph.nodes[-1].results, strict=True))
-    builder.graph.outputs = {name: made[value] for name, value in region.body.outputs.items()}
-    divided = region.results[0].type
-    count = divided.shape[divided_axis(divided)] // step  # type: ignore[index,operator]
-    return Tile(builder.graph, [(positions[value], axis) for value, axis in parts], count)
-
-
-def shortened(type: TensorType, axis: int, step: int) -> TensorType:
-    return type.with_shape((*type.shape[:axis], step, *type.shape[axis + 1 :]))
-
-
-def shortened_attributes(node: Node, step: int) -> dict[str, Any]:
-    """The attributes of a node in a tile: those that set the shape of the result are shortened."""
-    axis = divided_axis(node.results[0].type)
-    assert axis is not None
-    changed = dict(node.attributes)
-    for name in {"shape", "stop"} & changed.keys():
-        changed[name] = (*changed[name][:axis], step, *changed[name][axis + 1 :])
-    return changed

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from string import ascii_lowercase
-from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
+from compiler.ir.types import TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.ops.convolution import sizes_of
-from compiler.planning.memory import Placement, Scratch
-from compiler.planning.strides import CHANNELS_FIRST_BATCH_LAST, preferred_order, view_strides
+from compiler.planning.memory import Scratch
+from compiler.targets.numpy.order import CHANNELS_FIRST_BATCH_LAST
+from compiler.targets.shared.python_text import Emission, show_shape, show_value
 from runtime.cpu.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.cpu.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.cpu.kernels.products import partial_sums
 
-
-@dataclass(frozen=True)
-class Emission:
-    """A node to write: the names of operands, result and scratch space, and which operands the result overwrites."""
-
-    node: Node
-    arguments: Sequence[str]
-    out: str
-    overwritten: frozenset[int] = frozenset()
-    scratch: str = ""
-
-    def __getitem__(self, attribute: str) -> Any:
-        return self.node.attributes[attribute]
-
-
 Emitter = Callable[[Emission], list[str]]
-ViewEmitter = Callable[[Emission], str]
-
-
-def show_dim(dim: Dim) -> str:
-    return str(dim) if isinstance(dim, int) else "B" if dim.factor == 1 else f"{dim.factor} * B"
-
-
-def show_shape(shape: Sequence[Dim]) -> str:
-    return "(" + ", ".join(map(show_dim, shape)) + ("," if len(shape) == 1 else "") + ")"
-
-
-def show_value(value: Any) -> str:
-    """An attribute as Python: only numbers, strings and tuples of them reach this point."""
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(show_value, value)) + ("," if len(value) == 1 else "") + ")"
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(value), "np.nan")
-    return show_dim(value) if isinstance(value, Batch) else repr(value)
 
 
 def ufunc(name: str) -> Emitter:
@@ -274,42 +239,3 @@ SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
 
 def scratch_of(node: Node) -> Scratch | None:
     return SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
-
-
-PLACEMENT = Placement(scratch_of, preferred_order, lambda node, strides, readers: view_strides(node, strides))
-
-
-def slices(s: Emission) -> str:
-    parts = []
-    shape = s.node.operands[0].type.shape
-    for dim, start, stop, step in zip(shape, s["start"], s["stop"], s["step"], strict=True):
-        whole = start == 0 and stop == dim
-        parts.append((":" if whole else f"{start}:{stop}") + (f":{step}" if step != 1 else ""))
-    return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
-
-
-def flipped(s: Emission) -> str:
-    rank = s.node.result.type.rank
-    return f"{s.arguments[0]}[{', '.join('::-1' if axis in s['axes'] else ':' for axis in range(rank)) or '...'}]"
-
-
-def reshaped(s: Emission) -> str:
-    return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
-
-
-def broadcasted(s: Emission) -> str:
-    """NumPy's broadcast view is read-only; without stretching, another result may be written over the view."""
-    shape = s.node.operands[0].type.shape
-    stretched = (1,) * (len(s["shape"]) - len(shape)) + shape != s["shape"]
-    return f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})" if stretched else reshaped(s)
-
-
-VIEWS: dict[str, ViewEmitter] = {
-    "reshape": reshaped,
-    "transpose": lambda s: f"{s.arguments[0]}.transpose({show_value(s['permutation'])})",
-    "broadcast": broadcasted,
-    "slice": slices,
-    "flip": flipped,
-    "stop_gradient": lambda s: s.arguments[0],
-}
-NUMPY_TYPES = {dtype: f"np.{name}" for dtype, name in NUMPY_NAMES.items()}

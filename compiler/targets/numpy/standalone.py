@@ -18,7 +18,7 @@ from compiler.ir.types import TensorType
 from compiler.planning.memory import Plan
 from compiler.targets.numpy.linker import Import, Key, Linker, Piece
 from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
-from compiler.targets.shared.writer import generate
+from compiler.targets.numpy.writer import generate
 from runtime.datasets import BUILT_IN
 from runtime.program import PREPARE, Manifest
 
