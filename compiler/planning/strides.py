@@ -13,9 +13,8 @@ from collections.abc import Callable
 from math import prod
 
 from compiler.ir.graph import Node
-from compiler.ir.types import Batch, Shape, at_batch
+from compiler.ir.types import SAMPLE_BATCH, Batch, Shape, at_batch
 
-SAMPLE_BATCH = 1_000_003
 Order = tuple[int, ...]  # axes from outermost to innermost
 Strides = tuple[int, ...]
 

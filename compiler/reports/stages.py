@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import compiler.ops  # noqa: F401  (fills the table of ops, which reading IR text needs)
 from compiler.diagnostics import Diagnostics, UserError, did_you_mean
 from compiler.driver import PlannedModule, Stage, later_stages
 from compiler.ir.difference import Listing, difference

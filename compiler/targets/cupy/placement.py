@@ -1,23 +1,24 @@
-"""Where CuPy programs keep tensors: in reading order, and what a kernel computes in between nowhere at all."""
+"""Where CuPy programs keep tensors: in reading order; what stays inside a kernel is not in memory at all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from compiler.ir.graph import Node, Value
+from compiler.ir.op import CONVOLUTION, REGION
 from compiler.planning.memory import Placement, Planner, Scratch
 from compiler.planning.strides import Order, Strides, strides_in_order, view_strides
 from compiler.targets.cupy.choosing import scratch_of
-from compiler.targets.cupy.regions import CONVOLUTIONS, body_of, read_at_own_place, reduces
+from compiler.targets.cupy.regions import body_of, read_at_own_place, reduces
 
 
 def natural_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> Order:
-    """Axes lie as in the model: kernels read and write in reading order."""
+    """Axes as in the model: kernels read and write in reading order."""
     return tuple(range(node.results[index].type.rank))
 
 
 def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
-    """A view where its elements lie in reading order, and a transposed one for products, which take both ways.
+    """Views with elements in reading order, and transposed ones for products, which accept both orders.
 
     Slices are copied: kernels read in packs, which begin at multiples of their size.
     """
@@ -35,10 +36,10 @@ def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) ->
 
 
 def kernel_scratch(node: Node) -> Scratch | None:
-    if node.op.name == "fused":
+    if REGION in node.op.traits:
         found = scratch_of(node.body)
     else:
-        found = scratch_of(body_of(node)) if reduces(node) or node.op.name in CONVOLUTIONS else None
+        found = scratch_of(body_of(node)) if reduces(node) or CONVOLUTION in node.op.traits else None
     return Scratch(found) if found else None
 
 

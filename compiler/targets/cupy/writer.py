@@ -20,13 +20,14 @@ from functools import cached_property
 
 from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.op import CONVOLUTION
 from compiler.planning.memory import Plan
 from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
-from compiler.targets.cupy.calls import Call, DeviceKernel
+from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.choosing import device_kernel
-from compiler.targets.cupy.regions import CONVOLUTIONS, body_of
+from compiler.targets.cupy.regions import body_of
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
@@ -113,7 +114,7 @@ class CupyWriter(GraphWriter):
             return ["pass"]
         if node.op.name == "matmul" and node.result.type.is_float:
             return [f"matmul({', '.join(arguments)}, out={self.of[node.result]})"]
-        if not is_elemental(node) and node.op.name not in CONVOLUTIONS:
+        if not is_elemental(node) and CONVOLUTION not in node.op.traits:
             raise cannot_run(node)
         return [self.launch(node, body_of(node), self.given(node, arguments))]
 
@@ -134,7 +135,7 @@ class CupyWriter(GraphWriter):
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:
         """Defines a kernel; the statement that launches it."""
         results = [self.of[result] for result in node.results]
-        call = Call(self.kernel_name(node, body), body, arguments, results, self.scratch(node))
+        call = Launch(self.kernel_name(node, body), body, arguments, results, self.scratch(node))
         kernel = device_kernel(call)
         self.kernels.append(kernel)
         return kernel.call

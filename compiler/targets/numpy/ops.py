@@ -1,4 +1,4 @@
-"""How each op is written in NumPy: a table by op name. Every statement writes into a buffer that is there already."""
+"""How each op is written in NumPy: a table by op name. Every statement writes into an existing buffer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from compiler.ir.types import TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.ops.convolution import sizes_of
 from compiler.planning.memory import Scratch
 from compiler.targets.numpy.order import CHANNELS_FIRST_BATCH_LAST
-from compiler.targets.shared.python_text import NodeText, show_shape, show_value
+from compiler.targets.shared.python_text import Emission, show_shape, show_value
 from runtime.cpu.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.cpu.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.cpu.kernels.products import partial_sums
 
-Emitter = Callable[[NodeText], list[str]]
+Emitter = Callable[[Emission], list[str]]
 
 
 def ufunc(name: str) -> Emitter:
@@ -25,7 +25,7 @@ def ufunc(name: str) -> Emitter:
 def kernel(name: str, *attributes: str) -> Emitter:
     """A call of `runtime.cpu.kernels`: operands, then out, then attributes."""
 
-    def emit(s: NodeText) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
         settings += [f"scratch={s.scratch}"] if s.scratch else []
         out = f"({s.out})" if len(s.node.results) > 1 else s.out
@@ -35,19 +35,19 @@ def kernel(name: str, *attributes: str) -> Emitter:
 
 
 def reduction(name: str) -> Emitter:
-    def emit(s: NodeText) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         keep = ", keepdims=True" if s["keepdims"] else ""
         return [f"np.{name}({s.arguments[0]}, axis={show_value(s['axes'])}{keep}, out={s.out})"]
 
     return emit
 
 
-def reshape_copy(s: NodeText) -> list[str]:
-    """Where a view is not possible: the elements in reading order."""
+def reshape_copy(s: Emission) -> list[str]:
+    """If a view is not possible: copies the elements in reading order."""
     return [copy(f"{s.out}.reshape({show_shape(s.node.operands[0].type.shape)})", s.arguments[0])]
 
 
-def assign(s: NodeText) -> list[str]:
+def assign(s: Emission) -> list[str]:
     return [
         f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"
         if s.node.op.name == "cast"
@@ -59,7 +59,7 @@ def copy(out: str, source: str) -> str:
     return f"np.copyto({out}, {source})"
 
 
-def total(s: NodeText) -> list[str]:
+def total(s: Emission) -> list[str]:
     """A sum; over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
     x = s.node.operands[0].type
     if x.is_float and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
@@ -68,28 +68,28 @@ def total(s: NodeText) -> list[str]:
     return reduction("sum")(s)
 
 
-def clip(s: NodeText) -> list[str]:
+def clip(s: Emission) -> list[str]:
     return clipped(s, s.arguments[0], show_value(s["low"]), show_value(s["high"]))
 
 
-def maximum(s: NodeText) -> list[str]:
-    """Of floats with a number, a clip: with a number among its operands np.maximum is three times as slow."""
+def maximum(s: Emission) -> list[str]:
+    """A clip for floats and a number: np.maximum takes three times as long with a number among its operands."""
     x, number = tensor_and_number(s)
     return clipped(s, x, number, "np.inf") if number else ufunc("maximum")(s)
 
 
-def minimum(s: NodeText) -> list[str]:
-    """As `maximum`."""
+def minimum(s: Emission) -> list[str]:
+    """Like `maximum`."""
     x, number = tensor_and_number(s)
     return clipped(s, x, "-np.inf", number) if number else ufunc("minimum")(s)
 
 
-def clipped(s: NodeText, x: str, low: str, high: str) -> list[str]:
+def clipped(s: Emission, x: str, low: str, high: str) -> list[str]:
     return [f"kernels.clip({x}, {low}, {high}, out={s.out})"]
 
 
-def tensor_and_number(s: NodeText) -> tuple[str, str]:
-    """The two operands of a commutative op of floats, if one is a number and the other is not; else nothing."""
+def tensor_and_number(s: Emission) -> tuple[str, str]:
+    """The two operands of a commutative op of floats if exactly one is a number; otherwise empty names."""
     one, other = s.arguments
     numbers = [isinstance(operand, Literal) for operand in s.node.operands]
     if numbers[0] == numbers[1] or not s.node.result.type.is_float:
@@ -97,7 +97,7 @@ def tensor_and_number(s: NodeText) -> tuple[str, str]:
     return (other, one) if numbers[0] else (one, other)
 
 
-def select(s: NodeText) -> list[str]:
+def select(s: Emission) -> list[str]:
     condition, yes, no = s.arguments
     if keeps_or_clears(s.node):
         return [f"kernels.select_or_zero({condition}, {yes}, out={s.out})"]
@@ -107,7 +107,7 @@ def select(s: NodeText) -> list[str]:
     return [*first, f"np.copyto({s.out}, {yes}, where={condition})"]
 
 
-def pad(s: NodeText) -> list[str]:
+def pad(s: Emission) -> list[str]:
     source = s.node.operands[0].type.shape
     interior = s["interior"] or (0,) * len(source)
     spans = []
@@ -118,17 +118,17 @@ def pad(s: NodeText) -> list[str]:
     return [f"{s.out}.fill({show_value(s['value'])})", f"{s.out}[{', '.join(spans) or '...'}] = {s.arguments[0]}"]
 
 
-def concat(s: NodeText) -> list[str]:
+def concat(s: Emission) -> list[str]:
     return [f"np.concatenate(({', '.join(s.arguments)},), axis={s['axis']}, out={s.out})"]
 
 
-def extent(s: NodeText) -> list[str]:
+def extent(s: Emission) -> list[str]:
     power = f" ** {s['power']}" if s["power"] > 1 else ""
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
-def convolution(s: NodeText) -> list[str]:
-    """Depthwise convolutions have kernels of their own, for narrow images and for wide ones."""
+def convolution(s: Emission) -> list[str]:
+    """Depthwise convolutions have separate kernels, for narrow and for wide images."""
     name = s.node.op.name
     if s["groups"] > 1:
         name = f"depthwise_{name}" if in_bands(s.node) else f"depthwise_{name}_by_taps"
@@ -147,7 +147,7 @@ UFUNCS = {
 EMITTERS: dict[str, Emitter] = {
     **{op: ufunc(name) for op, name in UFUNCS.items()},
     **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
-    **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: all else is a view
+    **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: anything else is a view
     "reshape": reshape_copy,
     "select": select,
     "matmul": kernel("matmul"),
@@ -175,14 +175,14 @@ EMITTERS: dict[str, Emitter] = {
 
 
 def keeps_or_clears(node: Node) -> bool:
-    """Whether a select keeps floats or sets them to zero."""
+    """Whether a `select` keeps floats or sets them to zero."""
     condition, yes, no = node.operands
     arrays = not isinstance(condition, Literal) and not isinstance(yes, Literal)
     return arrays and yes.type.is_float and isinstance(no, Literal) and repr(no.value) == "0.0"
 
 
 def in_bands(node: Node) -> bool:
-    """Whether the kernels of a depthwise convolution work on bands of images."""
+    """Whether the kernels of a depthwise convolution process images in bands."""
     (_, _, width, _), (kh, kw, _, _), (_, _, columns, _) = sizes_of(node)
     if node.op.name == "conv2d_filter_grad":
         return bands_pay_for_filters(columns, width, (kh, kw), node.attributes["dilation"])
@@ -205,7 +205,7 @@ def convolution_scratch(node: Node) -> Scratch:
 
 
 def matmul_scratch(node: Node) -> Scratch | None:
-    """Partial sums, where the result is a small matrix and its sums are long."""
+    """Space for partial sums, if the result is a small matrix and its sums are long."""
     rows, columns = node.result.type.shape[-2:]
     if node.result.type.rank > 2 or isinstance(rows, Batch) or isinstance(columns, Batch):
         return None
@@ -215,7 +215,7 @@ def matmul_scratch(node: Node) -> Scratch | None:
 
 
 def argmax_scratch(node: Node) -> Scratch:
-    """A row of indices, and the operand with the axis in the place of the rows."""
+    """Space for a row of indices, and for the operand with the reduced axis moved."""
     axis, shape = node.attributes["axis"], node.operands[0].type.shape
     count = shape[axis]
     return space("i64", Batch(2 * count.factor) if isinstance(count, Batch) else 1 + count, *node.result.type.shape)
@@ -225,7 +225,7 @@ def space(dtype: str, *shape: Dim) -> Scratch:
     return Scratch(TensorType(dtype, shape))
 
 
-# What the code of an op needs besides its result: space in the arena, there for that node alone.
+# Scratch space of an op: in the arena, for this node alone.
 SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
     "erf": lambda node: space(node.result.type.dtype, 2, *node.result.type.shape),
     "matmul": matmul_scratch,
