@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.cli.memory_limit import check_memory, main_memory
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import Compilation, compile_tree
 from compiler.language.parser import parse
@@ -32,10 +31,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """A program's text, compiled by a recipe, with fewer passes if wanted."""
+    """A program's text, compiled by a recipe, with fewer passes if wanted; `check` may refuse what was compiled."""
 
     recipe: Recipe
     file: str
+    check: Callable[[Compilation], None]
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
         """Raises UserError, or RuntimeUserError for what is no resolved program."""
@@ -47,7 +47,7 @@ class Source:
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
         compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
-        check_memory(compiled, main_memory(None))
+        self.check(compiled)
         return compiled
 
     def passes(self) -> tuple[Pass, ...]:
@@ -69,10 +69,15 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
 
-def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str) -> str:
-    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it."""
+def replay(
+    capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str, check: Callable[[Compilation], None]
+) -> str:
+    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it.
+
+    `check` sees each compilation before it runs, and may raise UserError.
+    """
     diagnostics = Diagnostics()
-    source = Source(recipe, file)
+    source = Source(recipe, file, check)
     try:
         fused = source.compile(source.passes(), diagnostics)
         if problem := fitting(capture, fused):

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from compiler.cli.cache import executable_from
-from compiler.cli.commands.run import choose_device
-from compiler.cli.memory_limit import Memory, check_memory
+from compiler.cli.devices import choose_device
+from compiler.cli.memory_check import check_memory
+from compiler.cli.memory_limit import Memory
 from compiler.diagnostics import UserError
 from compiler.driver import compile_file
 from runtime.errors import RuntimeUserError
@@ -75,7 +76,7 @@ def test_flags_that_need_the_gpu(flag: str, place: Path) -> None:
     for command in COMMANDS:
         result = nnc(*command, flag)
         assert (result.code, result.out) == (2, "")
-        expected = f"error: {flag} is about the GPU\n  expected: --gpu {flag}\n  found: {flag} without --gpu\n"
+        expected = f"error: {flag} needs --gpu\n  expected: --gpu {flag}\n  found: {flag} without --gpu\n"
         assert result.err == expected
 
 
