@@ -52,7 +52,7 @@ def test_without_cupy(command: tuple[str, ...], place: Path) -> None:
     done = run_in_process([*command, "--gpu"], before="sys.modules['cupy'] = None")
     assert done.out == "2 ['cupy', 'runtime.gpu.cuda']\n"
     assert done.err.startswith("error: --gpu needs CuPy\n  expected: an installed CuPy\n  found: import of cupy halted")
-    assert "  hint: pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]'" in done.err
+    assert "  hint: pip install 'cupy-cuda13x[ctk]>=14', or 'cupy-cuda12x[ctk]>=14' for a driver of CUDA 12" in done.err
     assert done.err.count("error") == 1 and "Traceback" not in done.err
 
 
