@@ -89,13 +89,20 @@ class Compilation:
 
 
 def load_tree(
-    path: str | Path, overrides: Overrides = (), model: str | None = None, diagnostics: Diagnostics | None = None
+    path: str | Path,
+    overrides: Overrides = (),
+    model: str | None = None,
+    diagnostics: Diagnostics | None = None,
+    file: str | None = None,
 ) -> Program:
-    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors."""
+    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors.
+
+    Positions name it `file`, by default its path.
+    """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     text = read_source(path, diagnostics)
     diagnostics.raise_if_any()
-    tree = with_imports(parse(text or "", str(path), diagnostics), diagnostics)
+    tree = with_imports(parse(text or "", file or str(path), diagnostics), diagnostics)
     if len(diagnostics):
         check_all(tree, diagnostics)
     diagnostics.raise_if_any()

@@ -32,10 +32,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """A program's text, compiled by a recipe, with fewer passes if wanted."""
+    """A program's text, compiled by a recipe, with fewer passes if wanted; `check` may refuse what was compiled."""
 
     recipe: Recipe
     file: str
+    check: Callable[[Compilation], None]
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
         """Raises UserError, or RuntimeUserError for what is no resolved program."""
@@ -46,7 +47,9 @@ class Source:
                 "the program of a dump imports files", expected="a resolved program", found="imports"
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
-        return compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        self.check(compiled)
+        return compiled
 
     def passes(self) -> tuple[Pass, ...]:
         """Raises UserError for a name that is no pass."""
@@ -70,12 +73,12 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
 def replay(
     capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str, check: Callable[[Compilation], None]
 ) -> str:
-    """The report of a dump; raises RuntimeUserError if the dump does not fit the program in it.
+    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it.
 
-    `check` may refuse a compiled program before it gets memory, by UserError.
+    `check` sees each compilation before it runs, and may raise UserError.
     """
     diagnostics = Diagnostics()
-    source = Source(recipe, file)
+    source = Source(recipe, file, check)
     try:
         fused = source.compile(source.passes(), diagnostics)
         check(fused)
