@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.signatures import as_shape
 from compiler.elaborate.values import describe, is_number, is_tensor
 from compiler.ir.builder import literal

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import Closure, describe, is_number, is_tensor
 from compiler.ir.builder import literal
 from compiler.ir.graph import Literal, Value

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import CO_VARARGS
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
-from compiler.elaborate.context import Site
-from compiler.elaborate.signatures import Given, Problem, bind
-from compiler.elaborate.values import Builtin, Call, tensors_in
+from compiler.elaborate.evaluator import Evaluator, Site
+from compiler.elaborate.frames import Frame
+from compiler.elaborate.signatures import Given, Mismatch, bind
+from compiler.elaborate.values import Builtin, CallRecord, tensors_in
 from compiler.ir.types import TypeRuleError
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-    from compiler.elaborate.frames import Frame
 
 BUILTINS: dict[str, Builtin] = {}
 
@@ -48,7 +45,7 @@ def call_builtin(
         rest = [argument.value for argument in given if not argument.name]
         named = [argument for argument in given if argument.name]
     bound = bind(called.name, called.parameters, called.optional, named, span, "argument")
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return evaluator.fail(bound.span, frame, bound.message, bound.expected, bound.found)
     values = {name: argument.value for name, argument in bound.items()}
     try:
@@ -63,5 +60,5 @@ def call_builtin(
         source = next((argument.value for argument in given if tensors_in(argument.value)), None)
         evaluator.remember(called.name, fresh, source, span, frame)
     if piped and frame.call is not None and not frame.namespace.is_library:
-        frame.call.children.append(Call(called.name, frame.path, "fn", True, True, span, result))
+        frame.call.children.append(CallRecord(called.name, frame.path, "fn", True, True, span, result))
     return result

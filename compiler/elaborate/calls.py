@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate.builtins import call_builtin
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.frames import CONTINUE, Frame
-from compiler.elaborate.signatures import ELLIPSIS, Computed, Given, Problem, agree, bind, match, names_and_optional
+from compiler.elaborate.signatures import ELLIPSIS, Computed, Given, Mismatch, agree, bind, match, names_and_optional
 from compiler.elaborate.values import (
     POISON,
     Builtin,
-    Call,
+    CallRecord,
     Closure,
     Poison,
     describe,
@@ -28,9 +28,6 @@ from compiler.ir.builder import literal
 from compiler.ir.types import Batch, TypeRuleError
 from compiler.language import syntax
 from compiler.language.formatter import format_type
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 DEEPEST_CALL = 60
 STEPS_OF_A_CALL = 8
@@ -64,7 +61,7 @@ def with_hyperparameters(
         return POISON
     group = closure.declaration.groups[0]
     bound = bind(closure.name, *names_and_optional(group), given, span, "hyperparameter")
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return refuse_call(evaluator, closure, bound, frame)
     values = {name: argument.value for name, argument in bound.items()}
     defaults = Frame(closure.namespace, closure.name, "fn", values, span=span, caller=frame, depth=frame.depth + 1)
@@ -74,11 +71,11 @@ def with_hyperparameters(
     return POISON if poisoned(*values.values()) else Closure(closure.declaration, closure.namespace, values)
 
 
-def refuse_call(evaluator: Evaluator, closure: Closure, problem: Problem, frame: Frame) -> Poison:
+def refuse_call(evaluator: Evaluator, closure: Closure, mismatch: Mismatch, frame: Frame) -> Poison:
     """Reports a call that does not fit, unless the signature may be lost with a syntax error."""
     if closure.declaration.damaged:
         return POISON
-    return evaluator.fail(problem.span, frame, problem.message, problem.expected, problem.found)
+    return evaluator.fail(mismatch.span, frame, mismatch.message, mismatch.expected, mismatch.found)
 
 
 def too_deep(evaluator: Evaluator, closure: Closure, span: Span, frame: Frame) -> bool:
@@ -130,12 +127,12 @@ def enter(
     group = closure.declaration.groups[-1]
     noun = "tensor" if closure.kind != "fn" or any(parameter.type for parameter in group) else "argument"
     bound = bind(closure.name, *names_and_optional(group), given, span, noun)
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return refuse_call(evaluator, closure, bound, frame)
     inner = new_frame(closure, span, frame)
     if closure.kind in ("layer", "cell") and not place(evaluator, closure, inner, span, frame):
         return POISON
-    inner.call = Call(closure.name, inner.path, closure.kind, closure.namespace.is_library, piped, span)
+    inner.call = CallRecord(closure.name, inner.path, closure.kind, closure.namespace.is_library, piped, span)
     return inner if bind_arguments(evaluator, closure, group, bound, inner) else POISON
 
 
@@ -243,7 +240,7 @@ def expected_type(pattern: syntax.TypeExpression, dims: dict[str, Any]) -> str:
     return format_type(pattern) + (f" with {', '.join(shown)}" if shown else "")
 
 
-def names_in(node: syntax.Node) -> Iterator[str]:
+def names_in(node: syntax.SyntaxNode) -> Iterator[str]:
     if isinstance(node, syntax.EllipsisDim):
         yield ELLIPSIS
     elif isinstance(node, syntax.Name):

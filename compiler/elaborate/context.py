@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Literal, Origin, Scalar, Value
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
 
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-    from compiler.elaborate.frames import Frame
-
 LARGEST_GRAPH = 100_000  # nodes; what expands without end is given up within five seconds
-STEPS_FOR_AN_OPERATION = 24  # compile-time steps that each node may take: only what leads to no nodes is limited
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
@@ -108,27 +103,3 @@ class Context:
         if isinstance(dim, Batch):
             return self.emit("extent", (), {"factor": dim.factor, "power": 1}, origin)
         return literal(dim, "f32")
-
-
-@dataclass(slots=True)
-class Site:
-    """One expression being elaborated: what operators and builtins emit nodes through."""
-
-    evaluator: Evaluator
-    span: Span
-    frame: Frame
-
-    def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
-        """Adds a node; raises TypeRuleError when the op refuses the operands."""
-        self.evaluator.namespace.steps -= STEPS_FOR_AN_OPERATION
-        return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
-
-    def cast(self, value: Value, dtype: str) -> Value:
-        return value if value.type.dtype == dtype else self.emit("cast", value, dtype=dtype)
-
-    @property
-    def context(self) -> Context:
-        return self.evaluator.context
-
-    def scalar(self, dim: Dim) -> Value:
-        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))

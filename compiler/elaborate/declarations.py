@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostics import Diagnostics, did_you_mean
 from compiler.elaborate.expressions import CONSTANTS
-from compiler.elaborate.namespaces import Namespace
+from compiler.elaborate.values import Namespace
 from compiler.language import syntax
 
 # What is given to declarations that are not called: how many tensors, at least and at most.
@@ -58,7 +58,7 @@ def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None
             diagnostics.error(name.span, f"{name.id} does not take {takes}", expected=expected, found=found)
 
 
-def names_of(node: syntax.Node) -> tuple[set[str], list[syntax.Name]]:
+def names_of(node: syntax.SyntaxNode) -> tuple[set[str], list[syntax.Name]]:
     """The names that a declaration binds anywhere in it, and all uses of names, in source order."""
     binders = {id(name): name for name in binders_in(node)}
     names = [name for name in descendants(node) if isinstance(name, syntax.Name)]
@@ -68,7 +68,7 @@ def names_of(node: syntax.Node) -> tuple[set[str], list[syntax.Name]]:
     return bound, [name for name in names if id(name) not in binders]
 
 
-def binders_in(node: syntax.Node) -> Iterator[syntax.Name]:
+def binders_in(node: syntax.SyntaxNode) -> Iterator[syntax.Name]:
     """The names in places that give them a meaning: parameters, shape variables, assignments."""
     for each in descendants(node):
         if isinstance(each, syntax.Assign):
@@ -82,7 +82,7 @@ def binders_in(node: syntax.Node) -> Iterator[syntax.Name]:
             yield from (dim for dim in (each.type.dims if each.type else ()) if isinstance(dim, syntax.Name))
 
 
-def descendants(node: syntax.Node) -> Iterator[syntax.Node]:
+def descendants(node: syntax.SyntaxNode) -> Iterator[syntax.SyntaxNode]:
     """The node and everything below it, in source order."""
     pending = [node]
     while pending:

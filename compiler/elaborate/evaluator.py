@@ -7,24 +7,27 @@ are found in one run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from compiler.diagnostics import Diagnostics, Note, Span
-from compiler.elaborate.context import Context, Site, TooLarge, Variables
-from compiler.elaborate.expressions import EXPRESSIONS
-from compiler.elaborate.frames import CONTINUE, Frame, Step
-from compiler.elaborate.namespaces import Namespace
-from compiler.elaborate.statements import STATEMENTS
-from compiler.elaborate.values import POISON, Poison, poisoned, tensors_in
-from compiler.ir.graph import Origin, Value
-from compiler.ir.types import TypeRuleError
+from compiler.elaborate.context import Context, TooLarge, Variables
+from compiler.elaborate.frames import CONTINUE, Frame, ShapeStep
+from compiler.elaborate.values import POISON, Namespace, Poison, poisoned, tensors_in
+from compiler.ir.graph import Origin, Scalar, Value
+from compiler.ir.types import Dim, TypeRuleError
 from compiler.language import syntax
 
 MOST_STEPS = 3_000_000
+STEPS_FOR_AN_OPERATION = 24  # compile-time steps that each node may take: only what leads to no nodes is limited
 DEEPEST_NESTING = 2_000  # expressions and statements inside each other, calls included
 LONGEST_HISTORY = 6
+
+# How each kind of node is run, by its type: expressions.py and statements.py fill these tables.
+EXPRESSIONS: dict[type, Callable[[Evaluator, Any, Frame], Any]] = {}
+STATEMENTS: dict[type, Callable[[Evaluator, Any, Frame], Any]] = {}
 
 
 class GaveUp(Exception):
@@ -43,7 +46,7 @@ class Evaluator:
         self.context = context
         self.training = training
         self.updates: dict[str, Value] = {}  # new values of states, by name
-        self.history: dict[Value, Step] = {}
+        self.history: dict[Value, ShapeStep] = {}
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ class Evaluator:
                 if source in self.history:
                     self.history.setdefault(tensor, self.history[source])
             elif not frame.namespace.is_library:
-                self.history[tensor] = Step(name, span, source)
+                self.history[tensor] = ShapeStep(name, span, source)
 
     def shape_history(self, values: Iterable[Any]) -> list[Note]:
         """Where the shapes of the tensors among some values come from, latest first."""
@@ -169,3 +172,27 @@ class Evaluator:
                 notes.append(Note(f"{tensor.type} from {step.name}", step.span))
                 tensor = step.source
         return list(dict.fromkeys(notes))
+
+
+@dataclass(slots=True)
+class Site:
+    """One expression being elaborated: what operators and builtins emit nodes through."""
+
+    evaluator: Evaluator
+    span: Span
+    frame: Frame
+
+    def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
+        """Adds a node; raises TypeRuleError when the op refuses the operands."""
+        self.evaluator.namespace.steps -= STEPS_FOR_AN_OPERATION
+        return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        return value if value.type.dtype == dtype else self.emit("cast", value, dtype=dtype)
+
+    @property
+    def context(self) -> Context:
+        return self.evaluator.context
+
+    def scalar(self, dim: Dim) -> Value:
+        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))

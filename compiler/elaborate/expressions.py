@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.elaborate import calls
 from compiler.elaborate.arithmetic import binary, unary
+from compiler.elaborate.evaluator import EXPRESSIONS, Evaluator
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.indexing import index
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.values import POISON, is_tensor, poisoned
 from compiler.language import syntax
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 CONSTANTS: dict[str, Any] = {"none": None, "pi": 3.141592653589793}
 
@@ -101,7 +98,7 @@ def evaluate_pipe(evaluator: Evaluator, node: syntax.Pipe, frame: Frame) -> Any:
     return result
 
 
-EXPRESSIONS: dict[type, Callable[..., Any]] = {
+EXPRESSIONS |= {
     syntax.Number: evaluate_constant,
     syntax.String: evaluate_constant,
     syntax.Boolean: evaluate_constant,

@@ -7,8 +7,7 @@ from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate.context import Variable
-from compiler.elaborate.namespaces import Namespace
-from compiler.elaborate.values import Call
+from compiler.elaborate.values import CallRecord, Namespace
 from compiler.ir.graph import Value
 
 CONTINUE = object()  # the result of a statement that did not return
@@ -35,7 +34,7 @@ class Frame:
     persistent: dict[str, Variable] = field(default_factory=dict)  # params, states and slots by local name
     carries: dict[str, Carry] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
-    call: Call | None = None
+    call: CallRecord | None = None
     span: Span | None = None  # of the call
     caller: Frame | None = None
     damaged: bool = False
@@ -49,8 +48,13 @@ class Frame:
         return frame is not None
 
 
+def root_frame(namespace: Namespace, span: Span | None = None) -> Frame:
+    """The frame around everything: where the train block calls losses and optimizers."""
+    return Frame(namespace, "", "fn", span=span)
+
+
 @dataclass(frozen=True)
-class Step:
+class ShapeStep:
     """Which call a tensor came out of, and which tensor went in: the history of its shape."""
 
     name: str

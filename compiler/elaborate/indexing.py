@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compiler.elaborate.arguments import whole
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import describe, is_tensor
 from compiler.ir.graph import Value
 from compiler.ir.types import Batch, Dim, TypeRuleError

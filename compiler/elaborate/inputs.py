@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from compiler.elaborate.context import Site
-from compiler.elaborate.evaluator import Evaluator
-from compiler.elaborate.frames import Frame, Step
+from compiler.elaborate.evaluator import Evaluator, Site
+from compiler.elaborate.frames import Frame, ShapeStep
 from compiler.elaborate.signatures import ELLIPSIS, as_shape
 from compiler.elaborate.values import describe, poisoned
 from compiler.elaborate.variables import RESERVED
@@ -89,5 +88,5 @@ def declare_input(
     value = site.cast(value, type.dtype)
     if stored and stored.scale != 1 and type.is_float:
         value = site.emit("mul", value, stored.scale)
-    evaluator.history[value] = Step(f"the {kind} {name.id}", evaluator.site(name.span, frame)[0], None)
+    evaluator.history[value] = ShapeStep(f"the {kind} {name.id}", evaluator.site(name.span, frame)[0], None)
     return value

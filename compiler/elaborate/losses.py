@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from compiler.diagnostics import Span
 from compiler.elaborate import calls
 from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.forward import Forward
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.inputs import Storage, declare_input, input_type
 from compiler.elaborate.signatures import Given, agree, counted, match
@@ -16,9 +16,6 @@ from compiler.elaborate.values import Builtin, Closure, Poison, describe, descri
 from compiler.ir.graph import Value
 from compiler.ir.types import TensorType
 from compiler.language.syntax import Parameter
-
-if TYPE_CHECKING:
-    from compiler.elaborate.model import Forward
 
 Targets = dict[str, Value]
 

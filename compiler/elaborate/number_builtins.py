@@ -8,7 +8,7 @@ from typing import Any
 from compiler.elaborate.arguments import axes_of, number, shape_of, tensor, whole
 from compiler.elaborate.arithmetic import LARGEST_INTEGER, LONGEST_LIST, in_range, numbers
 from compiler.elaborate.builtins import builtin, register
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import describe, is_function, is_number
 from compiler.ir.graph import Value
 from compiler.ir.types import Dim, TypeRuleError, extent

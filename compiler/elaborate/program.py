@@ -9,9 +9,10 @@ from compiler.diagnostics import Diagnostics, Note, Span, did_you_mean
 from compiler.elaborate.declarations import check_declarations
 from compiler.elaborate.evaluator import GaveUp
 from compiler.elaborate.inputs import Storage
+from compiler.elaborate.library import user_namespace
 from compiler.elaborate.model import ElaboratedModel, ModelBuilder
-from compiler.elaborate.namespaces import Namespace, user_namespace
 from compiler.elaborate.recursion import recursive
+from compiler.elaborate.values import Namespace
 from compiler.language import syntax
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from compiler.elaborate import calls
-from compiler.elaborate.context import Context, Site
+from compiler.elaborate.context import Context
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.values import POISON, Closure, Poison, describe_type, is_number, is_tensor, poisoned

@@ -24,7 +24,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Mismatch:
     """Why a call does not fit: what the diagnostic will say."""
 
     message: str
@@ -35,16 +35,16 @@ class Problem:
 
 def bind(
     callee: str, names: Sequence[str], optional: Collection[str], given: Sequence[Given], span: Span, noun: str
-) -> dict[str, Given] | Problem:
+) -> dict[str, Given] | Mismatch:
     """The argument of each parameter that has one; `noun` says what they are: tensor, hyperparameter, argument."""
 
-    def problem(message: str, span: Span, found: str | None = None) -> Problem:
+    def mismatch(message: str, span: Span, found: str | None = None) -> Mismatch:
         takes = counted(len(names), noun) + (f" ({', '.join(names)})" if names else "")
-        return Problem(message, span, takes, found or counted(len(given), noun))
+        return Mismatch(message, span, takes, found or counted(len(given), noun))
 
     positional = [argument for argument in given if argument.name is None]
     if len(positional) > len(names):
-        return problem(f"too many {noun}s for {callee}", positional[len(names)].span)
+        return mismatch(f"too many {noun}s for {callee}", positional[len(names)].span)
     bound = dict(zip(names, positional, strict=False))
     for argument in given:
         if argument.name is None:
@@ -52,15 +52,15 @@ def bind(
         if argument.name not in names:
             hint = did_you_mean(argument.name, names)
             message = f"{callee} has no {noun} named {argument.name}" + (f"; {hint}" if hint else "")
-            return problem(message, argument.span, argument.name)
+            return mismatch(message, argument.span, argument.name)
         if argument.name in bound:
-            return problem(f"{callee} is given {argument.name} twice", argument.span)
+            return mismatch(f"{callee} is given {argument.name} twice", argument.span)
         bound[argument.name] = argument
     missing = [name for name in names if name not in bound and name not in optional]
     if missing:
         message = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in the call of {callee}"
         itself = f"none (without parentheses, {callee} is the {'function' if noun != 'tensor' else 'layer'} itself)"
-        return problem(message, span, None if given else itself)
+        return mismatch(message, span, None if given else itself)
     return bound
 
 

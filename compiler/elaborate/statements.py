@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compiler.elaborate.evaluator import STATEMENTS, Evaluator
 from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.values import POISON, describe, is_function, is_tensor, poisoned, tensors_in
 from compiler.elaborate.variables import assign, declare
 from compiler.language import syntax
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 
 def run_assign(evaluator: Evaluator, node: syntax.Assign, frame: Frame) -> Any:
@@ -79,7 +76,7 @@ def run_declare(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> Any
     return CONTINUE
 
 
-STATEMENTS: dict[type, Callable[..., Any]] = {
+STATEMENTS |= {
     syntax.Assign: run_assign,
     syntax.Return: run_return,
     syntax.If: run_if,

@@ -9,7 +9,8 @@ from typing import Any
 from compiler.elaborate.arguments import axes_of, axis_of, dtype_of, number, pair, pairs, shape_of, tensor, truth, whole
 from compiler.elaborate.arithmetic import binary, in_range
 from compiler.elaborate.builtins import builtin, register
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
+from compiler.elaborate.scans import scan_cell
 from compiler.elaborate.values import Closure, describe, is_number, is_tensor, show_items
 from compiler.ir.builder import literal
 from compiler.ir.graph import Value
@@ -233,8 +234,6 @@ def patches(site: Site, x: Any, window: Any, stride: Any = 1, padding: Any = Non
 
 @builtin
 def scan(site: Site, cell: Any, x: Any, reverse: Any = False) -> Any:
-    from compiler.elaborate.scans import scan_cell  # which calls cells, and calls call builtins
-
     if not isinstance(cell, Closure) or cell.kind != "cell":
         raise TypeRuleError("the first argument is not a cell", "a cell", describe(cell))
     return scan_cell(site, cell, tensor(site, x), truth(reverse, "reverse"))

@@ -26,7 +26,7 @@ def functions(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Key:
+class TrainKey:
     """One key of a train block."""
 
     default: Any
@@ -34,17 +34,17 @@ class Key:
     expected: str
 
 
-KEYS: dict[str, Key] = {
-    "data": Key("digits", lambda v: isinstance(v, str), "mnist, digits, or the path of a data set as a string"),
-    "loss": Key(None, is_function, "a function of the outputs and targets"),
-    "metrics": Key([], functions, "a list of functions of the outputs and targets"),
-    "optimizer": Key(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
-    "batch": Key(128, whole(1), "a whole number from 1"),
-    "epochs": Key(1, whole(1), "a whole number from 1"),
-    "seed": Key(0, whole(0), "a whole number from 0"),
-    "shuffle": Key(True, lambda v: isinstance(v, bool), "true or false"),
-    "patience": Key(None, lambda v: v is None or whole(1)(v), "none or a number of epochs from 1"),
-    "checkpoint": Key(1, whole(1), "a number of epochs from 1"),
+KEYS: dict[str, TrainKey] = {
+    "data": TrainKey("digits", lambda v: isinstance(v, str), "mnist, digits, or the path of a data set as a string"),
+    "loss": TrainKey(None, is_function, "a function of the outputs and targets"),
+    "metrics": TrainKey([], functions, "a list of functions of the outputs and targets"),
+    "optimizer": TrainKey(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
+    "batch": TrainKey(128, whole(1), "a whole number from 1"),
+    "epochs": TrainKey(1, whole(1), "a whole number from 1"),
+    "seed": TrainKey(0, whole(0), "a whole number from 0"),
+    "shuffle": TrainKey(True, lambda v: isinstance(v, bool), "true or false"),
+    "patience": TrainKey(None, lambda v: v is None or whole(1)(v), "none or a number of epochs from 1"),
+    "checkpoint": TrainKey(1, whole(1), "a number of epochs from 1"),
 }
 NEEDED = ("loss", "optimizer")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate import calls
 from compiler.elaborate.context import Variable
+from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Carry, Frame
 from compiler.elaborate.signatures import Given, as_shape
 from compiler.elaborate.values import (
@@ -25,9 +26,6 @@ from compiler.ir.graph import Value
 from compiler.ir.types import FLOATS, TensorType, TypeRuleError
 from compiler.language import syntax
 from compiler.language.formatter import format_type
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 HOLDERS = {"param": ("layer", "cell", "model"), "state": ("layer", "model", "optimizer"), "carry": ("cell",)}
 RESERVED = ("loss", "seed", "step")  # the training step keeps these beside a model's inputs and variables

@@ -28,7 +28,6 @@ from compiler.language.syntax import (
     Index,
     ListLiteral,
     Name,
-    Node,
     Number,
     Parameter,
     Pipe,
@@ -37,6 +36,7 @@ from compiler.language.syntax import (
     Slice,
     Statement,
     String,
+    SyntaxNode,
     Train,
     TypeExpression,
     Unary,
@@ -228,15 +228,15 @@ def _lines(prefix: str, values: tuple[Expression, ...], indent: str) -> list[str
 def dump_tree(program: Program) -> str:
     """One node a line, indented below its parent: the field it is in, its type, its values and its line:column."""
     lines: list[str] = []
-    pending: list[tuple[int, str, Node]] = [(0, "", program)]
+    pending: list[tuple[int, str, SyntaxNode]] = [(0, "", program)]
     while pending:
         level, label, node = pending.pop()
-        below: list[tuple[int, str, Node]] = []
+        below: list[tuple[int, str, SyntaxNode]] = []
         words = [type(node).__name__]
         for field, value in fields_of(node):
             if isinstance(value, tuple):
                 below += [(level + 1, f"{where}: ", item) for where, item in _labelled(field, value)]
-            elif isinstance(value, Node):
+            elif isinstance(value, SyntaxNode):
                 below.append((level + 1, f"{field}: ", value))
             elif value is not None:
                 words.append(f"{field}={value!r}")
@@ -245,10 +245,10 @@ def dump_tree(program: Program) -> str:
     return "".join(lines)
 
 
-def _labelled(field: str, items: tuple[object, ...]) -> Iterator[tuple[str, Node]]:
+def _labelled(field: str, items: tuple[object, ...]) -> Iterator[tuple[str, SyntaxNode]]:
     """The nodes in a tuple, or in a tuple of tuples, each with the place it has in its parent."""
     for position, item in enumerate(items):
-        if isinstance(item, Node):
+        if isinstance(item, SyntaxNode):
             yield field, item
         elif isinstance(item, tuple):
             yield from _labelled(f"{field}[{position}]", item)

@@ -24,7 +24,7 @@ from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.language import tree_builder
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, Token, tokenize
 from compiler.language.recovery import Unexpected, erasable, explain, unclosed_brackets
-from compiler.language.syntax import Argument, Expression, Function, Import, Name, Node, Program, Train, children
+from compiler.language.syntax import Argument, Expression, Function, Import, Name, Program, SyntaxNode, Train, children
 from compiler.language.tree_builder import TreeError, cover
 
 LARGEST_FILE = 1_000_000  # bytes
@@ -49,7 +49,7 @@ def parse(text: str, file: str, diagnostics: Diagnostics) -> Program:
     parser = _Parser(text, file, diagnostics)
     cuts = sorted({0, len(text), *(head.start() for head in HEAD.finditer(text))})
     line = 1
-    declarations: list[Node] = []
+    declarations: list[SyntaxNode] = []
     for number, (start, stop) in enumerate(pairwise(cuts)):
         if number > MOST_DECLARATIONS:
             message = f"more than {MOST_DECLARATIONS} declarations in a file"
@@ -176,7 +176,7 @@ class _Parser:
         self.diagnostics.raise_if_any()
         return tree
 
-    def declarations(self, start: int, stop: int, line: int) -> list[Node]:
+    def declarations(self, start: int, stop: int, line: int) -> list[SyntaxNode]:
         """The declarations in text[start:stop]: one, unless several share a line. Each error blanks some text."""
         original = tokens = tokenize(self.text, self.file, start, stop, line)
         end = self._end(tokens, stop)
@@ -222,7 +222,7 @@ class _Parser:
         if self.errors == MOST_ERRORS:
             self.diagnostics.error(span, f"{MOST_ERRORS} errors: the rest of the file is not checked")
 
-    def _too_deep(self, declaration: Node) -> bool:
+    def _too_deep(self, declaration: SyntaxNode) -> bool:
         """Whether the tree of a declaration has too many levels, which is reported. Does not recurse itself."""
         pending = [(declaration, 1)]
         while pending:
@@ -236,11 +236,11 @@ class _Parser:
         return False
 
 
-def _damaged(declaration: Node) -> Node:
+def _damaged(declaration: SyntaxNode) -> SyntaxNode:
     return replace(declaration, damaged=True) if isinstance(declaration, Function | Train) else declaration
 
 
-def _head_only(tokens: list[Token], end: Token) -> list[Node]:
+def _head_only(tokens: list[Token], end: Token) -> list[SyntaxNode]:
     """What can be known of a declaration that is given up: its head, or its kind and name."""
     brace = next((index for index, token in enumerate(tokens[:DEEPEST_TREE]) if token.type == "LBRACE"), None)
     if brace is not None:

@@ -26,7 +26,7 @@ class TreeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class StatementBlock:
     """Statements in braces; the tree keeps the statements alone."""
 
     statements: tuple[syntax.Statement, ...]
@@ -119,8 +119,8 @@ def ellipsis(parts: Parts) -> syntax.EllipsisDim:
 # Statements
 
 
-def block(parts: Parts) -> Block:
-    return Block(_list_in(parts), cover(parts[0], parts[-1]))
+def block(parts: Parts) -> StatementBlock:
+    return StatementBlock(_list_in(parts), cover(parts[0], parts[-1]))
 
 
 def assign(parts: Parts) -> syntax.Assign:
@@ -148,7 +148,7 @@ def branch(parts: Parts) -> syntax.If:
     otherwise: tuple[syntax.Statement, ...] = ()
     if alternative:
         last = alternative[1]
-        otherwise = last.statements if isinstance(last, Block) else (last,)
+        otherwise = last.statements if isinstance(last, StatementBlock) else (last,)
     return syntax.If(condition, then.statements, otherwise, span=cover(keyword, parts[-1]))
 
 

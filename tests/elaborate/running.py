@@ -11,7 +11,7 @@ from compiler.driver import Compilation
 from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.namespaces import user_namespace
+from compiler.elaborate.library import user_namespace
 from compiler.ir.graph import Graph
 from compiler.language.parser import parse, parse_expression
 from tests.programs import compile_text, initialized, run_program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.elaborate.namespaces import LIBRARY_FOLDER, Library, library
+from compiler.elaborate.library import LIBRARY_FOLDER, Library, library
 from tests.elaborate.running import mistakes
 
 

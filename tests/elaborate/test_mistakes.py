@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compiler.diagnostics import Diagnostics, UserError
-from compiler.elaborate.namespaces import with_imports
+from compiler.elaborate.library import with_imports
 from compiler.elaborate.program import check_all
 from compiler.language.parser import parse
 from tests.elaborate.running import MARK, check_mistakes, mistakes, model

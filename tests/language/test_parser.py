@@ -16,12 +16,12 @@ from compiler.language.syntax import (
     Index,
     ListLiteral,
     Name,
-    Node,
     Number,
     Pipe,
     Program,
     Slice,
     String,
+    SyntaxNode,
     Unary,
     children,
 )
@@ -72,7 +72,7 @@ def errors_of(text: str) -> tuple[Program, list[tuple[str, str | None, str | Non
     return program, []
 
 
-def lisp(node: Node) -> str:
+def lisp(node: SyntaxNode) -> str:
     """An expression with all its grouping, in prefix form."""
     match node:
         case Number(value):
@@ -184,7 +184,7 @@ def test_an_empty_file_is_an_empty_program() -> None:
 
 def test_spans_cover_the_text_of_their_nodes() -> None:
     lines = SAMPLE.split("\n")
-    pending: list[Node] = list(children(parsed(SAMPLE)))
+    pending: list[SyntaxNode] = list(children(parsed(SAMPLE)))
     while pending:
         node = pending.pop()
         span = node.span

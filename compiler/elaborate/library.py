@@ -1,45 +1,27 @@
-"""Which declaration a name means: the user's files, then the standard library, then what the compiler implements."""
+"""What a program's names mean: its own declarations and those of its imports, then the standard library, then builtins.
+
+Whoever has the library can run programs, so this file also imports the modules that fill the tables of builtins,
+expressions and statements.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from compiler.diagnostics import Diagnostics, Note, Span, UserError
-from compiler.elaborate.values import Builtin, Closure
+from compiler.elaborate import expressions, number_builtins, statements, tensor_builtins  # noqa: F401 fill the tables
+from compiler.elaborate.builtins import BUILTINS
+from compiler.elaborate.values import Namespace
 from compiler.language.parser import parse, read_source
 from compiler.language.syntax import FUNCTION_KINDS, Function, Program
 
 LIBRARY_FOLDER = Path(__file__).resolve().parent.parent / "std"
 LIBRARY_HEAD = re.compile(rf"^(?:{'|'.join(FUNCTION_KINDS)}) (\w+)", re.MULTILINE)
 LONGEST_IMPORT_CHAIN = 50
-
-
-@dataclass(eq=False)
-class Namespace:
-    """The declarations of a program or of the library; the rest is looked up in the parent."""
-
-    declarations: Mapping[str, Function] = field(default_factory=dict)
-    builtins: dict[str, Builtin] = field(default_factory=dict)
-    parent: Namespace | None = None
-    is_library: bool = False
-    unknown: set[Span] = field(default_factory=set)  # names that were reported as unknown
-    steps: int = 0  # taken so far to run the program through
-
-    def find(self, name: str) -> Closure | Builtin | None:
-        if name in self.declarations:
-            return Closure(self.declarations[name], self)
-        if name in self.builtins:
-            return self.builtins[name]
-        return self.parent.find(name) if self.parent else None
-
-    def names(self) -> list[str]:
-        inherited = self.parent.names() if self.parent else []
-        return [*self.declarations, *self.builtins, *inherited]
 
 
 class Library(Mapping[str, Function]):
@@ -76,9 +58,6 @@ class Library(Mapping[str, Function]):
 @cache
 def library() -> Namespace:
     """The standard library, read once a process."""
-    from compiler.elaborate import number_builtins, tensor_builtins  # noqa: F401 they register themselves
-    from compiler.elaborate.builtins import BUILTINS
-
     return Namespace(Library(LIBRARY_FOLDER), BUILTINS, is_library=True)
 
 
