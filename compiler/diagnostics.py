@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 TAB_WIDTH = 4
 LONGEST_EXCERPT = 160  # columns of a source line shown around the caret
-LONGEST_GUESSED_NAME = 64  # names beyond this get no "did you mean": comparing them takes quadratic time
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +101,6 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     for note in diagnostic.notes:
         lines.append(f"  note: {note.span}: {note.message}" if note.span else f"  note: {note.message}")
     return "\n".join(map(_printable, lines))
-
-
-def did_you_mean(name: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
-    """`did you mean "Dense"?` for the candidate closest to the name, whatever its case, or an empty string.
-
-    The likeness is between 0 and 1 (equal); candidates below it are not proposed.
-    """
-    from difflib import get_close_matches
-
-    if len(name) > LONGEST_GUESSED_NAME:
-        return ""
-    by_lower_case = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
-    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=likeness)
-    return f'did you mean "{by_lower_case[matches[0]]}"?' if matches else ""
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:

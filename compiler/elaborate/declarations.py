@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostics import Diagnostics, did_you_mean
+from compiler.diagnostics import Diagnostics
 from compiler.elaborate.expressions import CONSTANTS
 from compiler.elaborate.values import Namespace
 from compiler.language import syntax
+from runtime.errors import did_you_mean
 
 # What is given to declarations that are not called: how many tensors, at least and at most.
 TAKES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from compiler.diagnostics import Diagnostics, Note, Span, did_you_mean
+from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.elaborate.declarations import check_declarations
 from compiler.elaborate.evaluator import GaveUp
 from compiler.elaborate.inputs import Storage
@@ -14,6 +14,7 @@ from compiler.elaborate.model import ElaboratedModel, ModelBuilder
 from compiler.elaborate.recursion import recursive
 from compiler.elaborate.values import Namespace
 from compiler.language import syntax
+from runtime.errors import did_you_mean
 
 
 @recursive

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.elaborate.values import poisoned
 from compiler.ir.types import Batch, Dim, TensorType
 from compiler.language.syntax import EllipsisDim, Expression, Name, Parameter, TypeExpression
+from runtime.errors import did_you_mean
 
 ELLIPSIS = "..."  # among the shape variables: the dimensions that an ellipsis stands for
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.values import Closure, describe, is_function, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
 from runtime.datasets import BUILT_IN
+from runtime.errors import did_you_mean
 
 LARGEST = 2**31 - 1
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.diagnostics import did_you_mean
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, PUNCTUATION, Problem, Token
+from runtime.errors import did_you_mean
 
 STATEMENT_KEYWORDS = {"RETURN", "IF", "FOR", "VARIABLE"}
 BLOCK_KEYWORDS = {"IF", "ELSE", "FOR"}

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.language import syntax
 from compiler.language.lexer import ESCAPE, ESCAPES, Problem, Token
+from runtime.errors import did_you_mean
 
 Parts = list[Any]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from inspect import cleandoc
 from typing import Any
 
-from compiler.diagnostics import UserError, did_you_mean
+from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Module
 from compiler.ir.verifier import verify_module, verify_outputs
 from compiler.passes.batch_norm_folding import fold_batch_norms
@@ -30,6 +30,7 @@ from compiler.targets.cupy.im2col import multiply_patches
 from compiler.targets.numpy.convolutions import lower_convolutions
 from compiler.targets.numpy.fusion import fuse
 from compiler.targets.numpy.regions import tile
+from runtime.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.diagnostics import Diagnostics, UserError, did_you_mean
+from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import differentiate_one, elaborate_one, plan_module, title_of
 from compiler.elaborate.inputs import Storage
 from compiler.ir.difference import Listing, difference
@@ -31,7 +31,7 @@ from compiler.reports.plan_report import format_plans
 from compiler.targets.numpy.division import divided_axis, operand_axes
 from compiler.targets.target import Target, find_target
 from runtime.datasets.files import reason
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import Settings
 
 LARGEST_IR = 16_000_000  # bytes of a file

@@ -2,7 +2,8 @@
 
 import pytest
 
-from compiler.diagnostics import Diagnostic, Diagnostics, Note, Span, UserError, did_you_mean, render
+from compiler.diagnostics import Diagnostic, Diagnostics, Note, Span, UserError, render
+from runtime.errors import did_you_mean
 
 SOURCE = "model M(x) {\n\treturn x |> Dens(10)\n}\n"
 
