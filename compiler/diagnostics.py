@@ -1,4 +1,4 @@
-"""Errors for the author of a model: positions in source text, and how they are collected, ordered and printed."""
+"""Errors for the author of a model: positions in source text; how errors are collected, sorted and printed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark below an error, such as where a shape came from."""
+    """A remark below an error, such as where a shape comes from."""
 
     message: str
     span: Span | None = None
@@ -43,7 +43,7 @@ class Diagnostic:
 
 
 class UserError(Exception):
-    """Anything that the user can mend. Its text is the rendering of all its diagnostics."""
+    """Mistakes that the user can fix. The text is that of all diagnostics."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None):
         self.diagnostics = tuple(diagnostics)
@@ -54,7 +54,7 @@ class UserError(Exception):
     def plain(
         cls, message: str, *, expected: str | None = None, found: str | None = None, notes: Iterable[Note] = ()
     ) -> UserError:
-        """An error without a place in a file: about a flag, the data or a checkpoint."""
+        """An error without a position in a file: about a flag, the data or a checkpoint."""
         return cls([Diagnostic(message, None, expected, found, tuple(notes))])
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Diagnostics:
         self._found.setdefault((span, message), Diagnostic(message, span, expected, found, tuple(notes)))
 
     def raise_if_any(self) -> None:
-        """Raises a UserError with all errors so far, those without a place first, then by file, line and column."""
+        """Raises a UserError with all errors so far: first those without a position, then by file, line and column."""
         if self._found:
             raise UserError(sorted(self._found.values(), key=_position), dict(self.sources))
 
@@ -109,7 +109,7 @@ def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:
 
 
 def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
-    """The source line and the underline, in display columns. A span of several lines is underlined in its first."""
+    """The source line and the underline, in display columns. Of a span of several lines the first is shown."""
     source_lines = sources.get(span.file, "").split("\n")
     if span.line > len(source_lines) or span.file not in sources:
         return []
@@ -129,5 +129,5 @@ def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    """Nothing from a source file may steer the terminal: control characters and lone surrogates become `?`."""
+    """Nothing from a source file may control the terminal: control characters and lone surrogates become `?`."""
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)

@@ -1,8 +1,8 @@
-"""The functions that the compiler implements: how they are registered and called.
+"""Builtins, the functions that the compiler implements: how they are registered and called.
 
-Everything else of the library is written in the language (`compiler/std`). A builtin's Python signature is its
-signature in the language; it raises TypeRuleError with what it expected and found. Their code is in tensor_builtins.py
-and number_builtins.py.
+The rest of the library is written in the language (`compiler/std`). A builtin's Python signature is its signature in
+the language; it raises TypeRuleError with what it expected and found. The builtins are in tensor_builtins.py and
+number_builtins.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUILTINS: dict[str, Builtin] = {}
 
 
 def register(name: str, function: Callable[..., Any]) -> None:
-    """Adds a function of a Site and arguments under a name."""
+    """Adds a builtin: a function of a Site and of the arguments of the call."""
     code = function.__code__
     variadic = bool(code.co_flags & CO_VARARGS)
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
@@ -31,7 +31,7 @@ def register(name: str, function: Callable[..., Any]) -> None:
 
 
 def builtin(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Registers under the Python name without a trailing underscore."""
+    """Registers a function under its Python name, without a trailing underscore."""
     register(function.__name__.rstrip("_"), function)
     return function
 
@@ -39,7 +39,7 @@ def builtin(function: Callable[..., Any]) -> Callable[..., Any]:
 def call_builtin(
     evaluator: Evaluator, called: Builtin, given: Sequence[Given], span: Span, frame: Frame, piped: bool
 ) -> Any:
-    """Binds the arguments by the Python signature and calls; every refusal is reported at the call."""
+    """Binds the arguments to the Python signature and calls the function; mistakes are reported at the call."""
     rest, named = [], given
     if called.variadic:
         rest = [argument.value for argument in given if not argument.name]
@@ -55,7 +55,7 @@ def call_builtin(
             refusal.message = f"{called.name}: {refusal.message}"
         return evaluator.refuse(refusal, span, frame, [argument.value for argument in given])
     evaluator.weigh(result, span, frame)
-    fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # a scan tells of its cell
+    fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # scan has recorded its cell
     if fresh:
         source = next((argument.value for argument in given if tensors_in(argument.value)), None)
         evaluator.remember(called.name, fresh, source, span, frame)

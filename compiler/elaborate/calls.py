@@ -33,20 +33,20 @@ DEEPEST_CALL = 60
 STEPS_OF_A_CALL = 8
 RUNS_IN = {
     "cell": "a cell runs in scan(cell, x)",
-    "optimizer": "an optimizer runs as optimizer = … of a train block",
+    "optimizer": "an optimizer runs as optimizer = … in a train block",
     "model": "a model runs in a train block",
 }
 
 
 def call(evaluator: Evaluator, function: Any, given: Sequence[Given], span: Span, frame: Frame) -> Any:
-    """`f(…)`: hyperparameters first where a declaration has both, unless the first argument is one for the tensors."""
+    """`f(…)`: binds hyperparameters if the declaration still waits for them, unless the arguments are tensors."""
     if isinstance(function, Closure) and function.waits_for_hyperparameters and not takes_tensors(function, given):
         return with_hyperparameters(evaluator, function, given, span, frame)
     return apply_last(evaluator, function, given, span, frame)
 
 
 def takes_tensors(closure: Closure, given: Sequence[Given]) -> bool:
-    """`relu(x)` and `relu(x=image)`, in place of `relu()(x)`."""
+    """Whether the arguments are tensors: `elu(image)` and `elu(x=image)` are short for `elu()(image)`."""
     if not given or given[0].name is None:
         return bool(given) and is_tensor(given[0].value)
     hyperparameters, tensors = ([p.name.id for p in group] for group in closure.declaration.groups)
@@ -56,7 +56,7 @@ def takes_tensors(closure: Closure, given: Sequence[Given]) -> bool:
 def with_hyperparameters(
     evaluator: Evaluator, closure: Closure, given: Sequence[Given], span: Span, frame: Frame
 ) -> Closure | Poison:
-    """The closure with its first group bound; what is not given takes its default."""
+    """The closure with its first group bound; hyperparameters that are not given take their defaults."""
     if too_deep(evaluator, closure, span, frame):
         return POISON
     group = closure.declaration.groups[0]
@@ -72,7 +72,7 @@ def with_hyperparameters(
 
 
 def refuse_call(evaluator: Evaluator, closure: Closure, mismatch: Mismatch, frame: Frame) -> Poison:
-    """Reports a call that does not fit, unless the signature may be lost with a syntax error."""
+    """Reports a call that does not match the signature, unless a syntax error may have damaged the signature."""
     if closure.declaration.damaged:
         return POISON
     return evaluator.fail(mismatch.span, frame, mismatch.message, mismatch.expected, mismatch.found)
@@ -81,14 +81,14 @@ def refuse_call(evaluator: Evaluator, closure: Closure, mismatch: Mismatch, fram
 def too_deep(evaluator: Evaluator, closure: Closure, span: Span, frame: Frame) -> bool:
     if frame.depth >= DEEPEST_CALL:
         message = f"{closure.name} calls itself too deeply"
-        evaluator.fail(span, frame, message, f"at most {DEEPEST_CALL} calls inside each other")
+        evaluator.fail(span, frame, message, f"at most {DEEPEST_CALL} nested calls")
     return frame.depth >= DEEPEST_CALL
 
 
 def apply_last(
     evaluator: Evaluator, function: Any, given: Sequence[Given], span: Span, frame: Frame, piped: bool = False
 ) -> Any:
-    """Gives the last group its arguments and runs the body; hyperparameters not given take their defaults."""
+    """Binds the last group and runs the body; hyperparameters that are not given take their defaults."""
     if poisoned(function, *(argument.value for argument in given)):
         return POISON
     if isinstance(function, Builtin):
@@ -107,7 +107,7 @@ def apply_last(
         if function.declaration.damaged:
             return POISON
         name = function.declaration.name
-        return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "its end")
+        return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "the end of the body")
     leave(evaluator, inner, result, given[0].value if given else None, span, frame)
     return result
 
@@ -153,10 +153,10 @@ def new_frame(closure: Closure, span: Span, frame: Frame) -> Frame:
 
 
 def place(evaluator: Evaluator, closure: Closure, inner: Frame, span: Span, frame: Frame) -> bool:
-    """Gives a layer or cell its path; False where nothing with parameters can run."""
+    """Gives a layer or cell its path; False after reporting that none can run here."""
     for where, here in (
         ("an optimizer", frame.is_inside("optimizer")),
-        ("a first value", evaluator.context.root is evaluator.variables.init),
+        ("an initial value", evaluator.context.root is evaluator.variables.init),
     ):
         if here:
             message = f"a {closure.kind} cannot run inside {where}"
@@ -176,7 +176,7 @@ def bind_arguments(
     bound: dict[str, Given],
     inner: Frame,
 ) -> bool:
-    """Puts the arguments into the frame; False after reporting those that do not fit the signature."""
+    """Binds the arguments in the frame; False after reporting those that do not match the signature."""
     checks: list[tuple[syntax.Parameter, Given, Computed]] = []
     for parameter in group:
         given = bound.get(parameter.name.id)
@@ -222,7 +222,7 @@ def tensor_argument(
 def refuse_argument(
     evaluator: Evaluator, closure: Closure, parameter: syntax.Parameter, given: Given, inner: Frame
 ) -> bool:
-    """Reports an argument of another type than the signature says."""
+    """Reports an argument whose type does not match the signature."""
     assert inner.caller is not None and parameter.type is not None
     name = parameter.name.id
     message = f"{closure.name} cannot take this as {name}"
@@ -250,7 +250,7 @@ def names_in(node: syntax.SyntaxNode) -> Iterator[str]:
 
 
 def leave(evaluator: Evaluator, inner: Frame, result: Any, source: Any, span: Span, frame: Frame) -> None:
-    """Remembers where tensors came from (for error messages) and what was called (for `summary`)."""
+    """Records where tensors come from (for error messages) and what was called (for `summary`)."""
     assert inner.call is not None
     inner.call.output = result
     if frame.call is not None:

@@ -1,4 +1,4 @@
-"""What each kind of expression evaluates to."""
+"""How each kind of expression is evaluated."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def evaluate_name(evaluator: Evaluator, node: syntax.Name, frame: Frame) -> Any:
         return found
     if frame.damaged or node.span in frame.namespace.unknown:  # reported already, or lost with a syntax error
         return POISON
-    return evaluator.fail(
-        node.span, frame, f"{node.id} has no value here", "an assignment that has run before", node.id
-    )
+    return evaluator.fail(node.span, frame, f"{node.id} has no value here", "an assignment that ran earlier", node.id)
 
 
 def evaluate_list(evaluator: Evaluator, node: syntax.ListLiteral, frame: Frame) -> Any:
@@ -80,13 +78,13 @@ def evaluate_call(evaluator: Evaluator, node: syntax.Call, frame: Frame) -> Any:
     given = [Given(evaluator.evaluate(a.value, frame), a.span, a.name) for a in node.arguments]
     for before, argument in pairwise(given):
         if before.name and not argument.name:
-            expected = "arguments by position, then those by name"
+            expected = "positional arguments first, then named ones"
             return evaluator.fail(argument.span, frame, "this argument needs a name", expected, "no name")
     return calls.call(evaluator, function, given, node.span, frame)
 
 
 def evaluate_pipe(evaluator: Evaluator, node: syntax.Pipe, frame: Frame) -> Any:
-    stages = []  # a long pipeline is a deep left spine: walk it in a loop
+    stages = []  # a long pipeline nests deeply on the left: a loop, not recursion
     value: syntax.Expression = node
     while isinstance(value, syntax.Pipe):
         stages.append(value.function)

@@ -26,7 +26,7 @@ class Forward:
 
 
 def run_forward(model: syntax.Function, evaluator: Evaluator, storage: Mapping[str, Storage]) -> Forward | None:
-    """Runs a model in the evaluator's graph; None after reporting what is wrong with it."""
+    """Runs a model in the evaluator's graph; None after reporting mistakes."""
     frame = model_frame(model, evaluator)
     inputs = declare_inputs(model, evaluator, storage, frame) if frame else None
     if frame is None or inputs is None:
@@ -36,7 +36,7 @@ def run_forward(model: syntax.Function, evaluator: Evaluator, storage: Mapping[s
         result = POISON
         if not model.damaged:
             message = f"{model.name.id} returns nothing"
-            evaluator.fail(model.name.span, frame, message, "a return of tensors", "its end")
+            evaluator.fail(model.name.span, frame, message, "a return of tensors", "the end of the body")
     outputs = None if isinstance(result, Poison) else name_outputs(model, result, evaluator, frame)
     if outputs is None:
         return None
@@ -76,7 +76,7 @@ def declare_inputs(
 def name_outputs(
     model: syntax.Function, result: Value | list[Value], evaluator: Evaluator, frame: Frame
 ) -> dict[str, Value] | None:
-    """Outputs are called by the names they are returned under, or `output`."""
+    """The outputs under the names that are returned, else as `output` or `output_1`, `output_2`, …"""
     values = result if isinstance(result, list) else [result]
     returned = next((s for s in reversed(model.body) if isinstance(s, syntax.Return)), None)
     if not values or not all(map(is_tensor, values)):

@@ -1,4 +1,4 @@
-"""What is running while a program is elaborated: a frame for each declaration that was entered."""
+"""The declarations that are running while a program is elaborated, a frame for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTINUE = object()  # the result of a statement that did not return
 
 @dataclass(eq=False)
 class Carry:
-    """A carry of a running cell: its first value, in the graph around the scan, and where it was assigned last."""
+    """A carry of a running cell: its initial value, in the graph around the scan, and its last assignment."""
 
     start: Value
     span: Span
@@ -23,7 +23,7 @@ class Carry:
 
 @dataclass(eq=False)
 class Frame:
-    """One running declaration: its names, its place among the layers, and who called it."""
+    """A running declaration: its names, its path among the layers, and its caller."""
 
     namespace: Namespace
     name: str
@@ -55,7 +55,7 @@ def root_frame(namespace: Namespace, span: Span | None = None) -> Frame:
 
 @dataclass(frozen=True)
 class ShapeStep:
-    """Which call a tensor came out of, and which tensor went in: the history of its shape."""
+    """A step in the history of a shape: the call that returned a tensor, and the tensor it was given."""
 
     name: str
     span: Span

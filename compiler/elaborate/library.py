@@ -1,6 +1,6 @@
 """What a program's names mean: its own declarations and those of its imports, then the standard library, then builtins.
 
-Whoever has the library can run programs, so this file also imports the modules that fill the tables of builtins,
+Every program runs on top of the library, so this file also imports the modules that fill the tables of builtins,
 expressions and statements.
 """
 
@@ -25,16 +25,16 @@ LONGEST_IMPORT_CHAIN = 50
 
 
 class Library(Mapping[str, Function]):
-    """The declarations of the standard library, each parsed when it is needed for the first time."""
+    """The declarations of the standard library, each parsed on first use."""
 
     def __init__(self, folder: Path):
         self.parsed: dict[str, Function] = {}
-        self.pieces: dict[str, tuple[str, str]] = {}  # name -> file, and its text from the start of the declaration
+        self.pieces: dict[str, tuple[str, str]] = {}  # name -> file, and the text of the declaration
         for path in sorted(folder.glob("*.nn")):
             text = path.read_text("utf-8")
             heads = [*LIBRARY_HEAD.finditer(text)]
             for head, stop in zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True):
-                before = "\n" * text.count("\n", 0, head.start())  # so that lines are counted from those of the file
+                before = "\n" * text.count("\n", 0, head.start())  # keeps the line numbers of the file
                 self.pieces[head[1]] = f"std/{path.name}", before + text[head.start() : stop]
 
     def __getitem__(self, name: str) -> Function:
@@ -57,7 +57,7 @@ class Library(Mapping[str, Function]):
 
 @cache
 def library() -> Namespace:
-    """The standard library, read once a process."""
+    """The standard library, read once per process."""
     return Namespace(Library(LIBRARY_FOLDER), BUILTINS, is_library=True)
 
 
@@ -67,7 +67,7 @@ def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
     for function in program.functions:
         name = function.name.id
         if name in declarations:
-            notes = [Note(f"{name} is declared here, too", declarations[name].name.span)]
+            notes = [Note(f"{name} is also declared here", declarations[name].name.span)]
             message, expected = f"{name} is declared twice", "one declaration of each name"
             diagnostics.error(function.name.span, message, expected=expected, found=name, notes=notes)
         else:
@@ -76,7 +76,7 @@ def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
 
 
 def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
-    """The program with the declarations of all imported files in front, each file once."""
+    """The program, preceded by the declarations of all imported files, each file once."""
     functions: list[Function] = []
     seen: set[Path] = set()
 
@@ -86,10 +86,10 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
             target = Path(os.path.realpath(path))
             found = f'"{item.path.value}"'
             if Path(item.path.value).is_absolute():
-                expected = "a path from the folder of this file"
-                diagnostics.error(item.path.span, "an import is relative to its file", expected=expected, found=found)
+                expected = "a path relative to the folder of this file"
+                diagnostics.error(item.path.span, "an import must be a relative path", expected=expected, found=found)
             elif target in chain or len(chain) > LONGEST_IMPORT_CHAIN:
-                message, expected = "the imports go round in a circle", "files that do not import each other"
+                message, expected = "the imports form a circle", "files that do not import each other"
                 diagnostics.error(item.path.span, message, expected=expected, found=found)
             elif target not in seen:
                 seen.add(target)
@@ -109,7 +109,7 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
 
 
 def read_import(path: Path, span: Span, diagnostics: Diagnostics) -> Program | None:
-    """The tree of an imported file; where it cannot be read, the import is at fault."""
+    """The tree of an imported file; if it cannot be read, the mistake is reported at the import."""
     problems = Diagnostics()
     text = read_source(path, problems)
     if text is not None:

@@ -1,4 +1,4 @@
-"""A model and its train block to graphs: `init`, `predict`, `evaluate` and the forward half of `train_step`."""
+"""A model and its train block to graphs: `init`, `predict`, `evaluate` and the forward part of `train_step`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ElaboratedModel:
 
 
 class ModelBuilder:
-    """Elaborates one model several times: each graph is the same program run with other compile-time values."""
+    """Elaborates one model several times: each graph is the same program, run with other compile-time values."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ModelBuilder:
         self.variables.init.counter("seed")
 
     def build(self) -> ElaboratedModel | None:
-        """All graphs, also where an earlier one has mistakes, so that those of all are found. May raise GaveUp."""
+        """All graphs, even after mistakes in one, so that the mistakes in all are found. May raise GaveUp."""
         predicted = self.forward("predict", training=False)
         train = self.train_block()
         evaluated = self.forward("evaluate", training=False) if train else None
@@ -70,7 +70,7 @@ class ModelBuilder:
         if result and result.train and trained and result.train.values["optimizer"]:
             result.trainer = trained.evaluator
             result.train_root = root_frame(self.namespace, result.train.spans["optimizer"])
-            self.show_first_values_to_optimizer(result)
+            self.show_initial_values_to_optimizer(result)
         for graph in self.module.values():
             graph.inputs.sort(key=lambda value: INPUT_ORDER.index(value.kind))
         return result
@@ -92,12 +92,12 @@ class ModelBuilder:
         evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, Context(graph), training)
         return run_forward(self.model, evaluator, self.storage)
 
-    def show_first_values_to_optimizer(self, result: ElaboratedModel) -> None:
-        """Lets the optimizer's first values of slots read those of the parameters."""
+    def show_initial_values_to_optimizer(self, result: ElaboratedModel) -> None:
+        """Lets the initial values of the optimizer's slots read those of the parameters."""
         init = self.variables.init
-        for held in result.module["train_step"].inputs:
-            if held.name in init.graph.outputs:
-                init.captured[held] = init.graph.outputs[held.name]
+        for variable in result.module["train_step"].inputs:
+            if variable.name in init.graph.outputs:
+                init.captured[variable] = init.graph.outputs[variable.name]
 
 
 def update_parameter(model: ElaboratedModel, parameter: Value, gradient: Value, step: Value) -> Value | Poison:
@@ -116,4 +116,4 @@ def update_parameter(model: ElaboratedModel, parameter: Value, gradient: Value, 
         return result
     message = f"{closure.name} does not return the new value of its parameter"
     found = "no return" if result is CONTINUE else describe_type(result)
-    return evaluator.fail(span, root, message, f"{parameter.type}, as {parameter.name} is", found)
+    return evaluator.fail(span, root, message, f"{parameter.type}, the type of {parameter.name}", found)

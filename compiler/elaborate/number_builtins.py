@@ -1,4 +1,4 @@
-"""Builtins on compile-time values: shapes, lists, numbers, and tests of what a value is."""
+"""Builtins on compile-time values: shapes, lists, numbers, and tests of values."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def float_(site: Site, value: Any) -> Any:
     return float(number(value, "the value"))
 
 
-# What a value is ------------------------------------------------------------------------------------------------------
+# Tests of values and errors -------------------------------------------------------------------------------------------
 
 
 def register_test(name: str, test: Callable[[Any], bool]) -> None:

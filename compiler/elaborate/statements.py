@@ -1,4 +1,4 @@
-"""What each kind of statement does. A statement gives CONTINUE, or what the declaration returns."""
+"""How each kind of statement runs. The result is CONTINUE, or what the declaration returns."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def run_if(evaluator: Evaluator, node: syntax.If, frame: Frame) -> Any:
     if poisoned(condition):
         return POISON
     if not isinstance(condition, bool):
-        message, expected = "not a truth value", "true or false"
+        message, expected = "not a boolean", "true or false"
         if is_tensor(condition):
-            message, expected = "if decides at compile time", "a compile-time value (where(…) chooses by a tensor)"
+            message = "the condition of an if must be known at compile time"
+            expected = "a compile-time value (to choose by a tensor, use where(…))"
         return evaluator.fail(node.condition.span, frame, message, expected, describe(condition))
     return evaluator.run(node.then if condition else node.otherwise, frame)
 
@@ -49,10 +50,9 @@ def run_for(evaluator: Evaluator, node: syntax.For, frame: Frame) -> Any:
     if poisoned(items):
         return POISON
     if not isinstance(items, list):
-        expected = "a list or range(n) (scan runs over the steps of a tensor)"
-        return evaluator.fail(
-            node.iterable.span, frame, "for runs over a list at compile time", expected, describe(items)
-        )
+        message = "a for loop runs over a list at compile time"
+        expected = "a list or range(n) (to run over the steps of a tensor, use scan)"
+        return evaluator.fail(node.iterable.span, frame, message, expected, describe(items))
     for item in items:
         evaluator.tick(node.span, frame)
         assign(evaluator, node.variable, item, frame)
@@ -63,7 +63,7 @@ def run_for(evaluator: Evaluator, node: syntax.For, frame: Frame) -> Any:
 
 
 def run_expression(evaluator: Evaluator, node: syntax.ExpressionStatement, frame: Frame) -> Any:
-    """Nothing but `error(…)` and checks have an effect: a tensor or a layer that is left standing was forgotten."""
+    """Only `error(…)` and checks have an effect: a tensor or a layer that is not used was forgotten."""
     value = evaluator.evaluate(node.value, frame)
     if is_function(value) or tensors_in(value):
         message, expected = "this value is not used", "name = …, or return …"

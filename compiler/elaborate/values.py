@@ -17,7 +17,7 @@ LONGEST_EXCERPT = 60  # characters of a string or a list shown in a message
 
 
 class Poison:
-    """The value of an expression that has been reported as wrong; whatever touches it stays silent."""
+    """The value of an expression with a reported mistake; whatever uses it reports nothing more."""
 
     def __repr__(self) -> str:
         return "poison"
@@ -32,7 +32,7 @@ class Closure:
 
     declaration: Function
     namespace: Namespace
-    hyperparameters: dict[str, Any] | None = None  # None: the first of two groups is still to be given
+    hyperparameters: dict[str, Any] | None = None  # None: the first of two groups is not given yet
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Builtin:
     function: Callable[..., Any]
     parameters: tuple[str, ...]
     optional: tuple[str, ...] = ()  # those of the parameters that have a default
-    variadic: bool = False  # takes any number of values by position; all parameters go by name
+    variadic: bool = False  # takes any number of positional values; its parameters are given by name
 
 
 @dataclass(eq=False)
@@ -96,7 +96,7 @@ class CallRecord:
     children: list[CallRecord] = field(default_factory=list)
 
 
-NUMBERS, FUNCTIONS = (int, float), (Closure, Builtin)  # asked for often: making a union anew each time takes longer
+NUMBERS, FUNCTIONS = (int, float), (Closure, Builtin)  # checked often: building a union each time would take longer
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -124,7 +124,7 @@ def poisoned(*values: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """A value in the words of an error message."""
+    """A value as error messages describe it."""
     if isinstance(value, Value):
         return f"a tensor {value.type}"
     if isinstance(value, bool):

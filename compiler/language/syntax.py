@@ -1,6 +1,6 @@
 """The syntax tree: what the parser builds, the elaborator reads and the formatter prints.
 
-Nodes are immutable, and equal when they mean the same: spans do not take part in comparisons.
+Nodes are immutable, and equal if they mean the same: spans are not compared.
 """
 
 from __future__ import annotations

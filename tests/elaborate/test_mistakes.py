@@ -68,7 +68,7 @@ def test_second_and_unknown_train_blocks():
         ("O(p, g, step) { return p - g |> §Dense(3) }", "a layer cannot run inside an optimizer"),
         ("O(p, g, step) { state v = §g; return v }", "does not exist yet"),
         ('O(p, g, step) { return p - §error("never") }', "never"),
-        ("O(p, g, step) { §param w: f32[] = 0; return p }", "no param can be declared here"),
+        ("O(p, g, step) { §param w: f32[] = 0; return p }", "a param cannot be declared here"),
     ],
 )
 def test_mistakes_inside_optimizers(optimizer: str, fragment: str):
