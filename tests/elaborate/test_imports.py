@@ -1,4 +1,4 @@
-"""Imports: which declarations they bring, circles, repetitions, and files that are not there."""
+"""Imports: the declarations that they add, circles, repetitions and missing files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_mistakes(tmp_path: Path, files: Mapping[str, str], line: int, message: 
         compile_file(build(tmp_path, files))
     first = raised.value.diagnostics[0]
     assert message in first.message and first.span and first.span.line == line, str(raised.value)
-    assert f"{first.span.line} | " in str(raised.value)  # with the line of the file it is in
+    assert f"{first.span.line} | " in str(raised.value)  # the line of the file that has the mistake
 
 
 def test_an_unreadable_import_says_why(tmp_path: Path):

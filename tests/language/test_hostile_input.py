@@ -1,4 +1,4 @@
-"""Whatever the input: a diagnostic with its place, quickly, and never an exception of Python's own."""
+"""Any input quickly gives a tree or a diagnostic with its position, never another exception."""
 
 import os
 import random
@@ -16,7 +16,7 @@ LONGEST_TIME = 5.0  # seconds
 
 
 def first_error(text: str) -> str:
-    """The message of the first error, or an empty string, after all that is done with a tree here has been done."""
+    """The message of the first error, or an empty string, after the tree has been dumped, printed and parsed again."""
     diagnostics = Diagnostics()
     began = time.perf_counter()
     program = parse(text, "m.nn", diagnostics)
@@ -104,7 +104,7 @@ def test_bombs(name: str) -> None:
     ],
     ids=range(14),
 )
-def test_unusual_but_sound(text: str) -> None:
+def test_unusual_but_valid(text: str) -> None:
     assert first_error(text) == ""
 
 
@@ -164,7 +164,7 @@ def test_mutated_sources(seed: int) -> None:
 
 
 def read(path: str | Path) -> tuple[str | None, str]:
-    """What `read_source` gives, and its errors."""
+    """The result of `read_source`, and its errors."""
     diagnostics = Diagnostics()
     text = read_source(path, diagnostics)
     try:
