@@ -1,12 +1,16 @@
 """All stages in order: text to tree to graphs to train step to optimized graphs to a memory plan to source.
 
 text ──parse──▶ tree ──elaborate──▶ graphs ──differentiate──▶ train step ──passes──▶ ──plan──▶ ──generate──▶ source
+
+`stages_of_program` is that line, one stage at a time. `compile_tree` runs it to the end; `emit` and `opt` show where it
+passes through (reports/stages.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from compiler.diagnostics import Diagnostics, Span, UserError
@@ -16,21 +20,59 @@ from compiler.elaborate.model import ElaboratedModel
 from compiler.elaborate.program import check_all, elaborate
 from compiler.gradient.train_step import differentiate
 from compiler.ir.graph import Module
-from compiler.ir.types import TensorType
 from compiler.ir.verifier import verify_module
 from compiler.language.formatter import format_expression, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
-from compiler.passes.pipeline import PIPELINES, Pass, check_complete, run_pipeline
-from compiler.planning.manifest import describe, variable_types
-from compiler.planning.memory import Plan, plan_graph
-from compiler.planning.packing import aligned
+from compiler.passes.pipeline import Pass, check_complete, labels, run_pass, run_pipeline
+from compiler.planning.manifest import describe
+from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
+from compiler.targets.registry import HOST
 from compiler.targets.target import Target, find_target
 from compiler.timings import Timings
 from runtime.datasets import BUILT_IN
-from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Settings
+from runtime.program import Executable, Manifest, Settings
 
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
+# The stages besides passes, each with the phase that its time belongs to.
+PHASES = {
+    "tree": "parse",
+    "graph": "elaborate",
+    "gradient": "differentiate",
+    "optimized": "passes",
+    "plan": "plan",
+}
+
+
+@dataclass(frozen=True)
+class PlannedModule:
+    """A module with an offset for every tensor, ready to be written as source."""
+
+    title: str
+    batch: int
+    target: Target
+    plans: list[Plan]
+    variables: list[PlacedVariable]
+
+    @cached_property
+    def source(self) -> str:
+        return self.target.generate(self.title, self.plans, self.variables)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A point on the way of a program: `graph`, `plan` …, or the label of a pass."""
+
+    name: str
+    content: Program | ElaboratedModel | Module | PlannedModule
+
+    @property
+    def module(self) -> Module:
+        """Its graphs; none of a tree or a plan."""
+        if isinstance(self.content, ElaboratedModel):
+            return self.content.module
+        return self.content if isinstance(self.content, dict) else {}
 
 
 @dataclass
@@ -47,13 +89,20 @@ class Compilation:
 
 
 def load_tree(
-    path: str | Path, overrides: Overrides = (), model: str | None = None, diagnostics: Diagnostics | None = None
+    path: str | Path,
+    overrides: Overrides = (),
+    model: str | None = None,
+    diagnostics: Diagnostics | None = None,
+    file: str | None = None,
 ) -> Program:
-    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors."""
+    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors.
+
+    Positions name it `file`, by default its path.
+    """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     text = read_source(path, diagnostics)
     diagnostics.raise_if_any()
-    tree = with_imports(parse(text or "", str(path), diagnostics), diagnostics)
+    tree = with_imports(parse(text or "", file or str(path), diagnostics), diagnostics)
     if len(diagnostics):
         check_all(tree, diagnostics)
     diagnostics.raise_if_any()
@@ -91,6 +140,50 @@ def with_entry(train: Train, entry: Entry) -> Train:
     return replace(train, entries=(*kept, entry))
 
 
+# Stages ---------------------------------------------------------------------------------------------------------------
+
+
+def stages_of_program(
+    tree: Program,
+    passes: Sequence[Pass] | None = None,
+    storage: Mapping[str, Storage] | None = None,
+    model: str | None = None,
+    diagnostics: Diagnostics | None = None,
+    target: str = HOST,
+) -> Iterator[Stage]:
+    """All stages of a program; raises UserError with all its mistakes.
+
+    A stage is made when it is asked for, so that a mistake in a later one does not hide those before it. It may be
+    changed by the next: whoever shows it does so before asking for that one.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    library()
+    yield Stage("tree", tree)
+    elaborated = elaborate_one(tree, model, storage, diagnostics)
+    yield Stage("graph", elaborated)
+    module = differentiate_one(elaborated, diagnostics)
+    yield Stage("gradient", module)
+    batch = elaborated.train.values["batch"] if elaborated.train else Settings().batch
+    yield from later_stages(module, passes, title_of(tree, elaborated), batch, target)
+
+
+def later_stages(
+    module: Module, passes: Sequence[Pass] | None, title: str, batch: int, target: str = HOST
+) -> Iterator[Stage]:
+    """The stages of a module that has its gradients: after each pass, then the plan and the source."""
+    chosen = find_target(target)
+    passes = chosen.pipeline if passes is None else passes
+    for each, label in zip(passes, labels(passes), strict=True):
+        module = run_pass(each, module)
+        yield Stage(label, module)
+    yield Stage("optimized", module)
+    check_complete(passes, chosen.pipeline)
+    chosen.check(module)
+    planned = PlannedModule(title, batch, chosen, *chosen.plan(module, batch))
+    yield Stage("plan", planned)
+    yield Stage("source", planned)
+
+
 def compile_tree(
     tree: Program,
     *,
@@ -99,46 +192,49 @@ def compile_tree(
     passes: Sequence[Pass] | None = None,
     diagnostics: Diagnostics | None = None,
     timings: Timings | None = None,
-    target: str = "numpy",
+    target: str = HOST,
 ) -> Compilation:
     """Compiles a parsed program, by default with the target's passes; raises UserError with all its mistakes."""
-    passes = PIPELINES[target] if passes is None else passes
-    check_complete(passes, PIPELINES[target])
-    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    chosen = find_target(target)
+    passes = chosen.pipeline if passes is None else passes
+    check_complete(passes, chosen.pipeline)
     timings = timings or Timings()
-    with timings.phase("parse"):
-        library()
-    with timings.phase("elaborate"):
-        elaborated = elaborate_one(tree, model, storage, diagnostics)
-    with timings.phase("differentiate"):
-        module = differentiate_one(elaborated, diagnostics)
-    with timings.phase("passes"):
-        optimized = run_pipeline(module, passes)
+    found: dict[str, Stage] = {}
+    for stage in timings.of_stages(stages_of_program(tree, passes, storage, model, diagnostics, target), PHASES):
+        if stage.name in PHASES:
+            found[stage.name] = stage
+    elaborated, planned = found["graph"].content, found["plan"].content
+    assert isinstance(elaborated, ElaboratedModel) and isinstance(planned, PlannedModule)
+    module, optimized = found["gradient"].module, found["optimized"].module
     manifest = describe(elaborated, optimized, optimizer_of(tree, elaborated.name))
-    batch, title, chosen = manifest.settings.batch, title_of(tree, elaborated), find_target(target)
-    with timings.phase("plan"):
-        plans, variables = plan_module(optimized, batch, chosen)
     with timings.phase("generate"):
+        executable = executable_of(planned, f"<nnc {elaborated.name}>", tuple(each.name for each in passes))
         host = {name: module[name] for name in chosen.on_host if name in module}
-        initializer = host_executable(host, title, f"<nnc {elaborated.name} on the host>", batch) if host else None
-        size = max([plan.size for plan in plans])
-        source = chosen.generate(title, plans, variables)
-        names = tuple(each.name for each in passes)
-        executable = Executable(source, f"<nnc {elaborated.name}>", size, batch, target, initializer, names)
-    return Compilation(tree, elaborated, module, optimized, plans, executable, manifest)
+        if host:
+            initializer = host_executable(host, planned, f"<nnc {elaborated.name} on the host>")
+            executable = replace(executable, initializer=initializer)
+    return Compilation(tree, elaborated, module, optimized, planned.plans, executable, manifest)
 
 
-def host_executable(module: Module, title: str, name: str, batch: int) -> Executable:
-    """What NumPy runs of a program for another target."""
-    numpy = find_target("numpy")
-    plans, variables = plan_module(run_pipeline(module), batch, numpy)
-    return Executable(numpy.generate(title, plans, variables), name, max(plan.size for plan in plans), batch)
+def executable_of(planned: PlannedModule, name: str, passes: tuple[str, ...] = ()) -> Executable:
+    size = max(plan.size for plan in planned.plans)
+    return Executable(planned.source, name, size, planned.batch, planned.target.name, passes=passes)
+
+
+def host_executable(module: Module, planned: PlannedModule, name: str) -> Executable:
+    """The graphs that a target leaves to the host, compiled for that."""
+    host = find_target(HOST)
+    plans = host.plan(run_pipeline(module, host.pipeline), planned.batch)
+    return executable_of(PlannedModule(planned.title, planned.batch, host, *plans), name)
 
 
 def compile_file(path: str | Path) -> Compilation:
     """`compile_tree` of a file."""
     diagnostics = Diagnostics()
     return compile_tree(load_tree(path, diagnostics=diagnostics), diagnostics=diagnostics)
+
+
+# Single stages --------------------------------------------------------------------------------------------------------
 
 
 def elaborate_one(
@@ -211,22 +307,3 @@ def resolved_text(compiled: Compilation) -> str:
 
 def show_setting(value: object) -> str:
     return "none" if value is None else str(value).lower()
-
-
-def plan_module(module: Module, batch: int, target: Target) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:
-    """Plans of all graphs that run on the target, and the variables with their offsets.
-
-    Variables come first, each at an offset for good; the graphs share the bytes after them, since one runs at a time.
-    Only `prepare` runs while the inputs of another may be filled already, and so works behind it.
-    """
-    variables, offset = [], 0
-    for name, type in variable_types(module).items():
-        variables.append((name, type, offset))
-        offset += aligned(type.bytes_at(1))
-    placed = {name: at for name, _, at in variables}
-    plans: dict[str, Plan] = {}
-    here = [(name, graph) for name, graph in module.items() if name not in target.on_host]
-    for name, graph in sorted(here, key=lambda item: item[0] == PREPARE):
-        base = max((plans[each].size for each in INFERENCE if each in plans and name == PREPARE), default=offset)
-        plans[name] = plan_graph(graph, batch, base, placed, target.placement)
-    return list(plans.values()), variables

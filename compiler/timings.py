@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+StageType = TypeVar("StageType", bound=Named)
 
 
 @dataclass
@@ -21,3 +30,15 @@ class Timings:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
+
+    def of_stages(self, stages: Iterable[StageType], phases: Mapping[str, str]) -> Iterator[StageType]:
+        """The stages, with the time of each added to its phase; what `phases` does not name belongs to the next."""
+        waiting, start = 0.0, time.perf_counter()
+        for stage in stages:
+            waiting += time.perf_counter() - start
+            if stage.name in phases:
+                phase = phases[stage.name]
+                self.seconds[phase] = self.seconds.get(phase, 0) + waiting
+                waiting = 0.0
+            yield stage
+            start = time.perf_counter()

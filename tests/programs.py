@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compiler.diagnostics import Diagnostics
-from compiler.driver import Compilation, compile_tree, load_tree, plan_module
+from compiler.driver import Compilation, compile_tree, load_tree
 from compiler.elaborate.library import with_imports
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays
@@ -18,8 +18,7 @@ from compiler.ir.types import NUMPY_NAMES, TensorType, at_batch
 from compiler.language.parser import parse
 from compiler.passes.pipeline import run_pipeline
 from compiler.planning.memory import Plan, plan_graph
-from compiler.targets.numpy.ops import PLACEMENT
-from compiler.targets.shared.writer import generate
+from compiler.targets.registry import TARGETS
 from compiler.targets.target import find_target
 from runtime.program import Executable, Program, aligned_zeros, load_functions
 
@@ -27,6 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
 TRAINED_GRAPHS = ("train_step", "evaluate", "predict")
 BATCH = 3
+NUMPY = find_target("numpy")
+PIPELINES = {name: find_target(name).pipeline for name in TARGETS}
+NUMPY_PIPELINE = NUMPY.pipeline
 
 
 @cache
@@ -78,7 +80,7 @@ def run_program(program: Program, name: str, inputs: Mapping[str, np.ndarray], b
 def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison: bool = False) -> Arrays:
     """Plans, generates and runs a single graph without variables as float32 NumPy code, with the target's passes."""
     optimized = optimize({graph.name: graph})[graph.name]
-    plan = plan_graph(optimized, batch, 0, {}, PLACEMENT)
+    plan = plan_graph(optimized, batch, 0, {}, NUMPY.placement)
     run, views, outputs = bind(plan, batch, poison)
     for name, view in views.items():
         view[...] = inputs[name]
@@ -88,11 +90,11 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, poison
 
 
 def optimize(module: Module) -> Module:
-    return run_pipeline(module)
+    return run_pipeline(module, NUMPY_PIPELINE)
 
 
 def bind(plan: Plan, batch: int, poison: bool):
-    source = generate("a test", [plan], [])
+    source = NUMPY.generate("a test", [plan], [])
     functions = load_functions(Executable(source, "<test>", plan.size, batch))
     arena = aligned_zeros(max(plan.size, 1))
     if poison:
@@ -106,7 +108,7 @@ def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: i
     All bytes hold `fill` before the variables and inputs are set; 0xFF is NaN in every float.
     """
     plans, variables = plan_step(graph, batch)
-    functions = load_functions(Executable(generate("a test", plans, variables), "<test>", plans[0].size, batch))
+    functions = load_functions(Executable(NUMPY.generate("a test", plans, variables), "<test>", plans[0].size, batch))
     arena = aligned_zeros(plans[0].size)
     arena[:] = fill
     _, held, _ = functions["bind_variables"](arena, batch)
@@ -120,4 +122,4 @@ def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: i
 
 def plan_step(graph: Graph, batch: int) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:
     """The plan of a single graph after all passes, and its variables with their offsets."""
-    return plan_module(optimize({graph.name: graph}), batch, find_target("numpy"))
+    return NUMPY.plan(optimize({graph.name: graph}), batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from compiler.elaborate.values import Closure, describe, is_number, is_tensor, s
 from compiler.ir.builder import literal
 from compiler.ir.graph import Value
 from compiler.ir.types import Batch, Dim, TypeRuleError, extent
+from compiler.ops import OPS
 
 NO_PADDING = [[0, 0], [0, 0]]
 
@@ -44,10 +44,9 @@ def register_unary(name: str, on_number: Callable[[float], float]) -> None:
     register(name, apply)
 
 
-for _name in ("exp", "log", "sqrt", "tanh", "erf", "sin", "cos", "floor"):
-    register_unary(_name, getattr(math, _name))
-register_unary("abs", abs)
-register_unary("sign", lambda x: (x > 0) - (x < 0))
+for _op in OPS.values():
+    if _op.on_number is not None:
+        register_unary(_op.name, _op.on_number)
 
 
 def register_extremum(name: str, on_numbers: Callable[..., Any]) -> Callable[[Site, Any, Any], Any]:

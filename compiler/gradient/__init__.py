@@ -1,1 +1,8 @@
-"""Derivatives: from a graph to the graph of its gradients, and a whole training step."""
+"""Derivatives: from a graph to the graph of its gradients, and a whole training step.
+
+Importing this package registers the gradient rules of ops with a body, which need the differentiation of graphs.
+"""
+
+from compiler.gradient import regions, scans
+
+__all__ = ["regions", "scans"]

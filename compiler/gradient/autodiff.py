@@ -1,16 +1,18 @@
-"""Reverse-mode differentiation of a graph: the loop only; each op brings its own rule.
+"""Reverse-mode differentiation of a graph. This is only the loop: every op has its own rule.
 
-The gradients are appended to the graph that holds the forward nodes, in one sweep from the last node to the first.
+The gradients are appended to the graph of the forward nodes, in one sweep from the last node to the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Literal, Node, Value
-from compiler.ir.op import ELEMENTWISE
+from compiler.ir.op import ELEMENTWISE, GradientRule, Op
 from compiler.ops.rules import sum_to
+
+BODY_RULES: dict[str, GradientRule] = {}  # of ops with a body, by name: such a rule differentiates the body
 
 
 class GradientError(AssertionError):
@@ -25,8 +27,23 @@ class NotDifferentiable(Exception):
         self.node = node
 
 
+def gradient_of(name: str) -> Callable[[GradientRule], GradientRule]:
+    """Registers the decorated function as the gradient rule of an op."""
+
+    def register(rule: GradientRule) -> GradientRule:
+        BODY_RULES[name] = rule
+        return rule
+
+    return register
+
+
+def gradient_rule(op: Op) -> GradientRule | None:
+    """The rule of an op; None if it cannot be differentiated."""
+    return op.gradient or BODY_RULES.get(op.name)
+
+
 def gradients(builder: Builder, seeds: Mapping[Value, Value], wrt: Sequence[Value]) -> list[Value | None]:
-    """The gradient of `sum(seed * output)` with respect to each value of `wrt`, or None where nothing depends on it.
+    """The gradient of `sum(seed * output)` with respect to each value of `wrt`; None if no output depends on it.
 
     seeds: output value -> its gradient (of the output's type), values of the builder's graph.
     """
@@ -46,7 +63,7 @@ def gradients(builder: Builder, seeds: Mapping[Value, Value], wrt: Sequence[Valu
 
 
 def depending_on(roots: Sequence[Value], nodes: Sequence[Node]) -> set[Value]:
-    """The float values that depend on any of `roots` (roots included)."""
+    """The float values that depend on any of `roots`, and the roots."""
     active = set(roots)
     for node in nodes:
         if any(operand in active for operand in node.operands):
@@ -55,10 +72,11 @@ def depending_on(roots: Sequence[Value], nodes: Sequence[Node]) -> set[Value]:
 
 
 def operand_gradients(builder: Builder, node: Node, results: list[Value | None]) -> list[Value | None]:
-    """Applies the op's rule, sums broadcast gradients back, and checks count and type of each."""
-    if node.op.gradient is None:
+    """Applies the op's rule, sums gradients back to the operands' shapes, and checks number and types."""
+    rule = gradient_rule(node.op)
+    if rule is None:
         raise NotDifferentiable(node)
-    found = list(node.op.gradient(builder, node, *results))
+    found = list(rule(builder, node, *results))
     if len(found) != len(node.operands):
         raise GradientError(f"{node.op.name}: {len(node.operands)} operands, {len(found)} gradients")
     if ELEMENTWISE in node.op.traits:

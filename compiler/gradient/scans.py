@@ -1,29 +1,28 @@
-"""The gradient of `scan`: another scan that runs the other way.
+"""The gradient of `scan`: another scan that runs in the opposite direction.
 
     carries    gradients of the carries, and running sums for the gradients of the constants
-    sequences  gradients of the per-step outputs, and what the backward body needs of each forward step
+    sequences  gradients of the per-step outputs, and the values of each forward step that the backward body needs
     constants  those of the forward scan that the backward body needs
     results    gradients of the first carries and of the constants; per step, gradients of the sequences
 
-Values of a forward step that the backward body needs become further per-step outputs of the forward scan.
+Values of a forward step that the backward body needs become additional per-step outputs of the forward scan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
 
+from compiler.gradient.autodiff import depending_on, gradient_of, gradients
+from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ops.rules import zeros
 
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-
-# An input of the backward body, and the operand of the backward scan that feeds it.
-Feed = tuple[Value, Value]
+# An input of the backward body, and the operand of the backward scan for it.
+BodyInput = tuple[Value, Value]
 
 
+@gradient_of("scan")
 def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None) -> list[Value | None]:
     body, carries = node.body, node.attributes["carries"]
     constants = carries + node.attributes["sequences"]  # the position of the first one
@@ -33,7 +32,7 @@ def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None)
     inner, found = differentiate(builder, body, incoming)
     backward = inner.graph
 
-    # Results of the backward body, and for the carries among them how they start.
+    # The results of the backward body, and the first values of those that are carries.
     through = [i for i in incoming if i < carries]
     carried = [(incoming[i], result_gradients[i] or zeros(builder, incoming[i].type)) for i in through]
     results = [found.get(i) or zeros(inner, incoming[i].type) for i in through]
@@ -44,29 +43,27 @@ def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None)
         results.append(inner.add(total, found[i]))
     per_step = [i for i in found if carries <= i < constants]
     backward.outputs = {f"y{i}": value for i, value in enumerate([*results, *(found[i] for i in per_step)])}
-    if not backward.outputs:  # what has a gradient depends on nothing from outside
+    if not backward.outputs:  # the values with a gradient do not depend on any operand
         return [None] * len(node.operands)
     drop_unused(backward)
 
-    # What feeds it besides.
+    # Its other inputs.
     stepped = [(incoming[i], gradient) for i, gradient in enumerate(result_gradients) if gradient and i >= carries]
     needed, fixed = import_forward_values(builder, node, backward, {value for value, _ in carried + stepped})
     stepped += needed
-    if not stepped:  # a scan is as long as its sequences
+    if not stepped:  # the length of a scan is that of its sequences
         stepped.append((Value(body.inputs[carries].type, "step"), node.operands[carries]))
-    feeds = [*carried, *stepped, *fixed]
-    backward.inputs = [value for value, _ in feeds]
+    inputs = [*carried, *stepped, *fixed]
+    backward.inputs = [value for value, _ in inputs]
     label(backward.inputs, len(carried), len(stepped))
     attributes = {"carries": len(carried), "sequences": len(stepped), "reverse": not node.attributes["reverse"]}
-    builder.scan(*(operand for _, operand in feeds), **attributes, body=backward)
+    builder.scan(*(operand for _, operand in inputs), **attributes, body=backward)
     gradients = dict(zip([*through, *summed, *per_step], builder.graph.nodes[-1].results, strict=True))
     return [gradients.get(i) for i in range(len(node.operands))]
 
 
 def flowing(node: Node, result_gradients: Sequence[Value | None]) -> list[int]:
-    """Positions of the body's outputs that have a gradient: from outside, or from a later step through a carry."""
-    from compiler.gradient.autodiff import depending_on
-
+    """Positions of the body's outputs with a gradient: from outside, or from a later step through a carry."""
     outputs = list(node.body.outputs.values())
     reached = [depending_on([value], node.body.nodes) for value in node.body.inputs[: node.attributes["carries"]]]
     found = {i for i, gradient in enumerate(result_gradients) if gradient}
@@ -76,13 +73,10 @@ def flowing(node: Node, result_gradients: Sequence[Value | None]) -> list[int]:
 
 
 def differentiate(builder: Builder, body: Graph, incoming: Mapping[int, Value]) -> tuple[Builder, dict[int, Value]]:
-    """A builder of the backward body, which still uses values of the forward body, and gradients by position of input.
+    """A builder of the backward body, which still uses values of the forward body, and the gradients by input position.
 
-    Differentiates in place and then moves the new nodes, so that scans inside the body keep what they have to return.
+    Differentiates in place and then moves the new nodes, so that scans inside the body keep their added outputs.
     """
-    from compiler.gradient.autodiff import gradients
-    from compiler.ir.builder import Builder
-
     forward, first = Builder(body), len(body.nodes)
     forward.origin = builder.origin
     seeds: dict[Value, Value] = {}
@@ -100,8 +94,8 @@ def differentiate(builder: Builder, body: Graph, incoming: Mapping[int, Value]) 
 
 def import_forward_values(
     builder: Builder, node: Node, backward: Graph, own: set[Value]
-) -> tuple[list[Feed], list[Feed]]:
-    """Replaces the values of the forward body in the backward one by new inputs, fed per step or by constants."""
+) -> tuple[list[BodyInput], list[BodyInput]]:
+    """Replaces values of the forward body in the backward body by new inputs: sequences, and constants."""
     inputs, carries = node.body.inputs, node.attributes["carries"]
     constants = carries + node.attributes["sequences"]
     own = own.union(*(step.results for step in backward.nodes))
@@ -123,7 +117,7 @@ def import_forward_values(
 
 
 def stacked(builder: Builder, node: Node, values: Sequence[Value]) -> list[Value]:
-    """The results of the scan that stack these values of its body; added where it does not return them yet."""
+    """The results of the scan that stack these values of its body; added if it does not return them yet."""
     carries = node.attributes["carries"]
     known = dict(zip(list(node.body.outputs.values())[carries:], node.results[carries:], strict=True))
     missing = [value for value in values if value not in known]
@@ -141,10 +135,10 @@ def drop_unused(graph: Graph) -> None:
 
 
 def label(inputs: Sequence[Value], carries: int, sequences: int) -> None:
-    """Gives the inputs of a body their kinds, and names that differ."""
-    taken: set[str] = set()
+    """Gives the inputs of a body their kinds and distinct names."""
+    used: set[str] = set()
     for i, value in enumerate(inputs):
         value.kind = "carry" if i < carries else "sequence" if i < carries + sequences else "constant"
         name = value.name or "kept"
-        value.name = next(new for n in count() if (new := f"{name}_{n}" if n else name) not in taken)
-        taken.add(value.name)
+        value.name = next(new for n in count() if (new := f"{name}_{n}" if n else name) not in used)
+        used.add(value.name)

@@ -9,15 +9,15 @@ from typing import Any
 
 from compiler.ir.graph import Graph, Literal, Node, Origin, Scalar, Value
 from compiler.ir.inference import infer
+from compiler.ir.op import known_ops
 from compiler.ir.types import FLOATS, Dim, TensorType, TypeRuleError, extent, fits
-from compiler.ops import OPS
 
 
 class Builder:
     """Appends nodes to one graph.
 
-    `builder.exp(x)`, `builder.sum(x, axes=(0,))`: every op of the table is a method that returns its result (a list of
-    results where an op has several). Python numbers among the operands become literals of the first tensor's dtype.
+    `builder.exp(x)`, `builder.sum(x, axes=(0,))`: every op of the table is a method that returns its result (a list if
+    the op has several). Python numbers among the operands become literals with the dtype of the first tensor.
     """
 
     def __init__(self, graph: Graph):
@@ -25,13 +25,13 @@ class Builder:
         self.origin: Origin | None = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name not in OPS:
+        if name not in known_ops():
             raise AttributeError(name)
         return lambda *operands, **attributes: self.emit(name, operands, attributes)
 
     @contextmanager
     def at(self, origin: Origin | None) -> Iterator[None]:
-        """Nodes added inside come from `origin`."""
+        """Nodes added inside get this origin."""
         previous, self.origin = self.origin, origin
         try:
             yield
@@ -44,8 +44,8 @@ class Builder:
         return value
 
     def emit(self, name: str, operands: Sequence[Value | Scalar], attributes: dict[str, Any]) -> Any:
-        """Adds a node; raises TypeRuleError when the op's rule refuses the operands."""
-        op = OPS[name]
+        """Adds a node; raises TypeRuleError if the op's rule refuses the operands."""
+        op = known_ops()[name]
         values = as_values(operands)
         complete, types = infer(op, tuple([value.type for value in values]), attributes)
         node = Node(op, values, dict(complete), [], self.origin)
@@ -54,12 +54,12 @@ class Builder:
         return node.results[0] if len(types) == 1 else node.results
 
     def reuse(self, node: Node) -> list[Value]:
-        """Adds a node of another graph as it is; it belongs to both now, and nobody may change it."""
+        """Adds a node of another graph unchanged; both graphs share it from now on, so it must not be changed."""
         self.graph.nodes.append(node)
         return node.results
 
     def inline(self, body: Graph, operands: Sequence[Value]) -> list[Value]:
-        """Adds the nodes of a body with these operands in the place of its inputs; returns its outputs."""
+        """Adds the nodes of a body with these operands in place of its inputs; returns its outputs."""
         new: dict[Value, Value] = dict(zip(body.inputs, operands, strict=True))
         for node in body.nodes:
             with self.at(node.origin):
@@ -68,7 +68,7 @@ class Builder:
         return [new.get(value, value) for value in body.outputs.values()]
 
     def extend_scan(self, node: Node, outputs: Sequence[Value]) -> list[Value]:
-        """Makes a `scan` also return the stack of these values of its body; types come from the op's rule."""
+        """Makes a `scan` return the stacks of these values of its body as well; types come from the op's rule."""
         first, names = len(node.results), node.body.outputs
         for value in outputs:
             names[next(name for i in count(len(names)) if (name := f"y{i}") not in names)] = value
@@ -77,13 +77,13 @@ class Builder:
         return node.results[first:]
 
     def count(self, shape: Sequence[Dim]) -> Value | int:
-        """The number of elements of a shape: a number, or a scalar f32[] when the batch is among the dimensions."""
+        """The number of elements of a shape: a number, or a scalar f32[] if the shape contains the batch."""
         size = extent(shape)
         return size.factor if size.power == 0 else self.extent(factor=size.factor, power=size.power)
 
 
 def literal(value: Scalar, dtype: str) -> Literal:
-    """A scalar operand, converted to `dtype` exactly or refused."""
+    """A scalar operand, converted to `dtype`; raises TypeRuleError if the dtype cannot represent it."""
     if dtype == "bool":
         return Literal(TensorType(dtype), value=bool(value))
     if not fits(value, dtype):

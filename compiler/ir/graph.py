@@ -1,28 +1,27 @@
 """The graph IR in one file: values, nodes and graphs in static single assignment form.
 
     Graph   = name, inputs: Value*, nodes: Node*, outputs: {name: Value}
-    Node    = op, operands: Value*, attributes, results: Value*, origin     (the attribute `body` of a scan is a Graph,
-                                                                              and so is that of a fused region)
-    Value   = type, name and kind if it is a graph input
+    Node    = op, operands: Value*, attributes, results: Value*, origin     (the attribute `body` of a scan or of a
+                                                                              fused region is a Graph)
+    Value   = type; if it is a graph input, also name and kind
     Literal = a Value that is a scalar known at compile time; printed in place, never a node
     Module  = {name: Graph}
 
-A body is isolated: it sees its own inputs and literals, nothing of the graph around it. Nodes are added by
-`builder.Builder` alone, which infers every type from the op's own rule.
+A body is isolated: it uses its own inputs and literals, nothing from the graph around it. Only `builder.Builder` adds
+nodes, and it infers every type from the op's own rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compiler.ir.op import Op
 from compiler.ir.types import TensorType
 
-if TYPE_CHECKING:
-    from compiler.ir.op import Op
-
 Scalar = int | float | bool
+VARIABLES = ("param", "state", "slot", "counter", "folded")  # kinds of inputs that the graphs share, in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,17 @@ class Node:
     def body(self) -> Graph:
         return self.attributes["body"]
 
+    @property
+    def reduced_axes(self) -> tuple[int, ...]:
+        """The axes of the operands along which the op reduces; none if it does not reduce."""
+        if not self.op.reduces:
+            return ()
+        return self.attributes["axes"] if "axes" in self.attributes else (self.attributes["axis"],)
+
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """A function of tensors; its nodes stand in an order in which they can be run."""
+    """A function of tensors; the nodes are in an order in which they can run."""
 
     name: str
     inputs: list[Value] = field(default_factory=list)
@@ -107,7 +113,7 @@ Module = dict[str, Graph]
 
 
 def literal_key(value: Value) -> Any:
-    """What tells two operands apart: the object, or for literals type and value (0.0 and -0.0 differ)."""
+    """Equal for equal operands: the object itself, or the type and value of a literal (0.0 and -0.0 differ)."""
     return (value.type, repr(value.value)) if isinstance(value, Literal) else value
 
 

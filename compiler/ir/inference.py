@@ -1,7 +1,7 @@
 """The types of a node's results, from its op's own rule.
 
-Rules are pure: what one said of the same operand types and attributes is remembered. The verifier, which asks for every
-node after every pass, asks mostly what the builder asked before. Nodes with a body are always inferred anew.
+Rules are pure, so results are cached by op, operand types and attributes. The verifier checks every node after every
+pass, and mostly asks what the builder asked before. Nodes with a body are always inferred again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from compiler.ir.op import Op
 from compiler.ir.types import TensorType
 
 Inferred = tuple[dict[str, Any], tuple[TensorType, ...]]
-# By the op, the types of the operands, and the attributes as text, in which 1, 1.0 and true differ.
+# By op, operand types, and the attributes as text, in which 1, 1.0 and true differ.
 known: dict[tuple[Op, tuple[TensorType, ...], str], Inferred] = {}
 
 
 def infer(op: Op, types: tuple[TensorType, ...], attributes: Mapping[str, Any]) -> Inferred:
-    """The attributes in declared order with defaults filled in (nobody may change them), and the types of the results.
+    """The attributes in declared order with defaults filled in (shared: do not change them), and the result types.
 
     Raises TypeRuleError.
     """

@@ -1,6 +1,6 @@
-"""The oracle: runs any graph in float64 with each op's own NumPy reference, one node after the other.
+"""The oracle: runs any graph in float64 with each op's own NumPy reference, one node after another.
 
-It shares nothing with the code generators. Floats of every width are computed as float64; integers and bools keep
+It shares no code with the code generators. Floats of every width are computed as float64; integers and bools keep
 their types.
 """
 
@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class InterpreterError(AssertionError):
-    """A reference returned another shape or type than the op's rule says: a bug in the op."""
+    """A reference returned a shape or type that differs from the op's rule: a bug in the op."""
 
 
 def interpret(graph: Graph, inputs: Mapping[str, Any], batch: int = 1) -> Arrays:
@@ -55,7 +55,7 @@ def reference_dtype(type: TensorType) -> np.dtype[Any]:
 
 
 def as_reference(array: Any, type: TensorType, batch: int) -> np.ndarray:
-    """The array as the interpreter holds it; raises InterpreterError on another shape."""
+    """The array as the interpreter stores it; raises InterpreterError if the shape is wrong."""
     result = np.asarray(array, reference_dtype(type))
     if result.shape != at_batch(type.shape, batch):
         raise InterpreterError(f"expected {type} at B = {batch}, found shape {list(result.shape)}")

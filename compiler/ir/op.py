@@ -1,30 +1,39 @@
-"""What an op is: attributes, shape rule, gradient rule, float64 reference, traits and samples, all in one place."""
+"""What an op is, and the table of all ops.
+
+An op's attributes, shape rule, gradient rule, float64 reference, facts and test samples are written in one block, in
+compiler/ops. Importing that package fills the table; everything in compiler/ir looks ops up by name.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
 
-if TYPE_CHECKING:
-    from compiler.ir.graph import Value
-
 REQUIRED = object()
 
-# Traits are data: a pass asks for the trait and never lists names.
+# Traits: passes and targets ask for the trait and never list names.
 ELEMENTWISE = "elementwise"  # one output element per broadcast input element
 COMMUTATIVE = "commutative"
 VIEW = "view"  # a code generator may return a view of the first operand
+IN_ORDER = "in order"  # of views: the elements stay in reading order
 RANDOM = "random"  # two equal nodes differ: never merged
-BATCH = "batch"  # the reference takes the run-time batch as the keyword `batch`
+BATCH = "batch"  # the reference gets the run-time batch as the keyword `batch`
+PRODUCT = "product"  # a sum of products over a long axis: a matrix product, or a convolution
+CONVOLUTION = "convolution"  # a convolution of images, or one of its adjoints: see ops/convolution.py
+IMAGES = "images"  # the results are images [N, H, W, C]
+LOOP = "loop"  # runs its body once per step; the results are the last carries, then stacks of per-step outputs
+REGION = "region"  # runs its body once; the results are the outputs of the body
 
-Rule = Callable[..., TensorType | Sequence[TensorType]]
-Gradient = Callable[..., Sequence["Value | None"]]
+# reference of the shape rule, gradient rule and cost: see Op
+TypeRule = Callable[..., TensorType | Sequence[TensorType]]
+GradientRule = Callable[..., Sequence[Any]]
+CostRule = Callable[[Sequence[TensorType], Sequence[TensorType], int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Operand:
     high: float = 2.0
 
     def draw(self, generator: np.random.Generator, batch: int) -> np.ndarray:
-        """Random values as the interpreter holds them: floats of every width as float64; integers include `high`."""
+        """Random values as the interpreter stores them: floats of every width as float64; integers include `high`."""
         shape = at_batch(self.type.shape, batch)
         if self.type.is_float:
             return generator.uniform(self.low, self.high, shape)
@@ -50,9 +59,9 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Operands and attributes that an op accepts (or, with `error`, must refuse with a message holding that text).
+    """Operands and attributes that an op accepts; with `error`, that it must refuse with a message containing it.
 
-    An attribute may be a function that makes it: the body of a `scan`, of which every node needs its own.
+    An attribute may be a function that creates it, such as the body of a `scan`: every node needs its own.
     """
 
     operands: tuple[Operand, ...]
@@ -65,20 +74,30 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """A primitive.
+    """A primitive: its rules, and the facts about it that more than one part of the compiler asks for.
 
     infer(types, **attributes) -> type or types        raises TypeRuleError
-    gradient(builder, node, *result_gradients) -> one gradient or None (zero) per operand. Those of elementwise ops may
-        have the result's shape; autodiff sums them back to the operand's. Without a rule: cannot be differentiated.
     reference(*arrays, **attributes) -> array or arrays    float64 NumPy, written for clarity
+    gradient(builder, node, *result_gradients) -> one gradient or None (zero) per operand. Gradients of elementwise ops
+        may have the result's shape; autodiff sums them back to the operand's. Ops with a body get their rule from
+        compiler/gradient; any other op without a rule cannot be differentiated.
+    reduces: how it combines elements along its attribute `axes` or `axis`, if it does: "sum", "max", or "argmax"
+    lookup: the operands (table, indices) if it reads only the rows of a table that the indices name
+    cost(operand types, result types, batch) -> operations on numbers, each addition, multiplication, comparison or
+        function counted as one. Default: one per result element if elementwise, else 0.
+    on_number: the function on a compile-time number, which makes the op a builtin of the language under its own name
     """
 
     name: str
-    infer: Rule
+    infer: TypeRule
     reference: Callable[..., Any]
-    gradient: Gradient | None = None
+    gradient: GradientRule | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
+    reduces: str = ""
+    lookup: tuple[int, int] | None = None
+    cost: CostRule | None = None
+    on_number: Callable[[Any], float] | None = None
     samples: tuple[Sample, ...] = ()
     errors: tuple[Sample, ...] = ()
 
@@ -97,6 +116,28 @@ class Op:
             if isinstance(self.attributes[name], bool) and not isinstance(value, bool):
                 raise TypeRuleError(f"{name} is not valid", "true or false", str(value))
         return complete
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+OPS: dict[str, Op] = {}
+
+
+def register(*ops: Op) -> None:
+    """Adds ops to the table."""
+    for op in ops:
+        assert op.name not in OPS, f"two ops are named {op.name}"
+        OPS[op.name] = op
+
+
+def known_ops() -> Mapping[str, Op]:
+    """All ops by name; raises LookupError if nobody has imported compiler.ops."""
+    if not OPS:
+        raise LookupError("the table of ops is empty: `import compiler.ops` fills it, and must come first")
+    return OPS
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
 
 
 def operand(text: str) -> Operand:

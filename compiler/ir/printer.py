@@ -1,4 +1,4 @@
-"""IR as text: typed, one line a node, numbered from zero in each graph. `reader.py` reads it back to the same text."""
+"""IR as text: typed, one line per node, numbered from zero in each graph. `reader.py` reads it back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compiler.ir.graph import Graph, Literal, Module, Node, Value
 from compiler.ir.types import show_shape
 
 INDENT = "  "
-# The dtype that a bare literal of this Python type is read back as; any other is written out, `3:i64`.
+# A bare literal of this Python type is read back with this dtype; any other dtype is written out, `3:i64`.
 PLAIN_LITERALS = {float: "f32", int: "i32", bool: "bool"}
 
 

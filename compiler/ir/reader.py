@@ -1,6 +1,6 @@
-"""Reads IR text back. Types are inferred again from each op's rule and must be the ones written down.
+"""Reads IR text back. Types are inferred again from each op's rule and must match the ones in the text.
 
-The first thing that is wrong is a UserError with its place in the text, whatever the text is.
+Any text is safe to read: the first mistake is reported as a UserError with its place in the text.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from compiler.diagnostics import Diagnostic, Note, Span, UserError
 from compiler.ir.builder import Builder, literal
-from compiler.ir.graph import Graph, Module, Origin, Scalar, Value
+from compiler.ir.graph import VARIABLES, Graph, Module, Origin, Scalar, Value
+from compiler.ir.op import known_ops
 from compiler.ir.types import DTYPES, Batch, TensorType, TypeRuleError, parse_type
-from compiler.ops import OPS
 from runtime.errors import did_you_mean
 
 TOKENS = re.compile(
@@ -26,7 +26,7 @@ TOKENS = re.compile(
       | (?P<name>[A-Za-z_][\w.]*) | (?P<mark>[(){}\[\],=:]) | (?P<unknown>.)""",
     re.VERBOSE | re.ASCII,
 )
-KINDS_OF_TOKENS = {  # what each is called where it is missing
+KINDS_OF_TOKENS = {  # what the error says if one is missing
     "value": "a value such as %0",
     "type": "a type such as f32[B,3]",
     "name": "a name",
@@ -34,8 +34,7 @@ KINDS_OF_TOKENS = {  # what each is called where it is missing
 ORIGIN = re.compile(r"// (.+):(\d{1,9}):(\d{1,9})(?: ((?!\(backward\))\S+))?( \(backward\))?$")
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
-KINDS = ("input", "target", "param", "state", "slot", "counter", "folded", "carry", "sequence", "constant")
-VARIABLES = KINDS[2:7]
+KINDS = ("input", "target", *VARIABLES, "carry", "sequence", "constant")
 WORDS: dict[str, Any] = {"true": True, "false": False, "inf": float("inf"), "nan": float("nan"), "B": Batch()}
 DTYPE_OF_LITERALS = {float: "f32", int: "i32", bool: "bool"}
 DEEPEST_NESTING = 30  # bodies within bodies, lists within lists
@@ -44,7 +43,7 @@ LONGEST_EXCERPT = 60  # characters of a token in a message
 MOST_LISTED = 12  # names in a message
 
 
-class Token(NamedTuple):
+class IrToken(NamedTuple):
     """A word of IR text; lines and columns count from 1."""
 
     kind: str
@@ -53,7 +52,7 @@ class Token(NamedTuple):
     column: int
 
 
-Scope = dict[str, tuple[Value, Token]]  # the values of a graph by name, each with where it is defined
+Scope = dict[str, tuple[Value, IrToken]]  # the values of a graph by name, each with the place of its definition
 
 
 def read_module(text: str, file: str = "<ir>") -> Module:
@@ -67,14 +66,14 @@ class Reader:
     def __init__(self, text: str, file: str):
         self.text, self.file = text, file
         self.origins: dict[int, Origin] = {}  # by line
-        self.variables: dict[str, tuple[TensorType, Token]] = {}
+        self.variables: dict[str, tuple[TensorType, IrToken]] = {}
         self.tokens = self.tokenize(text)
         self.token, self.following = next(self.tokens), next(self.tokens)
-        self.last_line = 1  # of what has been read
+        self.last_line = 1  # of the text read so far
         self.depth = 0
 
-    def tokenize(self, text: str) -> Iterator[Token]:
-        """The tokens, and then the end of the text for ever; comments that are origins are kept by their lines."""
+    def tokenize(self, text: str) -> Iterator[IrToken]:
+        """The tokens, then endless `end` tokens. Comments that are origins are recorded by line."""
         line, line_start = 1, 0
         for match in TOKENS.finditer(text):
             kind, token = str(match.lastgroup), match[0]
@@ -83,21 +82,21 @@ class Reader:
                     file, row, column, path, backward = origin.groups()
                     self.origins[line] = Origin(file, int(row), int(column), path or "", bool(backward))
             elif kind != "space":
-                yield Token(kind, token, line, match.start() - line_start + 1)
+                yield IrToken(kind, token, line, match.start() - line_start + 1)
             if newlines := token.count("\n"):
                 line, line_start = line + newlines, match.start() + token.rfind("\n") + 1
         while True:
-            yield Token("end", "the end of the text", line, len(text) - line_start + 1)
+            yield IrToken("end", "the end of the text", line, len(text) - line_start + 1)
 
     # Tokens -----------------------------------------------------------------------------------------------------------
 
-    def fail(self, token: Token, message: str, expected: str | None = None, found: str | None = None) -> NoReturn:
+    def fail(self, token: IrToken, message: str, expected: str | None = None, found: str | None = None) -> NoReturn:
         self.report(Diagnostic(message, self.span(token), expected, found))
 
     def report(self, diagnostic: Diagnostic) -> NoReturn:
         raise UserError([diagnostic], {self.file: self.text})
 
-    def span(self, token: Token) -> Span:
+    def span(self, token: IrToken) -> Span:
         width = 1 if token.kind == "end" else len(token.text)
         return Span(self.file, token.line, token.column, token.line, token.column + width)
 
@@ -106,13 +105,13 @@ class Reader:
         shown = text if len(text) <= LONGEST_EXCERPT else text[:LONGEST_EXCERPT] + "…"
         self.fail(self.token, "syntax error", expected, shown if self.token.kind == "end" else f"`{shown}`")
 
-    def advance(self) -> Token:
+    def advance(self) -> IrToken:
         token = self.token
         self.last_line = token.line
         self.token, self.following = self.following, next(self.tokens)
         return token
 
-    def take(self, kind: str, text: str | None = None) -> Token:
+    def take(self, kind: str, text: str | None = None) -> IrToken:
         if self.token.kind != kind or text not in (None, self.token.text):
             self.unexpected(f"`{text}`" if text else KINDS_OF_TOKENS[kind])
         return self.advance()
@@ -124,7 +123,7 @@ class Reader:
         return found
 
     def items(self, close: str, read: Callable[[], None]) -> None:
-        """Items with commas between them, up to and with the closing mark."""
+        """Items separated by commas, up to and including the closing mark."""
         while not self.accept(close):
             read()
             if not self.accept(","):
@@ -137,7 +136,7 @@ class Reader:
     def nested(self) -> Iterator[None]:
         self.depth += 1
         if self.depth > DEEPEST_NESTING:
-            self.fail(self.token, "bodies and lists nest too deep", f"at most {DEEPEST_NESTING} levels")
+            self.fail(self.token, "bodies and lists are nested too deeply", f"at most {DEEPEST_NESTING} levels")
         yield
         self.depth -= 1
 
@@ -145,7 +144,7 @@ class Reader:
 
     def module(self) -> Module:
         module: Module = {}
-        outputs: list[tuple[Token, TensorType]] = []
+        outputs: list[tuple[IrToken, TensorType]] = []
         while self.token.kind != "end":
             named = self.following
             graph = self.graph(outputs)
@@ -155,13 +154,12 @@ class Reader:
         for token, type in outputs:
             variable, declared = self.variables.get(token.text, (type, token))
             if variable != type:
-                self.clash(
-                    token, f"the new value of the variable {token.text} has another type", variable, type, declared
-                )
+                message = f"the new value of the variable {token.text} has a different type"
+                self.clash(token, message, variable, type, declared)
         return module
 
-    def graph(self, outputs: list[tuple[Token, TensorType]] | None = None) -> Graph:
-        """A graph of the module, whose outputs are noted, or the body of a node."""
+    def graph(self, outputs: list[tuple[IrToken, TensorType]] | None = None) -> Graph:
+        """A graph of the module, whose outputs are recorded, or the body of a node."""
         self.take("name", "graph")
         name = self.take("name")
         if not IDENTIFIER.fullmatch(name.text):
@@ -190,18 +188,20 @@ class Reader:
         if of_module and kind and kind.text in VARIABLES:
             self.declare_variable(name, type)
 
-    def declare_variable(self, name: Token, type: TensorType) -> None:
+    def declare_variable(self, name: IrToken, type: TensorType) -> None:
         if any(isinstance(dim, Batch) for dim in type.shape):
-            self.fail(name, "a variable depends on the batch", "sizes that are known", str(type))
+            self.fail(name, "a variable depends on the batch", "sizes known at compile time", str(type))
         known, token = self.variables.setdefault(name.text[1:], (type, name))
         if known != type:
-            self.clash(name, f"the variable {name.text} has another type in another graph", known, type, token)
+            self.clash(name, f"the variable {name.text} has a different type in another graph", known, type, token)
 
-    def clash(self, token: Token, message: str, expected: TensorType, found: TensorType, declared: Token) -> NoReturn:
+    def clash(
+        self, token: IrToken, message: str, expected: TensorType, found: TensorType, declared: IrToken
+    ) -> NoReturn:
         notes = (Note(f"{expected} is declared here", self.span(declared)),)
         self.report(Diagnostic(message, self.span(token), str(expected), str(found), notes))
 
-    def output(self, graph: Graph, scope: Scope, outputs: list[tuple[Token, TensorType]] | None) -> None:
+    def output(self, graph: Graph, scope: Scope, outputs: list[tuple[IrToken, TensorType]] | None) -> None:
         name = self.take("name")
         if name.text in graph.outputs:
             self.fail(name, f"a second output named {name.text}", "one output of each name", name.text)
@@ -213,15 +213,15 @@ class Reader:
     # Nodes ------------------------------------------------------------------------------------------------------------
 
     def node(self, builder: Builder, scope: Scope) -> None:
-        declared: list[tuple[Token, Token, TensorType]] = []
+        declared: list[tuple[IrToken, IrToken, TensorType]] = []
         while not declared or self.accept(","):
             name = self.take("value")
             self.take("mark", ":")
             declared.append((name, self.token, self.type()))
         self.take("mark", "=")
         op = self.take("name")
-        if op.text not in OPS:
-            self.unknown(op, "op", OPS)
+        if op.text not in known_ops():
+            self.unknown(op, "op", known_ops())
         operands, attributes = self.arguments(scope)
         builder.origin = self.origins.get(self.last_line)
         with self.refusing(op, f"{op.text}: "):
@@ -229,10 +229,10 @@ class Reader:
         results = builder.graph.nodes[-1].results
         inferred = ", ".join(str(value.type) for value in results)
         if len(results) != len(declared):
-            self.fail(op, f"{op.text} has another number of results", inferred, f"{len(declared)} results")
+            self.fail(op, f"{op.text} has a different number of results", inferred, f"{len(declared)} results")
         for (name, token, type), value in zip(declared, results, strict=True):
             if value.type != type:
-                self.fail(token, f"{op.text} gives another type", str(value.type), str(type))
+                self.fail(token, f"the result of {op.text} has a different type", str(value.type), str(type))
             self.define(name, value, scope)
 
     def arguments(self, scope: Scope) -> tuple[list[Value], dict[str, Any]]:
@@ -267,8 +267,8 @@ class Reader:
             self.fail(token, "this cannot be an operand", "a value, a number, true or false", f"`{token.text}`")
         return self.literal(token, value)
 
-    def literal(self, token: Token, value: Scalar) -> Value:
-        """A number with its dtype, if that is written."""
+    def literal(self, token: IrToken, value: Scalar) -> Value:
+        """A number, with its dtype if one is written."""
         dtype = DTYPE_OF_LITERALS[type(value)]
         if self.accept(":"):
             written = self.take("name")
@@ -327,25 +327,25 @@ class Reader:
             self.fail(token, "the number is too large", "a number below 1.8e308, or inf", token.text[:LONGEST_EXCERPT])
         return value
 
-    def too_long(self, token: Token) -> NoReturn:
+    def too_long(self, token: IrToken) -> NoReturn:
         self.fail(token, "the number is too long", f"at most {LONGEST_INTEGER} digits", f"{len(token.text)} characters")
 
-    def define(self, name: Token, value: Value, scope: Scope) -> None:
+    def define(self, name: IrToken, value: Value, scope: Scope) -> None:
         if name.text in scope:
             notes = (Note("the first is here", self.span(scope[name.text][1])),)
             message = f"{name.text} is defined twice"
             self.report(Diagnostic(message, self.span(name), "each value once", name.text, notes))
         scope[name.text] = value, name
 
-    def unknown(self, token: Token, what: str, known: Any) -> NoReturn:
+    def unknown(self, token: IrToken, what: str, known: Any) -> NoReturn:
         hint = did_you_mean(token.text, known)
         message = f"unknown {what} {token.text[:LONGEST_EXCERPT]}" + (f"; {hint}" if hint else "")
         expected = ", ".join(known) if len(known) <= MOST_LISTED else f"one of the {len(known)} {what}s in docs/ir.md"
         self.fail(token, message, expected, token.text[:LONGEST_EXCERPT])
 
     @contextmanager
-    def refusing(self, token: Token, prefix: str = "") -> Iterator[None]:
-        """What a rule refuses is wrong at this token."""
+    def refusing(self, token: IrToken, prefix: str = "") -> Iterator[None]:
+        """Reports the refusal of a type rule at this token."""
         try:
             yield
         except TypeRuleError as error:

@@ -1,4 +1,4 @@
-"""Tensor types: a dtype and a shape whose dimensions are integers or multiples of the run-time batch `B`."""
+"""Tensor types: a dtype, and a shape whose dimensions are integers or multiples of the run-time batch `B`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ DTYPES = tuple(BYTES)
 NUMPY_NAMES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_"}
 LARGEST_FLOATS = {"f32": 3.4028234663852886e38, "f64": 1.7976931348623157e308}
 LARGEST_DIMENSION = 2**31 - 1
-LARGEST_RANK = 16  # NumPy ends at 32 or 64, and a view may have more axes than its tensor
+LARGEST_RANK = 16  # NumPy stops at 32 or 64, and a view may have more axes than its tensor
 LARGEST_TENSOR = 2**62
-TYPICAL_BATCH = 128  # for choices of size and speed; nothing else depends on it
+TYPICAL_BATCH = 128  # for estimates of size and speed; nothing else depends on it
+SAMPLE_BATCH = 1_000_003  # a prime that no static dimension equals by chance: what holds for it holds for every batch
 
 
 class Interned:
-    """Immutable, and equal ones are one object: comparing and hashing them costs as little as for any object."""
+    """Immutable, and equal values are one object, so comparing and hashing are cheap."""
 
     __slots__ = ()
 
@@ -56,7 +57,7 @@ Shape = tuple[Dim, ...]
 
 
 class TypeRuleError(Exception):
-    """An op was given operands or attributes that its rule does not allow; the caller knows where in the model."""
+    """An op was given operands or attributes that its rule does not allow. The caller adds the place in the model."""
 
     def __init__(self, message: str, expected: str | None = None, found: str | None = None):
         super().__init__(message)
@@ -85,7 +86,7 @@ class Extent:
 
 
 def fits(value: float, dtype: str) -> bool:
-    """Whether a number is a value of a dtype: whole and in range for integers, and no float overflows to infinity."""
+    """Whether a dtype can represent a number: integers whole and in range, floats without overflow to infinity."""
     if dtype in FLOATS:
         return not LARGEST_FLOATS[dtype] < abs(value) < float("inf")
     least, most = -(2 ** (8 * BYTES[dtype] - 1)), 2 ** (8 * BYTES[dtype] - 1) - 1
@@ -106,7 +107,7 @@ def extent_of(dims: Shape) -> Extent:
 
 
 def merged(dims: Iterable[Dim]) -> Dim:
-    """One dimension in place of several, at most one of them the batch."""
+    """Several dimensions, at most one of them the batch, as one."""
     size = extent(dims)
     if size.power > 1:
         raise TypeRuleError("two batch dimensions cannot be merged", "at most one", str(size))
@@ -155,7 +156,7 @@ class TensorType(Interned):
 
 
 def check_shape(shape: Shape) -> None:
-    """Raises TypeRuleError for what no tensor can have."""
+    """Raises TypeRuleError if no tensor can have this shape."""
     if len(shape) > LARGEST_RANK:
         raise TypeRuleError("a tensor has too many dimensions", f"at most {LARGEST_RANK}", str(len(shape)))
     for dim in shape:
@@ -187,7 +188,7 @@ def parse_type(text: str) -> TensorType:
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """NumPy's broadcasting rule; `B` only meets `B` or 1."""
+    """NumPy's broadcasting rule; `B` is only compatible with `B` and 1."""
     if len(set(shapes)) == 1:
         return shapes[0]
     rank = max(map(len, shapes))

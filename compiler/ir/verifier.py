@@ -1,7 +1,7 @@
-"""Checks that a graph is well formed: every type inferred again, every operand defined before use.
+"""Checks that a graph is well formed: every type is inferred again, every operand is defined before use.
 
-Run after elaboration, after differentiation and after every pass. A failure is a bug of ours, and the message shows the
-node between its neighbours.
+Runs after elaboration, after differentiation and after every pass. A failure is a bug in the compiler; the message
+shows the node and its neighbours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def verify_graph(graph: Graph, stage: str) -> None:
     """Raises VerificationError naming the stage, the graph and the node."""
     names = [value.name for value in graph.inputs]
     if len(set(names)) != len(names):
-        raise VerificationError(f"after {stage}: graph {graph.name} has two inputs of one name")
+        raise VerificationError(f"after {stage}: graph {graph.name} has two inputs with the same name")
     defined = set(graph.inputs)
     for index, node in enumerate(graph.nodes):
         if problem := node_problem(node, defined):
@@ -39,7 +39,7 @@ def verify_graph(graph: Graph, stage: str) -> None:
 
 
 def verify_outputs(before: Graph, after: Graph, stage: str) -> None:
-    """Raises VerificationError where a graph returns something else than before: other names, or another type."""
+    """Raises VerificationError if a graph does not return what it returned before: other names, or another type."""
     for name in (*before.outputs, *after.outputs):
         types = [str(graph.outputs[name].type) if name in graph.outputs else "nothing" for graph in (before, after)]
         if types[0] != types[1]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.types import at_batch
-from compiler.targets.numpy.division import Tile
+from compiler.planning.memory import RegionPlan
 from runtime.training.numerics import Range, Ranges
 
 
@@ -39,7 +39,7 @@ class Trace:
     graph: Graph
     batch: int
     inputs: Mapping[str, Range]
-    tiles: Mapping[Node, Tile] = field(default_factory=dict)  # of regions that run in tiles
+    regions: Mapping[Node, RegionPlan] = field(default_factory=dict)  # that have a plan of their own
     seen: dict[Node, list[Seen]] = field(default_factory=dict)
     outputs: dict[str, Range] = field(default_factory=dict)  # the loss, and variables
 
@@ -152,8 +152,8 @@ class Walk:
         if frame.node is None or frame.outer is None:
             return []
         index = frame.graph.inputs.index(value)
-        if frame.node in self.trace.tiles:
-            index, _ = self.trace.tiles[frame.node].operands[index]
+        if frame.node in self.trace.regions:
+            index = self.trace.regions[frame.node].operands[index]
         elif frame.node.op.name == "scan" and index < frame.node.attributes["carries"] and frame.step:
             before = Frame(frame.graph, frame.run - 1, frame.outer, frame.node, frame.step - 1)
             return [(before, list(frame.graph.outputs.values())[index])]
@@ -162,7 +162,7 @@ class Walk:
     def inside(self, frame: Frame, node: Node, index: int) -> list[Place]:
         """A result of a region or a scan, in its body; of a scan at the first step at which it is bad."""
         if node.op.name != "scan":
-            graph = self.trace.tiles[node].graph if node in self.trace.tiles else node.body
+            graph = self.trace.regions[node].plan.graph if node in self.trace.regions else node.body
             return [(Frame(graph, frame.run, frame, node), list(graph.outputs.values())[index])]
         value, carries = list(node.body.outputs.values())[index], node.attributes["carries"]
         (length,) = at_batch(node.operands[carries].type.shape[:1], self.trace.batch)

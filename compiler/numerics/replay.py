@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.cli.memory_limit import check_memory, main_memory
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import Compilation, compile_tree
 from compiler.language.parser import parse
 from compiler.numerics.blame import find
 from compiler.numerics.report import Places, batch_line, blame_lines, report_of
 from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, without_joining
-from compiler.passes.pipeline import NUMPY_PIPELINE, Pass, choose
+from compiler.passes.pipeline import Pass, choose
+from compiler.targets.target import find_target
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Program
 from runtime.training.captures import Capture, Found, Recipe
@@ -32,10 +32,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """A program's text, compiled by a recipe, with fewer passes if wanted."""
+    """A program's text, compiled by a recipe, with fewer passes if wanted; `check` may refuse what was compiled."""
 
     recipe: Recipe
     file: str
+    check: Callable[[Compilation], None]
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
         """Raises UserError, or RuntimeUserError for what is no resolved program."""
@@ -47,12 +48,12 @@ class Source:
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
         compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
-        check_memory(compiled, main_memory(None))
+        self.check(compiled)
         return compiled
 
     def passes(self) -> tuple[Pass, ...]:
         """Raises UserError for a name that is no pass."""
-        return choose(NUMPY_PIPELINE, self.recipe.passes, ())
+        return choose(find_target().pipeline, self.recipe.passes, ())
 
 
 def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:
@@ -69,12 +70,18 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
 
-def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str) -> str:
-    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it."""
+def replay(
+    capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str, check: Callable[[Compilation], None]
+) -> str:
+    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it.
+
+    `check` sees each compilation before it runs, and may raise UserError.
+    """
     diagnostics = Diagnostics()
-    source = Source(recipe, file)
+    source = Source(recipe, file, check)
     try:
         fused = source.compile(source.passes(), diagnostics)
+        check(fused)
         if problem := fitting(capture, fused):
             raise RuntimeUserError("the dump does not fit the program in it", found=quoted(problem))
     except UserError as error:
@@ -86,6 +93,7 @@ def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str
     lines += indented(report_of(run, capture, places))
     lines += ["", "code without fusion"]
     unfused = source.compile(without_joining(source.passes()), Diagnostics())
+    check(unfused)
     lines += indented(report_of(run_generated("unfused", unfused, capture), capture, places))
     lines += ["", "interpreter in float64"]
     exact = run_in_float64("float64", fused, capture)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compiler.driver import Compilation, plan_module, title_of
+from compiler.driver import Compilation, title_of
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
 from compiler.numerics.blame import Trace
@@ -47,19 +47,18 @@ def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
 def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
     """The step in generated code that tells of the numbers of each op."""
     nodes: list[Node] = []
-    target = find_target("numpy")
-    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    target = find_target(compiled.executable.target)
+    plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     title = title_of(compiled.tree, compiled.model)
     source = target.generate(title, plans, variables, {capture.graph: Ticks(probed=nodes)})
     probed = replace(compiled.executable, source=source, name=f"{compiled.executable.name} probed")
     program = Program(probed, compiled.manifest)
     (plan,) = (plan for plan in plans if plan.graph.name == capture.graph)
-    tiles = {node: planned.tile for node, planned in plan.tiles.items()}
-    trace = Trace(plan.graph, len(capture.indices), {}, tiles)
+    trace = Trace(plan.graph, len(capture.indices), {}, plan.regions)
     inputs, found, outputs = observe(program, capture)
     trace.inputs, trace.outputs = inputs, outputs
     probe: Probe = program.views(capture.graph, len(capture.indices))[0].__globals__["probe"]
-    in_tiles = {node for tile in tiles.values() for node in tile.graph.nodes}
+    in_tiles = {node for region in plan.regions.values() for node in region.plan.graph.nodes}
     for number, operands, results in probe.told:
         (trace.add_tile if nodes[number] in in_tiles else trace.add)(nodes[number], operands, results)
     return Run(name, trace, found)

@@ -1,4 +1,4 @@
-"""`scan`, the one loop that runs at run time: a body applied to every step of its sequences, with carries in between.
+"""`scan`, the only loop at run time: a body applied to every step of its sequences, with carries from step to step.
 
 scan(*carries, *sequences, *constants, carries=int, sequences=int, reverse=bool, body=Graph)
 
@@ -10,19 +10,15 @@ per-step outputs stacked along a leading axis T, each at the position of its ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compiler.gradient.scans import scan_gradient
-from compiler.ir.graph import Graph, Literal
-from compiler.ir.op import BATCH, REQUIRED, Op, error, expect_count, sample
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Value
+from compiler.ir.interpreter import interpret
+from compiler.ir.op import BATCH, LOOP, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
 from compiler.ops.rules import expect_integer, show_attribute
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Value
 
 
 def infer_scan(
@@ -39,7 +35,7 @@ def infer_scan(
     stacks = types[carries : carries + sequences]
     if any(not stack.rank or stack.shape[0] != stacks[0].shape[0] for stack in stacks):
         found = " and ".join(map(str, stacks))
-        raise TypeRuleError("the sequences differ in length", "one leading axis for all", found)
+        raise TypeRuleError("the sequences differ in length", "the same leading axis for all", found)
     given = [*types[:carries], *(stack.with_shape(stack.shape[1:]) for stack in stacks), *types[carries + sequences :]]
     for value, type in zip(body.inputs, given, strict=True):
         if value.type != type:
@@ -58,8 +54,6 @@ def expect_body(body: object) -> None:
 
 
 def scan(*arrays: np.ndarray, carries: int, sequences: int, reverse: bool, body: Graph, batch: int) -> list[np.ndarray]:
-    from compiler.ir.interpreter import interpret
-
     carried, steps, constants = arrays[:carries], arrays[carries : carries + sequences], arrays[carries + sequences :]
     length = len(steps[0])
     stacks = [stack_of(output.type, length, batch) for output in list(body.outputs.values())[carries:]]
@@ -78,11 +72,9 @@ def stack_of(type: TensorType, length: int, batch: int) -> np.ndarray:
 
 
 def body(inputs: str, outputs: Callable[..., Sequence[Value]]) -> Callable[[], Graph]:
-    """For samples: makes a body from inputs like "h: f32[]; x: f32[]" and a function (builder, *inputs) -> outputs."""
+    """For samples: makes bodies from inputs like "h: f32[]; x: f32[]" and a function (builder, *inputs) -> outputs."""
 
     def make() -> Graph:
-        from compiler.ir.builder import Builder
-
         graph = Graph("body")
         builder = Builder(graph)
         for declaration in inputs.split("; "):
@@ -105,14 +97,14 @@ def recurrent(builder: Builder, h: Value, x: Value, w: Value, u: Value) -> list[
 
 
 def gated(builder: Builder, h: Value, c: Value, x: Value, k: Value) -> list[Value]:
-    """Two carries, a choice between them, and among the per-step outputs a carry and a bool."""
+    """Two carries and a `select` between them; the per-step outputs include a carry and a bool."""
     c = builder.mul(builder.sin(c), builder.mul(x, k))
     h_next = builder.select(builder.lt(h, x), builder.mul(h, c), builder.sub(x, h))
     return [h_next, c, h, builder.lt(x, c), builder.mul(c, x)]
 
 
 def nested(builder: Builder, h: Value, rows: Value, k: Value) -> list[Value]:
-    """From the carry, a scan over the rows of the step; its last carry is the next carry."""
+    """A scan over the rows of the step, starting from the carry; its last carry is the next carry."""
     inner = body("g: f32[2]; x: f32[2]; k: f32[2]", lambda b, g, x, k: [b.tanh(b.mul(b.sub(g, x), k)), b.mul(g, x)])
     last, products = builder.scan(h, rows, k, carries=1, sequences=1, reverse=True, body=inner())
     return [last, builder.sum(products, axes=(0,))]
@@ -129,11 +121,10 @@ NESTED = {"carries": 1, "sequences": 1, "body": body("h: f32[2]; rows: f32[3,2];
 OPS = (
     Op(
         "scan",
-        infer=infer_scan,
-        gradient=scan_gradient,
+        infer=infer_scan,  # the gradient rule is in compiler/gradient/scans.py
         reference=scan,
         attributes={"carries": REQUIRED, "sequences": REQUIRED, "reverse": False, "body": REQUIRED},
-        traits=frozenset({BATCH}),
+        traits=frozenset({BATCH, LOOP}),
         samples=(
             sample("f32[2]", "f32[4,2]", **SUM),
             sample("f32[2]", "f32[4,2]", **SUM, reverse=True),
@@ -159,7 +150,7 @@ OPS = (
                 sequences=1,
                 body=body("n: i32[]; x: f32[]", lambda b, n, x: [plus(b, n, 1), b.mul(x, b.cast(n, dtype="f32"))]),
             ),
-            sample(  # a carry that is replaced, one that is passed on, and a sequence and a constant that go unused
+            sample(  # a carry that is replaced, one that stays, and an unused sequence and constant
                 "f32[]",
                 "f32[2]",
                 "f32[3,2]",

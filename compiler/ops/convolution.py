@@ -1,4 +1,4 @@
-"""Convolution over images, channels last, and its two adjoints; each is the others' gradient.
+"""Convolution of images, channels last, and its two adjoints; each is a gradient of the others.
 
 x [N, H, W, C]   w [kh, kw, C / groups, O]   y [N, OH, OW, O]
 y[n, p, q, o] = sum over i, j, c of x[n, p*sh + i*dh - top, q*sw + j*dw - left, c] * w[i, j, c, o], c in the group of o
@@ -9,13 +9,15 @@ Output channels are ordered by group: channel o belongs to group o // (O / group
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
+from compiler.ir.graph import Node
+from compiler.ir.op import CONVOLUTION, IMAGES, PRODUCT, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, TYPICAL_BATCH, TensorType, TypeRuleError, at_batch
 from compiler.ops.rules import (
+    elements,
     equation,
     expect_dtype,
     expect_integer,
@@ -26,9 +28,7 @@ from compiler.ops.rules import (
 )
 from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
 
-if TYPE_CHECKING:
-    from compiler.ir.graph import Node
-
+IMAGE_CONVOLUTION = frozenset({PRODUCT, CONVOLUTION, IMAGES})
 WINDOW = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
 ALL_AT_ONCE = {"stride": (2, 2), "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "groups": 2}  # for samples
 
@@ -41,6 +41,11 @@ def sizes_of(node: Node) -> list[tuple[int, ...]]:
         "conv2d_input_grad": [result, second, first],
         "conv2d_filter_grad": [first, result, second],
     }[node.op.name]
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether each channel of the image is a group."""
+    return 1 < node.attributes["groups"] == sizes_of(node)[0][3]
 
 
 def infer_conv2d(
@@ -133,6 +138,11 @@ def window_of(y: Any) -> dict[str, Any]:
     return {name: y.node.attributes[name] for name in (*WINDOW, "groups")}
 
 
+def cost(output: TensorType, filters: TensorType, batch: int) -> int:
+    """A multiplication and an addition for each output element, tap of the window, and channel of the group."""
+    return 2 * elements(output, batch) * elements(filters.with_shape(filters.shape[:3]), batch)
+
+
 OPS = (
     Op(
         "conv2d",
@@ -145,6 +155,8 @@ OPS = (
         ),
         reference=conv2d,
         attributes={**WINDOW, "groups": 1},
+        traits=IMAGE_CONVOLUTION,
+        cost=lambda operands, results, batch: cost(results[0], operands[1], batch),
         samples=(
             sample("f32[1,1,1,1]", "f32[1,1,1,1]"),
             sample("f32[B,4,4,2]", "f32[3,3,2,3]"),
@@ -188,6 +200,8 @@ OPS = (
         ),
         reference=input_grad,
         attributes={"input_size": REQUIRED, **WINDOW, "groups": 1},
+        traits=IMAGE_CONVOLUTION,
+        cost=lambda operands, results, batch: cost(operands[0], operands[1], batch),
         samples=(
             sample("f32[1,1,1,1]", "f32[1,1,1,1]", input_size=(1, 1)),
             sample("f32[B,2,2,3]", "f32[3,3,2,3]", input_size=(4, 4)),
@@ -219,6 +233,8 @@ OPS = (
         ),
         reference=filter_grad,
         attributes={"kernel": REQUIRED, **WINDOW, "groups": 1},
+        traits=frozenset({PRODUCT, CONVOLUTION}),
+        cost=lambda operands, results, batch: cost(operands[1], results[0], batch),
         samples=(
             sample("f32[1,1,1,1]", "f32[1,1,1,1]", kernel=(1, 1)),
             sample("f32[B,4,4,2]", "f32[B,2,2,3]", kernel=(3, 3)),

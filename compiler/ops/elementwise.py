@@ -1,30 +1,46 @@
 """Elementwise primitives: arithmetic, comparisons, logic, `select` and `cast`, all with NumPy broadcasting.
 
-Gradients have the result's shape; autodiff sums them back to the operand's.
+Gradients have the shape of the result; autodiff sums them back to that of the operand.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import erf, pi, sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compiler.ir.graph import Literal
-from compiler.ir.op import COMMUTATIVE, ELEMENTWISE, REQUIRED, VIEW, Op, Rule, Sample, error, expect_count, sample
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Literal, Node, Value
+from compiler.ir.op import (
+    COMMUTATIVE,
+    ELEMENTWISE,
+    IN_ORDER,
+    REQUIRED,
+    VIEW,
+    Op,
+    Sample,
+    TypeRule,
+    error,
+    expect_count,
+    sample,
+)
 from compiler.ir.types import DTYPES, FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_same_dtype, zero_gradient
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Node, Value
+from compiler.ops.rules import (
+    NUMBERS,
+    SIGNED,
+    equation,
+    expect_dtype,
+    expect_same_dtype,
+    no_operations,
+    zero_gradient,
+)
 
 PLAIN = frozenset({ELEMENTWISE})
 SYMMETRIC = frozenset({ELEMENTWISE, COMMUTATIVE})
 
 
-def unary(dtypes: Sequence[str]) -> Rule:
+def unary(dtypes: Sequence[str]) -> TypeRule:
     def infer(types: Sequence[TensorType]) -> TensorType:
         expect_count(types, 1)
         expect_dtype(types[0], dtypes)
@@ -33,8 +49,8 @@ def unary(dtypes: Sequence[str]) -> Rule:
     return infer
 
 
-def binary(dtypes: Sequence[str], result: str | None = None) -> Rule:
-    """Operands of one dtype among `dtypes`; the result's dtype is theirs unless `result` names another."""
+def binary(dtypes: Sequence[str], result: str | None = None) -> TypeRule:
+    """Operands of one dtype from `dtypes`; the result has the same dtype unless `result` names another."""
 
     def infer(types: Sequence[TensorType]) -> TensorType:
         expect_count(types, 2)
@@ -68,18 +84,18 @@ def infer_cast(types: Sequence[TensorType], dtype: str) -> TensorType:
 
 
 def divided(builder: Builder, dy: Value, condition: Value) -> list[Value | None]:
-    """dy for the first of two operands where the condition holds, for the second elsewhere."""
+    """dy to the first of two operands where the condition holds, to the second elsewhere."""
     return [builder.select(condition, dy, 0.0), builder.select(condition, 0.0, dy)]
 
 
 def clip_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
-    """dy where the result is strictly between the limits, else 0: x itself need not be kept for it."""
+    """dy where the result is strictly between the limits, else 0: this does not need x."""
     y, low, high = node.result, node.attributes["low"], node.attributes["high"]
     return [builder.select(builder.emit("and", (builder.lt(low, y), builder.lt(y, high)), {}), dy, 0.0)]
 
 
 def max_gradient(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> list[Value | None]:
-    """To the larger, of two equal ones to the second, so that relu'(0) = 0 for max(x, 0): then z > 0 says it too."""
+    """To the larger operand, of equal ones to the second: relu'(0) = 0 for max(x, 0), where z > 0 tests the same."""
     return divided(builder, dz, builder.lt(y, z if isinstance(y, Literal) else x))
 
 
@@ -96,7 +112,7 @@ def pow_base(builder: Builder, dz: Value, x: Value, y: Value) -> Value | None:
 
 
 def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> Value | None:
-    """dz * log(x) * x**y where x is positive; x**y has no such slope elsewhere."""
+    """dz * log(x) * x**y where x is positive, 0 elsewhere: there x**y is not differentiable in y."""
     if isinstance(y, Literal):
         return None
     positive = builder.lt(0.0, x)
@@ -104,7 +120,7 @@ def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> V
 
 
 def unary_samples(values: str = "-2..2", *more: str) -> tuple[Sample, ...]:
-    """Operands of every rank with values in the range; `more` are further operands as they stand."""
+    """Operands of every rank with values in the range; `more` are further operands, complete."""
     types = ("f32[]", "f32[1]", "f32[5]", "f64[2,3]", "f32[B,3]", "f32[2,1,2*B]", "f32[0,2]")
     return tuple(map(sample, (*(f"{type} {values}" for type in types), *more)))
 
@@ -243,6 +259,7 @@ ARITHMETIC = (
         gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sign(x))]),
         reference=np.abs,
         traits=PLAIN,
+        on_number=abs,
         samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
         errors=FLOATS_ONLY[1:],
     ),
@@ -252,6 +269,7 @@ ARITHMETIC = (
         gradient=zero_gradient,
         reference=np.sign,
         traits=PLAIN,
+        on_number=lambda x: (x > 0) - (x < 0),
         samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
         errors=FLOATS_ONLY[1:],
     ),
@@ -261,6 +279,7 @@ ARITHMETIC = (
         gradient=zero_gradient,
         reference=np.floor,
         traits=PLAIN,
+        on_number=math.floor,
         samples=unary_samples(),
         errors=FLOATS_ONLY,
     ),
@@ -273,6 +292,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, y)]),
         reference=np.exp,
         traits=PLAIN,
+        on_number=math.exp,
         samples=unary_samples(),
         errors=FLOATS_ONLY,
     ),
@@ -282,6 +302,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.div(dy, x)]),
         reference=np.log,
         traits=PLAIN,
+        on_number=math.log,
         samples=unary_samples("0.5..2"),
         errors=FLOATS_ONLY,
     ),
@@ -291,6 +312,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.div(builder.mul(dy, 0.5), y)]),
         reference=np.sqrt,
         traits=PLAIN,
+        on_number=math.sqrt,
         samples=unary_samples("0.5..2"),
         errors=FLOATS_ONLY,
     ),
@@ -300,6 +322,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sub(1.0, builder.mul(y, y)))]),
         reference=np.tanh,
         traits=PLAIN,
+        on_number=math.tanh,
         samples=unary_samples(),
         errors=FLOATS_ONLY,
     ),
@@ -308,11 +331,12 @@ FUNCTIONS = (
         infer=unary(FLOATS),
         gradient=equation(
             lambda builder, dy, y, x: [
-                builder.mul(dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / sqrt(pi)))
+                builder.mul(dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / math.sqrt(math.pi)))
             ]
         ),
-        reference=np.vectorize(erf, otypes=[np.float64]),
+        reference=np.vectorize(math.erf, otypes=[np.float64]),
         traits=PLAIN,
+        on_number=math.erf,
         samples=unary_samples(),
         errors=FLOATS_ONLY,
     ),
@@ -322,6 +346,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.cos(x))]),
         reference=np.sin,
         traits=PLAIN,
+        on_number=math.sin,
         samples=unary_samples("-4..4"),
         errors=FLOATS_ONLY,
     ),
@@ -331,6 +356,7 @@ FUNCTIONS = (
         gradient=equation(lambda builder, dy, y, x: [builder.neg(builder.mul(dy, builder.sin(x)))]),
         reference=np.cos,
         traits=PLAIN,
+        on_number=math.cos,
         samples=unary_samples("-4..4"),
         errors=FLOATS_ONLY,
     ),
@@ -375,11 +401,12 @@ LOGIC = (
         errors=(error("dtype", "f32[3]"), error("dtype", "i32[]"), error("operands", "bool[]", "bool[]")),
     ),
     Op(
-        "select",  # where the condition holds the first, elsewhere the second
+        "select",  # the first where the condition holds, the second elsewhere
         infer=infer_select,
         gradient=equation(lambda builder, dy, y, condition, a, b: [None, *divided(builder, dy, condition)]),
         reference=np.where,
         traits=PLAIN,
+        cost=no_operations,
         samples=(
             sample("bool[]", "f32[]", "f32[]"),
             sample("bool[3]", "f32[3]", "f32[3]"),
@@ -410,6 +437,7 @@ CONVERSIONS = (
         reference=lambda x, dtype: x.astype("float64" if dtype in FLOATS else NUMPY_NAMES[dtype]),
         attributes={"dtype": REQUIRED},
         traits=PLAIN,
+        cost=no_operations,
         samples=(
             sample("f32[]", dtype="f64"),
             sample("f64[B,3]", dtype="f32"),
@@ -430,16 +458,18 @@ CONVERSIONS = (
         infer=unary(DTYPES),
         gradient=zero_gradient,
         reference=np.copy,
-        traits=PLAIN | {VIEW},
+        traits=PLAIN | {VIEW, IN_ORDER},
+        cost=no_operations,
         samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
         errors=FLOATS_ONLY[2:],
     ),
-    Op(  # what a pass puts in where bytes must move: the value in a place of its own
-        "copy",
+    Op(
+        "copy",  # inserted by passes where bytes must move: the same value at a place of its own
         infer=unary(DTYPES),
         gradient=equation(lambda builder, dy, y, x: [dy]),
         reference=np.copy,
         traits=PLAIN,
+        cost=no_operations,
         samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
         errors=FLOATS_ONLY[2:],
     ),

@@ -1,4 +1,4 @@
-"""Primitives that make or use integer positions: `iota`, `gather` and its adjoint `scatter_add`."""
+"""Primitives that produce or use integer positions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError, show_shape
-from compiler.ops.rules import SIGNED, equation, expect_dtype, expect_shape, zero_gradient
+from compiler.ops.rules import SIGNED, elements, equation, expect_dtype, expect_shape, zero_gradient
 
 
 def infer_iota(types: Sequence[TensorType], size: Dim) -> TensorType:
@@ -60,12 +60,13 @@ OPS = (
         ),
     ),
     Op(
-        "gather",  # rows of the table; indices lie in 0 … rows - 1
+        "gather",  # rows of the table; indices are in 0 … rows - 1
         infer=infer_gather,
         gradient=equation(
             lambda builder, dy, y, table, indices: [builder.scatter_add(indices, dy, size=table.type.shape[0]), None]
         ),
         reference=lambda table, indices: table[indices],
+        lookup=(0, 1),
         samples=(
             sample("f32[3]", "i32[] 0..2"),
             sample("f32[3]", "i32[4] 0..2"),
@@ -89,11 +90,12 @@ OPS = (
         ),
     ),
     Op(
-        "scatter_add",  # the adjoint of gather: adds each update to the row its index names
+        "scatter_add",  # the adjoint of gather: adds each update to the row given by its index
         infer=infer_scatter_add,
         gradient=equation(lambda builder, dy, y, indices, updates: [None, builder.gather(dy, indices)]),
         reference=scatter_add,
         attributes={"size": REQUIRED},
+        cost=lambda operands, results, batch: elements(operands[1], batch),
         samples=(
             sample("i32[] 0..2", "f32[]", size=3),
             sample("i32[4] 0..2", "f32[4]", size=3),

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compiler.ir.op import Op, error, expect_count, sample
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Value
+from compiler.ir.op import PRODUCT, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.rules import equation, expect_dtype, expect_same_dtype, sum_to
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Value
+from compiler.ops.rules import Types, elements, equation, expect_dtype, expect_same_dtype, sum_to
 
 
 def infer_matmul(types: Sequence[TensorType]) -> TensorType:
@@ -34,6 +31,11 @@ def transposed(builder: Builder, x: Value) -> Value:
     return builder.transpose(x, permutation=(*axes[:-2], axes[-1], axes[-2]))
 
 
+def matmul_cost(operands: Types, results: Types, batch: int) -> int:
+    """2 m n k: a multiplication and an addition for each of the k terms of each element."""
+    return 2 * elements(results[0], batch) * elements(operands[0].with_shape(operands[0].shape[-1:]), batch)
+
+
 OPS = (
     Op(
         "matmul",
@@ -45,6 +47,8 @@ OPS = (
             ]
         ),
         reference=np.matmul,
+        traits=frozenset({PRODUCT}),
+        cost=matmul_cost,
         samples=(
             sample("f32[2,3]", "f32[3,4]"),
             sample("f64[1,1]", "f64[1,1]"),

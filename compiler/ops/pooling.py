@@ -2,19 +2,21 @@
 
 x [N, H, W, C]   max_pool2d(x) [N, OH, OW, C]   patches(x) [N, OH, OW, kh, kw, C]
 
-Max pooling has two forms. Models and autodiff use max_pool2d(x) and max_pool2d_grad(x, dy), which looks for the maxima
-once more. A pass makes of them max_pool2d_with_index(x), whose second result are the numbers of the taps where the
-maxima are, and max_pool2d_route(index, dy): x need not be kept then.
+Max pooling has two forms. Models and autodiff use max_pool2d(x) and max_pool2d_grad(x, dy), which searches for the
+maxima again. A pass turns these into max_pool2d_with_index(x), whose second result is the number of the tap where each
+maximum is, and max_pool2d_route(index, dy), which does not need x.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Node, Value
+from compiler.ir.op import IMAGES, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, show_shape
 from compiler.ops.rules import (
     equation,
@@ -23,13 +25,11 @@ from compiler.ops.rules import (
     expect_rank,
     expect_same_dtype,
     expect_static,
+    per_operand,
+    per_result,
     show_attribute,
 )
 from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Node, Value
 
 
 def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding) -> TensorType:
@@ -78,7 +78,7 @@ def infer_max_pool2d_route(types: Sequence[TensorType], input_size: Pair, window
 
 
 def index_dtype(window: Pair) -> str:
-    """Of the numbers of the taps of a window."""
+    """The dtype of tap numbers of a window."""
     return "u8" if window[0] * window[1] <= 256 else "i32"
 
 
@@ -106,13 +106,13 @@ def max_pool2d_route(
 
 
 def stacked_windows(x: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> np.ndarray:
-    """[kh * kw, N, OH, OW, C], each window's elements in row-major order."""
+    """[kh * kw, N, OH, OW, C], the elements of each window in row-major order."""
     output = output_size(x.shape[1:3], window, stride, padding)
     return np.stack([seen for _, _, seen in taps(pad_images(x, padding, -np.inf), window, stride, output)])
 
 
 def read_at_maximum(builder: Builder, node: Node, ddx: Value) -> list[Value | None]:
-    """The gradient of max_pool2d_grad: ddx at the first maximum of each window; x itself only chooses the place."""
+    """The gradient of max_pool2d_grad: ddx at the first maximum of each window; x only determines the place."""
     return [
         None,
         read_at(builder, node, builder.argmax(windows(builder, node, node.operands[0], float("-inf")), axis=3), ddx),
@@ -120,22 +120,22 @@ def read_at_maximum(builder: Builder, node: Node, ddx: Value) -> list[Value | No
 
 
 def read_at_index(builder: Builder, node: Node, ddx: Value) -> list[Value | None]:
-    """The gradient of max_pool2d_route: ddx at the place that the index names."""
+    """The gradient of max_pool2d_route: ddx at the place given by the index."""
     return [None, read_at(builder, node, builder.cast(node.operands[0], dtype="i32"), ddx)]
 
 
 def read_at(builder: Builder, node: Node, index: Value, ddx: Value) -> Value:
-    """ddx at the tap of each window that an index [N, OH, OW, C] names, 0 in the padding."""
+    """ddx at the tap of each window given by an index [N, OH, OW, C], 0 in the padding."""
     parts = windows(builder, node, ddx, 0.0)
     index = builder.reshape(index, shape=(*index.type.shape[:3], 1, index.type.shape[3]))
     numbers = builder.reshape(builder.iota(size=parts.type.shape[3]), shape=(parts.type.shape[3], 1))
     return builder.sum(builder.select(builder.eq(index, numbers), parts, 0.0), axes=(3,))
 
 
-def windows(builder: Builder, node: Node, image: Value, outside: float) -> Value:
-    """What the windows of a node see, [N, OH, OW, kh * kw, C]."""
+def windows(builder: Builder, node: Node, image: Value, padding_value: float) -> Value:
+    """The elements that the windows of a node cover, [N, OH, OW, kh * kw, C]."""
     (kh, kw), ((top, bottom), (left, right)) = node.attributes["window"], node.attributes["padding"]
-    image = builder.pad(image, low=(0, top, left, 0), high=(0, bottom, right, 0), value=outside)
+    image = builder.pad(image, low=(0, top, left, 0), high=(0, bottom, right, 0), value=padding_value)
     parts = builder.patches(image, window=(kh, kw), stride=node.attributes["stride"])
     return builder.reshape(parts, shape=(*parts.type.shape[:3], kh * kw, parts.type.shape[5]))
 
@@ -193,6 +193,8 @@ OPS = (
         gradient=equation(lambda builder, dy, y, x: [builder.max_pool2d_grad(x, dy, **y.node.attributes)]),
         reference=max_pool2d,
         attributes=POOLING,
+        traits=frozenset({IMAGES}),
+        cost=per_operand,
         samples=(
             sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
             sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
@@ -223,6 +225,8 @@ OPS = (
         gradient=read_at_maximum,
         reference=max_pool2d_grad,
         attributes=POOLING,
+        traits=frozenset({IMAGES}),
+        cost=per_result,
         samples=(
             sample("f32[1,1,1,1]", "f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
             sample("f32[B,4,4,2]", "f32[B,2,2,2]", window=(2, 2), stride=(2, 2)),
@@ -238,7 +242,7 @@ OPS = (
         ),
     ),
     Op(
-        "max_pool2d_with_index",  # x -> y, and the number of the tap of the first maximum, in row-major order
+        "max_pool2d_with_index",  # x -> y, and the number of the tap with the first maximum, in row-major order
         infer=infer_max_pool2d_with_index,
         gradient=lambda builder, node, dy, _: [
             dy
@@ -248,6 +252,8 @@ OPS = (
         ],
         reference=max_pool2d_with_index,
         attributes=POOLING,
+        traits=frozenset({IMAGES}),
+        cost=per_operand,
         samples=(
             sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
             sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
@@ -265,11 +271,12 @@ OPS = (
         ),
     ),
     Op(
-        "max_pool2d_route",  # index, dy -> dx: the gradient of each window goes to the tap of that number
+        "max_pool2d_route",  # index, dy -> dx: the gradient of each window goes to the tap with that number
         infer=infer_max_pool2d_route,
         gradient=read_at_index,
         reference=max_pool2d_route,
         attributes={"input_size": REQUIRED, **POOLING},
+        traits=frozenset({IMAGES}),
         samples=(
             sample("u8[1,1,1,1] 0..0", "f32[1,1,1,1]", input_size=(1, 1), window=(1, 1), stride=(1, 1)),
             sample("u8[B,2,2,2] 0..3", "f32[B,2,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
@@ -315,7 +322,7 @@ OPS = (
         ),
     ),
     Op(
-        "patches",  # what each window sees, zeros in the padding
+        "patches",  # the elements of each window, zeros in the padding
         infer=infer_patches,
         gradient=equation(lambda builder, dy, y, x: [builder.fold(dy, input_size=x.type.shape[1:3], **steps_of(y))]),
         reference=patches,
@@ -338,13 +345,15 @@ OPS = (
         ),
     ),
     Op(
-        "fold",  # the adjoint of patches: adds every patch back to its place
+        "fold",  # the adjoint of patches: adds every patch back in its place
         infer=infer_fold,
         gradient=equation(
             lambda builder, dx, x, parts: [builder.patches(dx, window=parts.type.shape[3:5], **steps_of(x))]
         ),
         reference=fold,
         attributes={"input_size": REQUIRED, **STEPS},
+        traits=frozenset({IMAGES}),
+        cost=per_operand,
         samples=(
             sample("f32[1,1,1,1,1,1]", input_size=(1, 1)),
             sample("f32[B,3,3,2,2,2]", input_size=(4, 4)),

@@ -1,4 +1,4 @@
-"""`random` draws and `orthogonalize`; both serve initializers, `random` also dropout."""
+"""Random numbers, for initial values and dropout, and `orthogonalize`, for initial values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from compiler.ir.op import RANDOM, REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import FLOATS, Batch, Shape, TensorType, TypeRuleError
 from compiler.ops.rules import expect_dtype, expect_integer, expect_rank, expect_shape, zero_gradient
+from runtime.random import draw
 
 DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
@@ -25,8 +26,6 @@ def infer_random(types: Sequence[TensorType], shape: Shape, distribution: str, s
 
 
 def random(seed: np.ndarray, step: np.ndarray, shape: tuple[int, ...], distribution: str, stream: int) -> np.ndarray:
-    from runtime.random import draw
-
     return draw(int(seed), int(step), stream, shape, distribution)
 
 
@@ -71,7 +70,7 @@ OPS = (
         ),
     ),
     Op(
-        "orthogonalize",  # rows or columns orthonormal, whichever are fewer; it cannot be differentiated
+        "orthogonalize",  # orthonormal rows or columns, whichever are fewer; not differentiable
         infer=infer_orthogonalize,
         reference=orthogonalize,
         samples=(

@@ -1,26 +1,29 @@
-"""Reductions over named axes: `sum`, `sum_of_products`, `reduce_max` and `argmax`.
-
-Axes are non-negative, ascending, each once.
-"""
+"""Reductions along given axes: non-negative, ascending, each once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Node, Value
 from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
 from compiler.ir.types import Shape, TensorType, TypeRuleError
-from compiler.ops.rules import NUMBERS, SIGNED, expect_axes, expect_dtype, expect_same_dtype, zero_gradient
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Node, Value
+from compiler.ops.rules import (
+    NUMBERS,
+    SIGNED,
+    elements,
+    expect_axes,
+    expect_dtype,
+    expect_same_dtype,
+    per_operand,
+    zero_gradient,
+)
 
 
 def kept(shape: Shape, axes: Sequence[int]) -> Shape:
-    """The shape after a reduction that keeps its axes as 1."""
+    """The shape after a reduction that keeps its axes with length 1."""
     return tuple(1 if axis in axes else dim for axis, dim in enumerate(shape))
 
 
@@ -74,7 +77,7 @@ def sum_of_products_gradient(builder: Builder, node: Node, dy: Value) -> list[Va
 
 
 def reduce_max_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
-    """Equal shares to all elements that attain the maximum."""
+    """Equal shares for all elements that attain the maximum."""
     x, axes = node.operands[0], node.attributes["axes"]
     y, dy = (builder.reshape(value, shape=kept(x.type.shape, axes)) for value in (node.result, dy))
     attained = builder.eq(x, y)
@@ -89,6 +92,8 @@ OPS = (
         gradient=sum_gradient,
         reference=lambda x, axes, keepdims: x.sum(axes, dtype=x.dtype, keepdims=keepdims),
         attributes={"axes": REQUIRED, "keepdims": False},
+        reduces="sum",
+        cost=per_operand,
         samples=(
             sample("f32[]", axes=()),
             sample("f32[3]", axes=(0,)),
@@ -117,11 +122,13 @@ OPS = (
         ),
     ),
     Op(
-        "sum_of_products",  # sum(a * b): no product of the size of a and b need be written
+        "sum_of_products",  # sum(a * b), without writing a product of the size of a and b
         infer=infer_sum_of_products,
         gradient=sum_of_products_gradient,
         reference=lambda a, b, axes: (a * b).sum(axes, dtype=a.dtype),
         attributes={"axes": REQUIRED},
+        reduces="sum",
+        cost=lambda operands, results, batch: 2 * elements(operands[0], batch),
         samples=(
             sample("f32[]", "f32[]", axes=()),
             sample("f32[3]", "f32[3]", axes=(0,)),
@@ -146,6 +153,8 @@ OPS = (
         gradient=reduce_max_gradient,
         reference=lambda x, axes, keepdims: x.max(axes, keepdims=keepdims),
         attributes={"axes": REQUIRED, "keepdims": False},
+        reduces="max",
+        cost=per_operand,
         samples=(
             sample("f32[]", axes=()),
             sample("f32[3]", axes=(0,)),
@@ -173,6 +182,8 @@ OPS = (
         gradient=zero_gradient,
         reference=lambda x, axis: x.argmax(axis).astype(np.int32),
         attributes={"axis": REQUIRED},
+        reduces="argmax",
+        cost=per_operand,
         samples=(
             sample("f32[3]", axis=0),
             sample("f32[2,3]", axis=1),

@@ -1,13 +1,15 @@
-"""Primitives that move elements and compute nothing, from `reshape` to `flip`, and `extent`, which counts them."""
+"""Primitives that move elements without computing, and `extent`, which counts them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from compiler.ir.op import BATCH, REQUIRED, VIEW, Op, error, expect_count, sample
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Node, Value
+from compiler.ir.op import BATCH, IN_ORDER, REQUIRED, VIEW, Op, error, expect_count, sample
 from compiler.ir.types import (
     LARGEST_DIMENSION,
     Batch,
@@ -20,12 +22,21 @@ from compiler.ir.types import (
     fits,
     show_shape,
 )
-from compiler.ops import rules
-from compiler.ops.rules import equation, expect_axes, expect_integers, expect_shape, is_integer, show_attribute
-
-if TYPE_CHECKING:
-    from compiler.ir.builder import Builder
-    from compiler.ir.graph import Node, Value
+from compiler.ops.rules import (
+    NUMBERS,
+    equation,
+    expect_axes,
+    expect_dtype,
+    expect_integer,
+    expect_integers,
+    expect_same_dtype,
+    expect_shape,
+    expect_static,
+    is_integer,
+    show_attribute,
+    sum_to,
+    zero_gradient,
+)
 
 
 def infer_reshape(types: Sequence[TensorType], shape: Shape) -> TensorType:
@@ -60,13 +71,13 @@ def infer_broadcast(types: Sequence[TensorType], shape: Shape) -> TensorType:
 def infer_concat(types: Sequence[TensorType], axis: int) -> TensorType:
     if not types:
         raise TypeRuleError("wrong number of operands", "at least 1", "0")
-    rules.expect_same_dtype(types)
+    expect_same_dtype(types)
     first = types[0].shape
     expect_axes((axis,), len(first))
     if any(type.rank != len(first) or around(type.shape, axis) != around(first, axis) for type in types):
         found = " and ".join(map(str, types))
         raise TypeRuleError("the tensors do not fit together", f"equal dimensions but for axis {axis}", found)
-    total = sum(rules.expect_static([type.shape[axis] for type in types], "the axis to join along"))
+    total = sum(expect_static([type.shape[axis] for type in types], "the axis to join along"))
     return types[0].with_shape((*first[:axis], total, *first[axis + 1 :]))
 
 
@@ -99,11 +110,11 @@ def infer_slice(types: Sequence[TensorType], start: tuple[int, ...], stop: Shape
 
 
 def sliced(dim: Dim, start: int, stop: Dim, step: int) -> Dim:
-    """The extent of `start:stop:step` of an axis."""
+    """The length of `start:stop:step` of an axis."""
     found = f"{start}:{stop}:{step}"
     if isinstance(dim, Batch) or isinstance(stop, Batch):
         if (start, stop, step) != (0, dim, 1):
-            raise TypeRuleError("the batch axis can only be taken whole", f"0:{dim}:1", found)
+            raise TypeRuleError("the batch axis cannot be sliced", f"0:{dim}:1", found)
         return dim
     if not all(map(is_integer, (start, stop, step))) or not 0 <= start <= stop <= dim or step < 1:
         raise TypeRuleError("the slice is out of range", f"0 <= start <= stop <= {dim} and a step of at least 1", found)
@@ -111,7 +122,7 @@ def sliced(dim: Dim, start: int, stop: Dim, step: int) -> Dim:
 
 
 def slice_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
-    """Every element back to its place, zeros around and between."""
+    """Every element back in its place, zeros around and between."""
     start, step = node.attributes["start"], node.attributes["step"]
     interior = tuple(s - 1 for s in step)
     covered = map(padded, dy.type.shape, start, (0,) * dy.type.rank, interior)
@@ -123,7 +134,7 @@ def slice_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None
 def infer_pad(types: Sequence[TensorType], low: Any, high: Any, interior: Any, value: float) -> TensorType:
     expect_count(types, 1)
     x = types[0]
-    rules.expect_dtype(x, rules.NUMBERS)
+    expect_dtype(x, NUMBERS)
     interior = interior or (0,) * x.rank
     for name, sizes in (("padding before", low), ("padding after", high), ("padding between", interior)):
         expect_integers(name, sizes, x.rank)
@@ -133,7 +144,7 @@ def infer_pad(types: Sequence[TensorType], low: Any, high: Any, interior: Any, v
 
 
 def padded(dim: Dim, low: int, high: int, interior: int) -> Dim:
-    """The extent of an axis with `interior` elements put between any two, `low` before and `high` after."""
+    """The length of an axis with `low` elements added before, `high` after, and `interior` between any two."""
     if isinstance(dim, Batch):
         if low or high or interior:
             found = f"{low} before, {high} after, {interior} between"
@@ -165,8 +176,8 @@ def infer_flip(types: Sequence[TensorType], axes: tuple[int, ...]) -> TensorType
 
 def infer_extent(types: Sequence[TensorType], factor: int, power: int) -> TensorType:
     expect_count(types, 0)
-    rules.expect_integer("factor", factor)
-    rules.expect_integer("power", power, least=1)
+    expect_integer("factor", factor)
+    expect_integer("power", power, least=1)
     return TensorType("f32")
 
 
@@ -177,7 +188,7 @@ OPS = (
         gradient=equation(lambda builder, dy, y, x: [builder.reshape(dy, shape=x.type.shape)]),
         reference=np.reshape,
         attributes={"shape": REQUIRED},
-        traits=frozenset({VIEW}),
+        traits=frozenset({VIEW, IN_ORDER}),
         samples=(
             sample("f32[]", shape=()),
             sample("f32[]", shape=(1, 1)),
@@ -236,7 +247,7 @@ OPS = (
     Op(
         "broadcast",
         infer=infer_broadcast,
-        gradient=equation(lambda builder, dy, y, x: [rules.sum_to(builder, dy, x.type)]),
+        gradient=equation(lambda builder, dy, y, x: [sum_to(builder, dy, x.type)]),
         reference=np.broadcast_to,
         attributes={"shape": REQUIRED},
         traits=frozenset({VIEW}),
@@ -386,9 +397,9 @@ OPS = (
         ),
     ),
     Op(
-        "extent",  # factor * B**power, the number of elements of a shape that holds the batch
+        "extent",  # factor * B**power, the number of elements of a shape that contains the batch
         infer=infer_extent,
-        gradient=rules.zero_gradient,
+        gradient=zero_gradient,
         reference=lambda factor, power, batch: np.float64(factor * batch**power),
         attributes={"factor": 1, "power": 1},
         traits=frozenset({BATCH}),

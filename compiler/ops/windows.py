@@ -1,4 +1,4 @@
-"""Windows that slide over the height and width of images: their number, and views of what each tap of them sees."""
+"""Windows that slide over the height and width of images: how many fit, and a view of the pixels under each tap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 def output_size(size: Sequence[Dim], window: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> Pair:
-    """(rows, columns) of windows that fit into an image of `size` with its padding; refuses what does not fit."""
+    """(rows, columns) of windows that fit into an image of `size` with its padding; TypeRuleError if none fits."""
     height, width = expect_static(size, "the height or width of an image")
     for name, value in (("window", window), ("stride", stride), ("dilation", dilation)):
         expect_integers(name, value, 2, least=1)
@@ -28,8 +28,8 @@ def output_size(size: Sequence[Dim], window: Any, stride: Any, padding: Any, dil
     rooms = [height + sum(padding[0]), width + sum(padding[1])]
     reaches = [(taps - 1) * step + 1 for taps, step in zip(window, dilation, strict=True)]
     if any(reach > room for reach, room in zip(reaches, rooms, strict=True)):
-        spread = f", spread over {reaches[0]} x {reaches[1]}" if reaches != list(window) else ""
-        found = f"{window[0]} x {window[1]}{spread}"
+        dilated = f", dilated to {reaches[0]} x {reaches[1]}" if reaches != list(window) else ""
+        found = f"{window[0]} x {window[1]}{dilated}"
         raise TypeRuleError("the window is larger than the padded image", f"at most {rooms[0]} x {rooms[1]}", found)
     rows, columns = ((room - reach) // step + 1 for room, reach, step in zip(rooms, reaches, stride, strict=True))
     return rows, columns
@@ -49,7 +49,7 @@ def crop_images(x: np.ndarray, padding: Padding) -> np.ndarray:
 def taps(
     images: np.ndarray, window: Pair, stride: Pair, output: Pair, dilation: Pair = (1, 1)
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """For each tap (i, j) of the window: i, j and the view [N, rows, columns, C] of the padded images it falls on."""
+    """For each tap (i, j) of the window: i, j and the view [N, rows, columns, C] of the padded images under it."""
     for i, j in product(range(window[0]), range(window[1])):
         rows, columns = (
             slice(tap * spread, tap * spread + (count - 1) * step + 1, step)

@@ -1,4 +1,4 @@
-"""Arithmetic and logic as equations, for `simplify`. How they read: `equations.py`."""
+"""Arithmetic and logic as equations, for `simplify`. Their notation: `equations.py`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ALWAYS = (
     "select(false, x, y) = y",
     "select(c, x, x) = x",
     "select(c, select(d, x, z), z) = select(and(c, d), x, z)",  # the gradient of a clip
-    "lt(max(x, low), high) = lt(x, high)",  # and of min(max(x, low), high), which then needs only x
+    "lt(max(x, low), high) = lt(x, high)",  # also the condition for min(max(x, low), high), which then needs only x
     "lt(low, min(x, high)) = lt(low, x)",
 )
 
-# For floats: numbers come together, then vectors, and large tensors are passed over once.
+# For floats: combine numbers first, then vectors, so that each large tensor is read once.
 FLOATS = (
     "div(x, 1) = x",
     "pow(x, 1) = x",
@@ -71,7 +71,7 @@ EQUATIONS = {False: by_op(ALWAYS), True: by_op(ALWAYS + FLOATS)}
 
 
 def by_equations(builder: Builder, node: Node) -> Value | None:
-    """What the first equation that fits gives in the place of a node."""
+    """The right side of the first equation that matches a node."""
     made = makers(node)
     for each in EQUATIONS[node.operands[-1].type.is_float].get(node.op.name, ()):
         if each.needs <= made and (value := each.rewrite(builder, node)) is not None:

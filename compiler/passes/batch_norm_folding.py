@@ -1,10 +1,10 @@
-"""batch-norm-folding: where nothing is trained, a factor per output channel goes into the weights before it.
+"""batch-norm-folding: where nothing is trained, a factor per output channel moves into the weights before it.
 
     mul(product(x, w), s)         = product(x, mul(w, s))                   product: conv2d or matmul
     mul(add(product(x, w), b), s) = add(product(x, mul(w, s)), mul(b, s))
 
-w and s depend on variables and numbers alone: the new weights can be computed once, and not for every batch. A batch
-normalization behind a convolution or a dense layer becomes the addition of one vector.
+w and s depend on variables and numbers alone, so the new weights can be computed once instead of for every batch. Batch
+normalization after a convolution or a dense layer becomes the addition of one vector.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PRODUCTS = ("conv2d", "matmul")
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
-    """See the file's docstring. A graph that changes variables stays as it is: its weights are new in every step."""
+    """See the file's docstring. A graph that updates variables is not changed: its weights are new in every step."""
     variables = {value.name for value in graph.of_kind("param", "state", "slot", "counter")}
     if variables & set(graph.outputs):
         return rebuild(graph, keep)
-    return rebuild(graph, Folder(graph).rule, Simplifier)  # what is added behind the product comes together with b * s
+    return rebuild(graph, Folder(graph).rule, Simplifier)  # later offsets combine with b * s
 
 
 class Folder:
-    """What the rule must know of values while the graph is built anew."""
+    """What the rule must know about values while the graph is rebuilt."""
 
     def __init__(self, graph: Graph):
         self.was_fixed = fixed_values(graph)
@@ -48,7 +48,7 @@ class Folder:
         return next(([value] for y, s in pairs if (value := self.folded(builder, y, s)) is not None), None)
 
     def folded(self, builder: Builder, y: Value, s: Value) -> Value | None:
-        """mul(y, s) with s in the weights of the product that y is, or is but for an offset per channel."""
+        """mul(y, s) with s in the weights, if y is a product, or a product plus an offset per channel."""
         offset = None
         if y in self.alone and y.node is not None and y.node.op.name == "add":
             pairs = (y.node.operands, y.node.operands[::-1])
@@ -71,11 +71,11 @@ def is_product(value: Value) -> bool:
 
 
 def is_per_channel(value: Value, y: Value) -> bool:
-    """One number for each element of the last axis of y, or for all of them."""
+    """One number for each element of the last axis of y, or one for all."""
     *leading, channels = value.type.shape or (1,)
     return value.type.rank <= y.type.rank and set(leading) <= {1} and channels in (1, y.type.shape[-1])
 
 
 def vector(builder: Builder, s: Value) -> Value:
-    """s with one axis, or none: weights may have fewer than the product."""
+    """s with one axis or none: weights may have fewer axes than the product."""
     return s if s.type.rank < 2 else builder.reshape(s, shape=s.type.shape[-1:])

@@ -1,4 +1,4 @@
-"""common-subexpressions: two nodes that compute the same become one."""
+"""common-subexpressions: two nodes that compute the same value become one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compiler.passes.rewriting import rebuild, with_operands
 
 
 def merge_common_subexpressions(graph: Graph) -> Graph:
-    """f(x) … f(x) = y … y, within one graph or one body; random ops and scans are left alone."""
+    """f(x) … f(x) = y … y, within one graph or one body; random ops and ops with a body stay."""
     seen: dict[Graph, dict[Any, list[Value]]] = {}
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> list[Value] | None:

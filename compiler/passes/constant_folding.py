@@ -1,4 +1,4 @@
-"""constant-folding: f(2, 3) = the number that f gives, where every operand is known at compile time."""
+"""constant-folding: f(2, 3) = its value, if every operand is known at compile time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compiler.passes.rewriting import rebuild
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Scalars only, by the float64 reference; like the model's own numbers they are rounded where they are used."""
+    """Scalars only, with the float64 reference; like numbers in the model, results are rounded where they are used."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
         value = folded(node, operands)
@@ -25,7 +25,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def folded(node: Node, operands: Sequence[Value]) -> Literal | None:
-    """The literal that a node amounts to with these operands, if it does. What depends on the batch does not."""
+    """The value of a node with these operands as a literal; None if it is not constant, or depends on the batch."""
     known = [operand for operand in operands if isinstance(operand, Literal)]
     types = [result.type for result in node.results]
     if not known or len(known) < len(operands) or len(types) > 1 or types[0].shape or node.op.traits & {BATCH, RANDOM}:

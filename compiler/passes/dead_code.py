@@ -1,4 +1,4 @@
-"""dead-code: a node whose results nobody reads goes, and so does an output of a body that nobody reads."""
+"""dead-code: removes nodes whose results are not read, and outputs of bodies that are not read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def remove_dead_code(graph: Graph) -> Graph:
 
 
 def with_less_of_body(builder: Builder, node: Node, operands: list[Value], read: set[Value]) -> list[Value]:
-    """Adds the node without the results that nobody reads, but with all carries of a scan."""
+    """Adds the node without the results that are not read; a scan keeps all its carries."""
     carries = node.attributes.get("carries", 0)
     kept = [i < carries or result in read for i, result in enumerate(node.results)]
     outputs = {name: value for (name, value), keep in zip(node.body.outputs.items(), kept, strict=True) if keep}

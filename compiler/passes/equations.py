@@ -1,13 +1,13 @@
-"""Equations between terms, written as text and used as rewrites from the left to the right: `neg(neg(x)) = x`.
+"""Equations between terms, written as text and applied as rewrites from left to right: `neg(neg(x)) = x`.
 
-What a variable stands for is in its name; the result is what the left side computes:
+The name of a variable says what it matches; the result is the value of the left side:
     X Y          a tensor of the shape of the result
-    s t          smaller than the result: it is stretched by broadcasting. All small ones of an equation together, too
-    p q          smaller, and without the batch among its dimensions: a parameter, or a statistic over the batch
+    s t          smaller than the result, so broadcast to it; all small ones of an equation broadcast together, too
+    p q          smaller, and without the batch in its shape: a parameter, or a statistic over the batch
     low high     numbers known at compile time, low < high
     others       anything
-A number stands for itself, and `name=` before an argument of the right side makes it an attribute. The same variable
-twice is the same value twice. The operands of a commutative op match in either order.
+A number matches itself, and `name=` before an argument of the right side makes it an attribute. A variable that occurs
+twice matches the same value twice. The operands of a commutative op match in either order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Bindings = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberPattern:
     value: float
 
     def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
@@ -40,7 +40,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class VariablePattern:
     name: str
 
     def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
@@ -64,12 +64,12 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class TermPattern:
     """An op applied to patterns; attributes occur on right sides only."""
 
     op: str
     operands: tuple[Pattern, ...]
-    attributes: tuple[tuple[str, Variable], ...] = ()
+    attributes: tuple[tuple[str, VariablePattern], ...] = ()
 
     def matches(self, value: Value, bound: Bindings, shape: Shape) -> Iterator[Bindings]:
         if value.node is not None and value.node.op.name == self.op:
@@ -85,14 +85,14 @@ class Term:
         return builder.emit(self.op, [operand.build(builder, bound) for operand in self.operands], attributes)
 
 
-Pattern = Number | Variable | Term
-NAMED = {"true": Number(1.0), "false": Number(0.0)}
+Pattern = NumberPattern | VariablePattern | TermPattern
+NAMED = {"true": NumberPattern(1.0), "false": NumberPattern(0.0)}
 
 
 def match_all(
     patterns: Sequence[Pattern], values: Sequence[Value], bound: Bindings, shape: Shape
 ) -> Iterator[Bindings]:
-    """All ways to match the patterns with the values side by side."""
+    """All ways to match each pattern with the value at its position."""
     if not patterns:
         yield bound
         return
@@ -105,12 +105,12 @@ class Equation:
     """See the file's docstring."""
 
     text: str
-    left: Term
+    left: TermPattern
     right: Pattern
-    needs: frozenset[str]  # among what makes the operands of a node that it matches
+    needs: frozenset[str]  # must all be among the makers of the operands of a node it matches
 
     def rewrite(self, builder: Builder, node: Node) -> Value | None:
-        """The right side, if the node matches the left one."""
+        """The right side, if the node matches the left side."""
         shape = node.result.type.shape
         for bound in self.left.matches_node(node, {}, shape):
             if limits_ascend(bound) and smaller_together(bound, shape):
@@ -127,7 +127,7 @@ def limits_ascend(bound: Bindings) -> bool:
 
 
 def smaller_together(bound: Bindings, shape: Shape) -> bool:
-    """Whether what is computed of all small operands is small as well: [B,1] and [C] are not."""
+    """Whether the small operands broadcast together are still small: [B,1] and [C] are not."""
     small = [value.type.shape for name, value in bound.items() if name in SMALL]
     return len(small) < 2 or is_smaller(broadcast_shapes(*small), shape)
 
@@ -145,19 +145,19 @@ def stretched(builder: Builder, value: Value | float, shape: Shape) -> Value:
 def equation(text: str) -> Equation:
     """Reads `left = right`."""
     left, right = (read_pattern(TOKENS.findall(side)) for side in text.split(" = "))
-    assert isinstance(left, Term)
+    assert isinstance(left, TermPattern)
     return Equation(text, left, right, frozenset(map(needed, left.operands)) - {""})
 
 
 def needed(pattern: Pattern) -> str:
-    """The op that must make an operand, or LITERAL, or nothing in particular."""
-    if isinstance(pattern, Variable):
+    """The op that must compute an operand, or LITERAL, or empty for any."""
+    if isinstance(pattern, VariablePattern):
         return LITERAL if pattern.name in LIMITS else ""
-    return LITERAL if isinstance(pattern, Number) else pattern.op
+    return LITERAL if isinstance(pattern, NumberPattern) else pattern.op
 
 
 def makers(node: Node) -> set[str]:
-    """What makes the operands of a node."""
+    """What computes the operands of a node: ops, LITERAL, or empty for inputs."""
     return {v.node.op.name if v.node else LITERAL if isinstance(v, Literal) else "" for v in node.operands}
 
 
@@ -165,12 +165,14 @@ def read_pattern(tokens: list[str]) -> Pattern:
     """Takes one pattern off the front of the tokens."""
     word = tokens.pop(0)
     if not tokens or tokens[0] != "(":
-        return NAMED[word] if word in NAMED else Number(float(word)) if word[0].isdigit() else Variable(word)
+        return (
+            NAMED[word] if word in NAMED else NumberPattern(float(word)) if word[0].isdigit() else VariablePattern(word)
+        )
     operands: list[Pattern] = []
-    attributes: list[tuple[str, Variable]] = []
+    attributes: list[tuple[str, VariablePattern]] = []
     while tokens.pop(0) != ")":
         if tokens[0].endswith("="):
-            attributes.append((tokens.pop(0)[:-1], Variable(tokens.pop(0))))
+            attributes.append((tokens.pop(0)[:-1], VariablePattern(tokens.pop(0))))
         else:
             operands.append(read_pattern(tokens))
-    return Term(word, tuple(operands), tuple(attributes))
+    return TermPattern(word, tuple(operands), tuple(attributes))

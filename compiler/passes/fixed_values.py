@@ -1,4 +1,4 @@
-"""Which values of a graph are the same for every batch, as long as nothing is trained."""
+"""Which values of a graph are the same for every batch while nothing is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compiler.ir.types import Batch
 
 
 def fixed_values(graph: Graph, kinds: Sequence[str] = ("param", "state")) -> set[Value]:
-    """The values that depend on inputs of these kinds and on numbers alone, the size of the batch not being one."""
+    """The values that depend only on inputs of these kinds and on numbers, and not on the size of the batch."""
     fixed = set(graph.of_kind(*kinds))
     for node in graph.nodes:
         fixed.update(operand for operand in node.operands if isinstance(operand, Literal))
@@ -20,5 +20,5 @@ def fixed_values(graph: Graph, kinds: Sequence[str] = ("param", "state")) -> set
 
 
 def depends_on_batch(node: Node) -> bool:
-    """Whether it makes something of the batch's size, as `iota` and `broadcast` can without an operand of that size."""
+    """Whether a result has the batch in its shape: `iota` and `broadcast` need no operand for that."""
     return any(isinstance(dim, Batch) for result in node.results for dim in result.type.shape)

@@ -1,12 +1,13 @@
-"""Sums of what is linear in large tensors, for `simplify`: the sums stay, the arithmetic moves to their results.
+"""Sums of expressions linear in large tensors, for `simplify`: the sums stay, the arithmetic moves to their results.
 
     sum(neg(X))       = neg(sum(X))
-    sum(mul(X, s))    = mul(sum(X), s)                 s: the same all along the summed axes, and smaller than X
-    sum(add(X, p))    = add(sum(X), mul(p, count))     p: such an s without the batch; the same for sub
+    sum(mul(X, s))    = mul(sum(X), s)                 s: constant along the summed axes, and smaller than X
+    sum(add(X, p))    = add(sum(X), mul(p, count))     p: such an s without the batch; likewise for sub
     sum(broadcast(s)) = mul(s, count)
-    sum(add(X, Y))    = add(sum(X), sum(Y))            where both sums are there already, or follow from such
+    sum(add(X, Y))    = add(sum(X), sum(Y))            if both sums exist already, or follow from existing ones
 
-X and Y have the shape of what is summed. Of the gradient of a batch normalization remain the sums of dy and dy * x.
+X and Y have the shape of the summed tensor. What remains of the gradient of batch normalization is the sums of dy and
+dy * x.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ LINEAR = ("neg", "mul", "add", "sub", "broadcast")
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
-    """What is summed: along which axes of a shape."""
+class Summation:
+    """A sum along some axes of tensors of a shape."""
 
     shape: Shape
     axes: tuple[int, ...]
     keepdims: bool
 
     def is_constant(self, value: Value) -> bool:
-        """Whether a value, stretched to the shape, is the same all along the axes."""
+        """Whether a value, broadcast to the shape, is constant along the axes."""
         return is_smaller(value.type.shape, self.shape) and all(aligned(value, self.shape)[i] == 1 for i in self.axes)
 
     def result(self, shape: Shape) -> Shape:
-        """What a shape of as many axes becomes."""
+        """The shape of the sum of a tensor of this shape."""
         if self.keepdims:
             return tuple(1 if axis in self.axes else dim for axis, dim in enumerate(shape))
         return tuple(dim for axis, dim in enumerate(shape) if axis not in self.axes)
@@ -44,12 +45,12 @@ class Reduction:
 
 
 def aligned(value: Value, shape: Shape) -> Shape:
-    """The shape of a value with axes of 1 in front, so that it has as many as another."""
+    """The shape of a value with leading axes of 1, so that it has as many axes as another."""
     return (1,) * (len(shape) - value.type.rank) + value.type.shape
 
 
-def large_terms(x: Value, over: Reduction) -> list[Value] | None:
-    """The tensors of the full shape that the sum of x follows from, if x is linear in them."""
+def large_terms(x: Value, over: Summation) -> list[Value] | None:
+    """The tensors of the full shape whose sums give the sum of x, if x is linear in them."""
     if x.node is None or x.node.op.name not in LINEAR or not x.type.is_float:
         return None
     large = [operand for operand in x.node.operands if operand.type.shape == over.shape]
@@ -59,16 +60,16 @@ def large_terms(x: Value, over: Reduction) -> list[Value] | None:
 
 
 class Sums:
-    """The sums of one graph while it is built anew: each is computed once."""
+    """The sums of one graph while it is rebuilt: each is computed once."""
 
     def __init__(self, builder: Builder):
         self.builder = builder
-        self.known: dict[tuple[Value, Reduction], Value] = {}
-        self.at_hand: set[tuple[Value, Reduction]] = set()
+        self.known: dict[tuple[Value, Summation], Value] = {}
+        self.available: set[tuple[Value, Summation]] = set()
 
     def total(self, x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-        """The sum of x by the equations; what it follows from is summed first."""
-        over = Reduction(x.type.shape, axes, keepdims)
+        """The sum of x by the equations; the sums it follows from come first."""
+        over = Summation(x.type.shape, axes, keepdims)
         pending = [x] if axes else []
         while pending:
             value = pending[-1]
@@ -80,30 +81,30 @@ class Sums:
                 self.known[value, over] = self.plain(value, over) if terms is None else self.moved(value, over)
         return self.known[x, over] if axes else x
 
-    def terms(self, x: Value, over: Reduction) -> list[Value] | None:
-        """What the sum of x follows from; None where it must be computed."""
+    def terms(self, x: Value, over: Summation) -> list[Value] | None:
+        """The tensors whose sums give the sum of x; None if it must be computed."""
         terms = None if (x, over) in self.known else large_terms(x, over)
-        return terms if terms is None or len(terms) < 2 or all(self.is_at_hand(t, over) for t in terms) else None
+        return terms if terms is None or len(terms) < 2 or all(self.is_available(t, over) for t in terms) else None
 
-    def is_at_hand(self, x: Value, over: Reduction) -> bool:
-        """Whether a sum is in the graph, or follows from sums that are."""
+    def is_available(self, x: Value, over: Summation) -> bool:
+        """Whether a sum is in the graph, or follows from sums in the graph."""
         pending, found = [x], set()
         while pending:
             key = (pending.pop(), over)
-            if key not in self.known and key not in self.at_hand and key not in found:
+            if key not in self.known and key not in self.available and key not in found:
                 terms = large_terms(*key)
                 if terms is None:
                     return False
                 found.add(key)
                 pending += terms
-        self.at_hand |= found
+        self.available |= found
         return True
 
-    def plain(self, x: Value, over: Reduction) -> Value:
+    def plain(self, x: Value, over: Summation) -> Value:
         known = self.known.get((x, over))
         return known or Builder.emit(self.builder, "sum", [x], {"axes": over.axes, "keepdims": over.keepdims})
 
-    def moved(self, x: Value, over: Reduction) -> Value:
+    def moved(self, x: Value, over: Summation) -> Value:
         """The sum of x from the sums of its large terms."""
         assert x.node is not None
         name = x.node.op.name
@@ -111,8 +112,8 @@ class Sums:
         value = parts[0] if name == "broadcast" else self.builder.emit(name, parts, {})
         return stretched(self.builder, value, over.result(over.shape))
 
-    def part(self, operand: Value, over: Reduction, counted: bool) -> Value:
-        """The sum of an operand; a small factor is not summed, but only brought to the shape of the result."""
+    def part(self, operand: Value, over: Summation, counted: bool) -> Value:
+        """The sum of an operand; a small factor is not summed, only reshaped to the shape of the result."""
         if operand.type.shape == over.shape:
             return self.known[operand, over]
         shape = over.result(aligned(operand, over.shape))
@@ -120,7 +121,7 @@ class Sums:
         small = self.builder.reshape(operand, shape=shape)
         return self.builder.mul(small, self.count(over, small.type.dtype)) if counted else small
 
-    def count(self, over: Reduction, dtype: str) -> Value | int:
-        """How many elements are summed to one."""
+    def count(self, over: Summation, dtype: str) -> Value | int:
+        """The number of elements that are summed to one."""
         count = self.builder.count([over.shape[axis] for axis in over.axes])
         return self.builder.cast(count, dtype=dtype) if isinstance(count, Value) else count

@@ -1,9 +1,9 @@
-"""materialize: what must be written somewhere is the result of a node that writes.
+"""materialize: every value that must be written to a place of its own is the result of a node that writes.
 
-The new values of variables, and every output of a scan's body, end up in a place of their own. Where such an output is
-an input, a literal, a view, or an output already, a `copy` is put in:   f(x) = x   becomes   f(x) = copy(x)
-So it is where the old value of a variable is returned that gets a new one.
-A literal that is a constant of a scan, which has no place, is put into its body:   scan(x, 0.5) { x * k }   becomes
+These are the new values of variables and the outputs of scan bodies. If such an output is an input, a literal, a view,
+or already another output, a `copy` is inserted:   f(x) = x   becomes   f(x) = copy(x)
+The same goes for an output that is the old value of a variable which gets a new one.
+A literal has no place, so as a constant of a scan it moves into the body:   scan(x, 0.5) { x * k }   becomes
 scan(x, 0.5) { x * 0.5 }
 """
 
@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.op import VIEW
+from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Value
+from compiler.ir.op import LOOP, VIEW
 from compiler.passes.parameter_folding import unviewed
 from compiler.passes.rewriting import keep, rebuild
-from compiler.planning.memory import VARIABLES
 
 
 def materialize_apart(graph: Graph) -> Graph:
-    """The same with a place of its own for each output of a scan's body, those that are carried included: a kernel
-    writes a result twice for less than a copy costs."""
+    """The same, with a separate place for each output of a scan body even if two are equal: for a kernel it is cheaper
+    to write a result twice than to copy it."""
     return materialize_outputs(graph, apart=True)
 
 
@@ -29,7 +28,7 @@ def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
     """See the file's docstring."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if node.op.name != "scan":
+        if LOOP not in node.op.traits:
             return None
         carries = node.attributes["carries"]
         constants = list(zip(node.body.inputs, operands, strict=True))[carries + node.attributes["sequences"] :]
@@ -38,7 +37,7 @@ def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
         names = list(body.outputs)
         for each in [names] if apart else [names[:carries], names[carries:]]:
             copy_where_needed(body, each)
-        builder.emit("scan", operands, {**node.attributes, "body": body})
+        builder.emit(node.op.name, operands, {**node.attributes, "body": body})
         return builder.graph.nodes[-1].results
 
     result = rebuild(graph, rule)
@@ -51,17 +50,17 @@ def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
 
 
 def copy_where_needed(graph: Graph, names: Iterable[str]) -> None:
-    """Copies of inputs go first, while the inputs still hold their old values; other copies go last."""
+    """Copies of inputs go first, while the inputs still have their old values; other copies go last."""
     first, last = Graph(graph.name), Graph(graph.name)
-    taken: set[Value] = set()
+    used: set[Value] = set()
     for name in names:
         value = graph.outputs[name]
-        if value in taken or not is_written(value):
+        if value in used or not is_written(value):
             graph.outputs[name] = Builder(last if value.node else first).copy(value)
-        taken.add(graph.outputs[name])
+        used.add(graph.outputs[name])
     graph.nodes = [*first.nodes, *graph.nodes, *last.nodes]
 
 
 def is_written(value: Value) -> bool:
-    """Whether a node computes the value straight into bytes that it is given."""
-    return value.node is not None and VIEW not in value.node.op.traits and value.node.op.name != "scan"
+    """Whether a node computes the value directly into memory that it is given."""
+    return value.node is not None and not value.node.op.traits & {VIEW, LOOP}

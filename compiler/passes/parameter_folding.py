@@ -1,10 +1,10 @@
-"""fold-parameters: what `evaluate` and `predict` compute of variables alone is computed once, in a graph of its own.
+"""fold-parameters: what `evaluate` and `predict` compute from variables alone is computed once, in a separate graph.
 
     predict(x, w) = f(x, g(w))   →   prepare(w) = g(w);  predict(x, folded) = f(x, folded)
 
-The outputs of `prepare` are inputs of kind `folded` of the other graphs, which share what they have in common; they are
-no part of a checkpoint. The runtime runs `prepare` before it evaluates or predicts. Views, which cost nothing, and what
-does not depend on a variable stay where they are.
+The outputs of `prepare` are inputs of kind `folded` of the other graphs, which share common ones; they are not saved in
+checkpoints. The runtime runs `prepare` before it evaluates or predicts. Views, which cost nothing, and values that do
+not depend on a variable stay where they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.program import INFERENCE, PREPARE
 
 
 def fold_parameters(module: Module) -> Module:
-    """See the file's docstring. A module that has a `prepare` already stays as it is."""
+    """See the file's docstring. A module that already has a `prepare` is not changed."""
     if PREPARE in module:
         return module
     preparation = Preparation()
@@ -32,7 +32,7 @@ def fold_parameters(module: Module) -> Module:
 
 
 class Preparation:
-    """The graph `prepare` while it grows: one node for what several graphs compute."""
+    """The graph `prepare` under construction: one node for what several graphs compute."""
 
     def __init__(self) -> None:
         self.graph = Graph(PREPARE)
@@ -42,7 +42,7 @@ class Preparation:
         self.names: dict[Value, str] = {}
 
     def take_from(self, graph: Graph) -> Graph:
-        """Moves what a graph computes of variables alone; returns the rest of it."""
+        """Moves what a graph computes from variables alone; returns the rest of the graph."""
         sources = computed_of_variables(graph)
         moved = self.copy(graph, sources)
         names = {source: self.name(moved[source]) for source in sources}
@@ -58,14 +58,14 @@ class Preparation:
         return rest
 
     def name(self, value: Value) -> str:
-        """The name of an output. No variable of a model is called so: names do not begin with a digit."""
+        """The name of an output. No variable of a model has such a name: theirs do not begin with a digit."""
         if value not in self.names:
             self.names[value] = f"folded.{len(self.names)}"
             self.graph.outputs[self.names[value]] = value
         return self.names[value]
 
     def copy(self, graph: Graph, sources: Iterable[Value]) -> dict[Value, Value]:
-        """Adds the nodes that some values need; returns the new value of every old one."""
+        """Adds the nodes that some values need; returns the new values by the old ones."""
         new: dict[Value, Value] = {}
         needed = Graph(graph.name, graph.inputs, graph.nodes, {str(i): value for i, value in enumerate(sources)})
         for node in remove_dead_code(needed).nodes:
@@ -84,7 +84,7 @@ class Preparation:
 
 
 def computed_of_variables(graph: Graph) -> list[Value]:
-    """What nodes that see the data read, or the graph returns, of what is computed of variables alone."""
+    """The values computed from variables alone that nodes depending on the data read, or that the graph returns."""
     fixed, constant = fixed_values(graph), fixed_values(graph, kinds=())
     varying = [node for node in graph.nodes if not fixed.issuperset(node.results)]
     read = [*(operand for node in varying for operand in node.operands), *graph.outputs.values()]
@@ -93,7 +93,7 @@ def computed_of_variables(graph: Graph) -> list[Value]:
 
 
 def unviewed(value: Value) -> Value:
-    """What a value is a view of."""
+    """The value that a value is a view of, at any depth."""
     while value.node is not None and VIEW in value.node.op.traits:
         value = value.node.operands[0]
     return value

@@ -1,4 +1,4 @@
-"""pooling: what is monotonic moves behind max pooling, where there are fewer elements; maxima are looked for once.
+"""pooling: monotonic ops move after max pooling, where there are fewer elements; maxima are searched for once.
 
     max_pool2d(max(x, c))                            = max(max_pool2d(x), c)
     select(c < x, max_pool2d_grad(max(x, c), dy), 0) = max_pool2d_grad(x, select(c < max_pool2d(x), dy, 0))
@@ -7,8 +7,8 @@
     max_pool2d(x) … max_pool2d_grad(x, dy)           = y … max_pool2d_route(index, dy)
                                                        where y, index = max_pool2d_with_index(x)
 
-c is a number, b the same for all pixels of an image; x - b is treated as x + b. The first four apply where nobody else
-reads max(x, c) or x + b, which are gone afterwards. The condition may also be c < max(x, c), which is the same.
+c is a number, b the same for all pixels of an image; x - b is treated like x + b. The first four apply if nothing else
+reads max(x, c) or x + b, which then disappear. The condition may also be c < max(x, c), which is equivalent.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, literal_key, readers_of
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.rewriting import Rule, rebuild
-from compiler.targets.shared.regions import inside_scans
+from compiler.passes.rewriting import Rewrite, inside_scans, rebuild
 
 Readers = dict[Value, list[Node | None]]
 POOLING = ("max_pool2d", "max_pool2d_grad")
@@ -33,11 +32,11 @@ def pool_early(graph: Graph) -> Graph:
     return rebuild(graph, with_index(graph))
 
 
-def first_rule(graph: Graph) -> Rule | None:
-    """The rule for the first node that can move behind the pooling of its result."""
+def first_rule(graph: Graph) -> Rewrite | None:
+    """The rule for the first node that can move after the pooling of its result."""
     readers = readers_of(graph)
     for node in graph.nodes:
-        rule = behind_max(node, readers) if node.op.name == "max" else behind_offset(node, readers)
+        rule = rule_for_max(node, readers) if node.op.name == "max" else rule_for_offset(node, readers)
         if rule is not None:
             return rule
     return None
@@ -46,7 +45,7 @@ def first_rule(graph: Graph) -> Rule | None:
 # max(x, c) ------------------------------------------------------------------------------------------------------------
 
 
-def behind_max(node: Node, readers: Readers) -> Rule | None:
+def rule_for_max(node: Node, readers: Readers) -> Rewrite | None:
     """The first two equations, for the node max(x, c)."""
     x, c = node.operands[::-1] if isinstance(node.operands[0], Literal) else node.operands
     if not isinstance(c, Literal) or isinstance(x, Literal):
@@ -103,7 +102,7 @@ def inner(value: Value) -> Value:
 # x + b ----------------------------------------------------------------------------------------------------------------
 
 
-def behind_offset(node: Node, readers: Readers) -> Rule | None:
+def rule_for_offset(node: Node, readers: Readers) -> Rewrite | None:
     """The next two equations, for a node x + b or x - b."""
     position = image_of_offset(node)
     pools = readers[node.result] if position is not None else []
@@ -130,11 +129,13 @@ def image_of_offset(node: Node) -> int | None:
         return None
     positions = (0,) if node.op.name == "sub" else (0, 1)
     shape = node.result.type.shape
-    return next((i for i in positions if node.operands[i].type.shape == shape and is_even(node.operands[1 - i])), None)
+    return next(
+        (i for i in positions if node.operands[i].type.shape == shape and is_uniform(node.operands[1 - i])), None
+    )
 
 
-def is_even(value: Value) -> bool:
-    """Whether a value that is stretched to images is the same for all pixels of one."""
+def is_uniform(value: Value) -> bool:
+    """Whether a value broadcast to images is the same for all pixels of an image."""
     shape = (1,) * (4 - value.type.rank) + value.type.shape
     return shape[1:3] == (1, 1)
 
@@ -142,8 +143,8 @@ def is_even(value: Value) -> bool:
 # Indices --------------------------------------------------------------------------------------------------------------
 
 
-def with_index(graph: Graph) -> Rule:
-    """The last equation. A gradient whose pooling is not in the graph gets one."""
+def with_index(graph: Graph) -> Rewrite:
+    """The last equation. If the pooling of a gradient is not in the graph, it is added."""
     wanted = {key(node, node.operands) for node in graph.nodes if node.op.name == "max_pool2d_grad"}
     made: dict[tuple[Value, str], list[Value]] = {}
 
@@ -162,5 +163,5 @@ def with_index(graph: Graph) -> Rule:
 
 
 def key(node: Node, operands: Sequence[Value]) -> tuple[Value, str]:
-    """What must be the same of two poolings of one image."""
+    """Equal for equal poolings of one image."""
     return operands[0], repr(node.attributes)

@@ -1,4 +1,4 @@
-"""What passes share: building a graph anew, node by node, with some of the nodes replaced."""
+"""What passes share: rebuilding a graph node by node, with some of the nodes replaced."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
+from compiler.ir.op import LOOP
 
-# rule(builder, node, operands) -> the new results, or None to keep the node as it is
-Rule = Callable[[Builder, Node, list[Value]], Sequence[Value] | None]
+# rewrite(builder, node, operands) -> the new results, or None to keep the node
+Rewrite = Callable[[Builder, Node, list[Value]], Sequence[Value] | None]
 MakeBuilder = Callable[[Graph], Builder]
 NOTHING: Mapping[Value, Value] = {}
 
 
 def rebuild(
-    graph: Graph, rule: Rule, make_builder: MakeBuilder = Builder, replacing: Mapping[Value, Value] = NOTHING
+    graph: Graph, rule: Rewrite, make_builder: MakeBuilder = Builder, replacing: Mapping[Value, Value] = NOTHING
 ) -> Graph:
-    """A graph with a rule applied to every node, and to those of the bodies in it; inputs are kept.
+    """A graph with a rule applied to every node, those of bodies included; inputs are kept.
 
-    A node that stays as it is belongs to both graphs: nobody may change it. `replacing` has other values for inputs, or
-    for what is not computed in the graph any more.
+    Both graphs share the nodes that stay, so these must not be changed. `replacing` maps inputs, and values that the
+    graph no longer computes, to other values.
     """
     result = Graph(graph.name, list(graph.inputs))
     builder = make_builder(result)
@@ -41,7 +42,7 @@ def rebuild(
 
 
 def with_operands(builder: Builder, node: Node, operands: list[Value]) -> list[Value]:
-    """Adds the node with other operands, or itself where they are its own; returns its results."""
+    """Adds the node with these operands, or the node itself if they are its own; returns the results."""
     if operands == node.operands:
         return builder.reuse(node)
     return results_of(builder.emit(node.op.name, operands, node.attributes))
@@ -53,3 +54,15 @@ def results_of(emitted: Value | list[Value]) -> list[Value]:
 
 def keep(builder: Builder, node: Node, operands: list[Value]) -> None:
     """The rule that changes nothing."""
+
+
+def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
+    """A copy of a graph with a function applied to the bodies of its scans."""
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        if LOOP not in node.op.traits:
+            return None
+        builder.emit(node.op.name, operands, {**node.attributes, "body": run(node.body)})
+        return builder.graph.nodes[-1].results
+
+    return rebuild(graph, rule)

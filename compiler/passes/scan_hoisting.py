@@ -1,11 +1,11 @@
-"""scan-hoisting: what need not be done step by step is done at once, as one product over all T * B rows.
+"""scan-hoisting: work that does not depend on earlier steps is done once, as one product over all T * B rows.
 
     in the body  y = x @ w, x a sequence, w a constant     →   before the scan  Y = X @ w, Y a sequence
     carry        g = g + transpose(a) @ b                  →   after the scan   g = g0 + transpose(A) @ B
     carry        g = g + sum(a, axes=[0])                  →   after the scan   g = g0 + sum(A, axes=[0,1])
 
 Capitals are stacks over the steps. The first is the input product of a recurrent layer, the others are its weight
-gradients: autodiff sums them in carries.
+gradients, which autodiff sums in carries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Val
 
 @dataclass
 class Total:
-    """A carry that only sums: what of each step it sums, and how the sum over all steps is built from stacks."""
+    """A carry that only sums: the terms of each step, and how to build the sum over all steps from their stacks."""
 
     carry: int
     terms: Sequence[Value]
@@ -48,7 +48,7 @@ class Total:
 
 @dataclass
 class Scan:
-    """A scan taken apart: its body (a copy) with what each input and output of it means outside."""
+    """A scan in parts: a copy of its body, with the role of each input and output."""
 
     node: Node
     body: Graph
@@ -87,7 +87,7 @@ class Scan:
         return bool(products)
 
     def take_totals(self) -> list[Total]:
-        """The carries that only sum what a product or a sum over all steps can give at once."""
+        """The carries that only sum, and whose total is one product or one sum over all steps."""
         reads = Counter(operand for node in self.body.nodes for operand in node.operands)
         reads.update((*self.updates, *self.steps))
         totals = []
@@ -100,7 +100,7 @@ class Scan:
         return totals
 
     def emit(self, builder: Builder, totals: Sequence[Total]) -> list[Value]:
-        """Adds the scan without the totals' carries, and then the totals; the results stand for the old ones."""
+        """Adds the scan without the carries of the totals, then the totals; returns the replacements of the results."""
         summed = {total.carry for total in totals}
         kept = [i for i in range(len(self.carries)) if i not in summed]
         stacks = {inner: outer for inner, outer in self.sequences}

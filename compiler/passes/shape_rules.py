@@ -1,4 +1,4 @@
-"""Rules for ops that move elements, for `simplify`: each says its equation, and gives the right side or None."""
+"""Rules for ops that move elements, for `simplify`: each states its equation and returns the right side, or None."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from compiler.ir.graph import Literal, Node, Value
 from compiler.ir.types import Dim, broadcast_shapes, extent
 from compiler.passes.equations import stretched
 
-ShapeRule = Callable[[Builder, Node], Value | None]
+Rule = Callable[[Builder, Node], Value | None]
 ONE = extent(())
 
 
 def made_by(value: Value, name: str) -> Node | None:
-    """The node that computes a value, if it is of this op."""
+    """The node that computes a value, if it is an application of this op."""
     return value.node if value.node is not None and value.node.op.name == name else None
 
 
 def unstretched(value: Value) -> Value:
-    """What a value repeats along other axes: the operand of broadcasts, and of reshapes that put axes of 1 in front."""
+    """The value that another repeats along more axes, by broadcasts and by reshapes that add leading axes of 1."""
     while value.node is not None:
         (source, *_), shape = value.node.operands or [value], value.type.shape
         leading = (1,) * (len(shape) - source.type.rank)
@@ -32,19 +32,19 @@ def unstretched(value: Value) -> Value:
 
 
 def unbroadcast(builder: Builder, node: Node) -> Value | None:
-    """f(broadcast(x), y) = f(x, y), or broadcast(f(x, y)) where y is smaller, too: ops that are elementwise."""
+    """f(broadcast(x), y) = f(x, y), or broadcast(f(x, y)) if y is smaller too: elementwise ops."""
     sources = [unstretched(operand) for operand in node.operands]
     if sources == node.operands:
         return None
     shape = node.result.type.shape
     least = broadcast_shapes(*(source.type.shape for source in sources))
     if least != shape and extent(least) == extent(shape):
-        return None  # only axes of 1 would go
+        return None  # this would only remove axes of 1
     return stretched(builder, builder.emit(node.op.name, sources, node.attributes), shape)
 
 
 def uniform(builder: Builder, node: Node) -> Value | None:
-    """view(broadcast(x)) = broadcast(x) of another shape, where x is one number: views."""
+    """view(broadcast(x)) = broadcast(x) to another shape, if x is one number: views."""
     (operand,), shape = node.operands, node.result.type.shape
     source = unstretched(operand)
     known = isinstance(operand, Literal) and node.op.name != "broadcast"
@@ -54,7 +54,7 @@ def uniform(builder: Builder, node: Node) -> Value | None:
 
 
 def unchanged(builder: Builder, node: Node) -> Value | None:
-    """f(x) = x, for an op that cannot change what is in x and does not change its type."""
+    """f(x) = x, for an op that keeps the elements, if it keeps the type as well."""
     return node.operands[0] if node.result.type == node.operands[0].type else None
 
 
@@ -76,7 +76,7 @@ def broadcast_of_broadcast(builder: Builder, node: Node) -> Value | None:
 
 
 def identical_transpose(builder: Builder, node: Node) -> Value | None:
-    """transpose(x) = x, where every axis stays"""
+    """transpose(x) = x, if every axis stays"""
     return node.operands[0] if node.attributes["permutation"] == tuple(range(node.result.type.rank)) else None
 
 
@@ -100,7 +100,7 @@ def flip_of_flip(builder: Builder, node: Node) -> Value | None:
 
 
 def slice_of_concat(builder: Builder, node: Node) -> Value | None:
-    """slice(concat(x, y)) = slice(x), where it lies in x"""
+    """slice(concat(x, y)) = slice(x), if it is within x"""
     if (joined := made_by(node.operands[0], "concat")) is None:
         return None
     axis, start, stop = joined.attributes["axis"], node.attributes["start"], node.attributes["stop"]
@@ -144,7 +144,7 @@ def is_zero_margin(pad: Node) -> bool:
     return pad.attributes["value"] == 0 and not any(pad.attributes["interior"])
 
 
-SHAPE_RULES: dict[str, tuple[ShapeRule, ...]] = {
+SHAPE_RULES: dict[str, tuple[Rule, ...]] = {
     "stop_gradient": (stop_gradient,),
     "cast": (unchanged,),
     "reshape": (unchanged, reshape_of_reshape),

@@ -1,19 +1,19 @@
-"""simplify: every node by the equations of four tables, from its operands on, until none applies.
+"""simplify: equations from four tables are applied to every node, operands first, until none applies.
 
     algebra.py          arithmetic and logic: equations as text
-    linear_sums.py      sums of what is linear in a large tensor
-    shape_rules.py      ops that only move elements, and broadcasting, which elementwise ops do by themselves
+    linear_sums.py      sums of expressions that are linear in a large tensor
+    shape_rules.py      ops that only move elements, and broadcasting, which elementwise ops do themselves
     constant_folding    numbers
 
-They are for a target on which every elementwise op on a large tensor is a pass over memory, while one on small tensors
-costs next to nothing. Floats are taken for real numbers, but for what is not finite: `x * 0` stays, and so does a
-selection of 0. Rounding may change, and the sign of a zero. The rules look at a node and at what its operands are made
-of, and the nodes that a rule makes are simplified as they are made: one walk over the graph, and nothing is left to do.
+They assume a target on which every elementwise op on a large tensor is a pass over memory, while ops on small tensors
+cost next to nothing. Floats are treated as real numbers, except where values that are not finite matter: `x * 0` stays,
+and so does selecting 0. Rounding may change, and so may the sign of a zero. The rules look at a node and at the nodes
+that compute its operands. Nodes that a rule creates are simplified immediately, so one walk over the graph is enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from compiler.ir.builder import Builder
@@ -24,9 +24,7 @@ from compiler.passes.algebra import EQUATIONS, by_equations
 from compiler.passes.constant_folding import folded
 from compiler.passes.linear_sums import Sums
 from compiler.passes.rewriting import keep, rebuild
-from compiler.passes.shape_rules import SHAPE_RULES, unbroadcast, uniform
-
-Rule = Callable[[Builder, Node], Value | None]
+from compiler.passes.shape_rules import SHAPE_RULES, Rule, unbroadcast, uniform
 
 
 def simplify(graph: Graph) -> Graph:
@@ -39,7 +37,7 @@ def fold(builder: Builder, node: Node) -> Value | None:
 
 
 def rules_of(name: str) -> tuple[Rule, ...]:
-    """All rules for an op, in the order in which they are tried."""
+    """All rules for an op, in the order they are tried."""
     traits = OPS[name].traits
     return (
         fold,
@@ -54,7 +52,7 @@ RULES = {name: rules_of(name) for name in OPS}
 
 
 class Simplifier(Builder):
-    """A builder that adds no node to which a rule applies, but what the rule gives instead."""
+    """A builder that adds the result of a rule in place of any node that a rule applies to."""
 
     def __init__(self, graph: Graph):
         super().__init__(graph)
@@ -63,17 +61,17 @@ class Simplifier(Builder):
     def emit(self, name: str, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
         added = super().emit(name, operands, attributes)
         node = self.graph.nodes.pop()
-        if (value := self.instead_of(node)) is not None:
+        if (value := self.simplified(node)) is not None:
             return value
         self.graph.nodes.append(node)
         return added
 
     def reuse(self, node: Node) -> list[Value]:
-        value = self.instead_of(node)
+        value = self.simplified(node)
         return super().reuse(node) if value is None else [value]
 
-    def instead_of(self, node: Node) -> Value | None:
-        """What a rule gives for a node that is not in the graph yet; None if no rule applies."""
+    def simplified(self, node: Node) -> Value | None:
+        """The value that replaces a node that is not in the graph yet; None if no rule applies."""
         if node.op.name == "sum":
             return self.sums.total(node.operands[0], **node.attributes)
         found = (rule(self, node) for rule in RULES[node.op.name])

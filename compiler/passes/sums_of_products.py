@@ -1,6 +1,6 @@
-"""sums-of-products: a product that is only summed is not written.
+"""sums-of-products: a product that is only summed is not written to memory.
 
-p = a * b; s = sum(p)   →   s = sum_of_products(a, b)      a and b of the shape of p, nobody else reads p
+p = a * b; s = sum(p)   →   s = sum_of_products(a, b)      a and b of the shape of p, p not read anywhere else
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
-"""What the runtime must know of a compiled program, read off its graphs: names and types, and the ranges of indices."""
+"""What the runtime must know about a compiled program, from its graphs: names, types, and the ranges of indices."""
 
 from __future__ import annotations
 
+from compiler.elaborate.context import COUNTERS
 from compiler.elaborate.model import ElaboratedModel
-from compiler.ir.graph import Graph, Module, Value
+from compiler.ir.graph import VARIABLES, Graph, Module, Value
 from compiler.ir.types import Batch, TensorType
-from compiler.planning.memory import VARIABLES
 from runtime.program import Manifest, Settings, TensorSpec
 
-COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
+SAME_NUMBERS = ("reshape", "broadcast", "cast")  # the result has all numbers of the operand, and no others
 
 
 def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Manifest:
-    """What the runtime must know. Ranges of indices are read off the graphs as they were elaborated."""
+    """The manifest of a program. Ranges of indices come from the graphs before any pass."""
     graph = model.module.get("evaluate", model.module["predict"])
     values = model.train.values if model.train else {}
     settings = Settings(**{key: values[key] for key in Settings.__dataclass_fields__ if key in values})
     kinds = {name: variable.kind for name, variable in model.variables.by_name.items()}
-    kept = {*kinds, *COUNTERS}  # all but what is folded of them
+    kept = {*kinds, *COUNTERS}  # without folded values
     return Manifest(
         model=model.name,
         inputs=tuple(spec(v.name, v.type, "input") for v in module["predict"].of_kind("input")),
@@ -36,15 +36,15 @@ def spec(name: str, type: TensorType, kind: str) -> TensorSpec:
 
 
 def index_ranges(graph: Graph) -> dict[str, int]:
-    """How many values an integer input or target may take: it is compared with iota(n), or picks rows of a table."""
+    """The number of values an integer input or target may take, if it is compared with iota(n) or indexes a table."""
     ranges: dict[str, int] = {}
     source: dict[Value, str] = {value: value.name for value in graph.of_kind("input", "target")}
     for node in graph.nodes:
         known = [source.get(operand) for operand in node.operands]
-        if node.op.name in ("reshape", "broadcast", "cast") and known[0] and not node.result.type.is_float:
+        if node.op.name in SAME_NUMBERS and known[0] and not node.result.type.is_float:
             source[node.result] = known[0]
-        elif node.op.name == "gather" and known[1]:
-            ranges[known[1]] = int(node.operands[0].type.shape[0])  # type: ignore[arg-type]
+        elif node.op.lookup and (name := known[node.op.lookup[1]]):
+            ranges[name] = int(node.operands[node.op.lookup[0]].type.shape[0])  # type: ignore[arg-type]
         elif node.op.name == "eq":
             sizes = [iota_size(operand) for operand in node.operands]
             name, size = next(((k, s) for k, s in zip(known, sizes[::-1], strict=True) if k and s), (None, None))
@@ -54,17 +54,17 @@ def index_ranges(graph: Graph) -> dict[str, int]:
 
 
 def iota_size(value: Value) -> int | None:
-    """n if the value is iota(n), reshaped or broadcast."""
-    while value.node and value.node.op.name in ("reshape", "broadcast", "cast"):
+    """n if the value is iota(n), maybe reshaped, broadcast or cast."""
+    while value.node and value.node.op.name in SAME_NUMBERS:
         value = value.node.operands[0]
     return value.node.attributes["size"] if value.node and value.node.op.name == "iota" else None
 
 
 def variable_types(module: Module) -> dict[str, TensorType]:
-    """Params, then states, then slots, then counters, then what is folded of them: each kind is contiguous."""
+    """Params, then states, slots, counters and folded values: each kind is contiguous."""
     known = {value.name: value for graph in module.values() for value in graph.of_kind(*VARIABLES)}
     types = {name: value.type for name, value in known.items()}
-    if "init" in module:  # IR text may do without
+    if "init" in module:  # optional in IR text
         types = {name: value.type for name, value in module["init"].outputs.items()} | types | COUNTERS
     kinds = dict.fromkeys(COUNTERS, "counter") | {name: value.kind for name, value in known.items()}
     ordered = sorted(types, key=lambda name: VARIABLES.index(kinds.get(name, "param")))

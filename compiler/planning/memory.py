@@ -1,11 +1,10 @@
 """Where every tensor of a graph lives: lifetimes to offsets in one arena. A pure function of the graph and the batch.
 
-A tensor is either a block of its own or shares the bytes of another: views, per-step outputs of a scan inside their
-stack, new values written over the variable or carry that they replace, and results of elementwise nodes written over
-an operand that nobody reads again. Time counts nodes in the order they run; the body of a scan runs inside its node.
+A tensor either has a block to itself or shares the bytes of another: views, per-step outputs of a scan inside their
+stack, new values written over the variable or carry that they replace, and results written over an operand that is not
+read again. Time counts nodes in the order they run; the body of a scan runs inside its node.
 
-A region with tiles (compiler/targets/numpy/regions.py) has a plan of its own for what one tile needs besides parts of
-operands and results; of that there is one copy for each thread that works on the region, its lane.
+How a fused region is placed depends on how it runs: the target's `Placement` says it (`region`).
 """
 
 from __future__ import annotations
@@ -13,17 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Value, readers_of
 from compiler.ir.op import ELEMENTWISE, VIEW
 from compiler.ir.types import TensorType, extent
 from compiler.planning.packing import Block, assign_offsets, peak_of_live
 from compiler.planning.schedule import groups
-from compiler.planning.strides import Order, Strides, batch_last, order_of, strides_in_order
-from compiler.targets.cupy.regions import read_at_own_place
-from compiler.targets.numpy.division import SHARED, Tile, tile_of
-from runtime.cpu.threads import LANES
+from compiler.planning.strides import Order, Strides, strides_in_order
 
-VARIABLES = ("param", "state", "slot", "counter", "folded")  # in this order; the graphs share them
+# (node, result, value): whether the node reads the bytes of the value in place, if the result is written there
+InPlace = Callable[[Node, Value, Value], bool]
 
 
 @dataclass(eq=False)
@@ -36,7 +33,7 @@ class Plan:
     views: set[Node]
     orders: dict[Value, Order]  # of the axes of each block, outermost first
     scratch: dict[Node, Value] = field(default_factory=dict)
-    tiles: dict[Node, TilePlan] = field(default_factory=dict)
+    regions: dict[Node, RegionPlan] = field(default_factory=dict)  # of those that need a plan of their own
     base: int = 0  # where the variables end
     size: int = 0  # of the arena, variables included
     naive: int = 0  # bytes if every tensor ever computed and all scratch space had its own; variables apart
@@ -53,21 +50,21 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class TilePlan:
-    """How one tile of a region is computed: offsets in its plan count from the start of a lane."""
+class RegionPlan:
+    """The plan of what runs inside a region; its offsets count from the start of a thread's part of the scratch."""
 
-    tile: Tile
     plan: Plan
-    lane_bytes: int
+    bytes_per_thread: int
+    operands: Sequence[int]  # for each input of the plan's graph: which operand of the region it is, or is part of
 
 
 @dataclass
-class Frame:
-    """A graph while it is visited: who of its values is read when, and which blocks hold only them."""
+class Scope:
+    """A graph while it is visited: when each of its values is read last and by whom, and the blocks made in it."""
 
     reads: Mapping[Value, int]
     readers: Mapping[Value, Sequence[Node | None]] = field(default_factory=dict)
-    own: dict[Value, int] = field(default_factory=dict)  # owner of a block made here -> position of its last reader
+    made: dict[Value, int] = field(default_factory=dict)  # owner of a block made here -> position of its last reader
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,15 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Placement:
-    """What a target says about where tensors live."""
+    """A target's choices of where tensors live."""
 
     scratch: Callable[[Node], Scratch | None]
     # of the axes of a result, by its number and the strides of all tensors that are there
     order: Callable[[Node, int, Mapping[Value, Strides]], Order]
     # of the result as a view of the first operand, whose strides are given; None where it has to be computed
     view: Callable[[Node, Strides, Sequence[Node | None]], Strides | None]
+    # places the results of a fused region; arguments as for `Planner.place_node`
+    region: Callable[[Planner, Node, Mapping[Value, Value], int], None]
 
 
 def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], placement: Placement) -> Plan:
@@ -97,8 +96,8 @@ def plan_graph(graph: Graph, batch: int, base: int, placed: Mapping[str, int], p
     plan = planner.plan
     planner.time += 1
     planner.touch((*graph.inputs, *graph.outputs.values()))
-    held = set(variables.values())
-    free = [block for block in plan.blocks.values() if block.value not in held]
+    fixed = set(variables.values())
+    free = [block for block in plan.blocks.values() if block.value not in fixed]
     for name, value in variables.items():
         plan.blocks[value].offset = placed[name]
     plan.base, plan.size = base, assign_offsets(free, base)
@@ -132,12 +131,12 @@ class Planner:
         self.time = 0
         self.plan = Plan(graph, {}, {}, set(), {})
         self.strides: dict[Value, Strides] = {}
-        self.frame = Frame({})
+        self.scope = Scope({})
         for value in graph.inputs:
             self.own(value, tuple(range(value.type.rank)))
 
     def own(self, value: Value, order: Order) -> None:
-        """A block of its own from now on."""
+        """Gives a value a block to itself from now on."""
         self.plan.owner[value] = value
         self.plan.blocks[value] = Block(value, value.type.bytes_at(self.batch), self.time, self.time)
         self.plan.orders[value] = order
@@ -147,8 +146,8 @@ class Planner:
         """Lives in the bytes of a tensor that is there already."""
         self.plan.owner[value] = owner = self.plan.owner[other]
         self.strides[value] = strides
-        if owner in self.frame.own:
-            self.frame.own[owner] = max(self.frame.own[owner], self.frame.reads.get(value, -1))
+        if owner in self.scope.made:
+            self.scope.made[owner] = max(self.scope.made[owner], self.scope.reads.get(value, -1))
 
     def touch(self, values: Iterable[Value]) -> None:
         for value in values:
@@ -157,7 +156,7 @@ class Planner:
 
     def visit(self, graph: Graph, replaced: Mapping[Value, Value]) -> None:
         """`replaced`: new value -> the variable or carry of this graph whose place it takes in the end."""
-        outer, self.frame = self.frame, Frame(last_reads(graph), readers_of(graph))
+        outer, self.scope = self.scope, Scope(last_reads(graph), readers_of(graph))
         ends = {group[-1]: group[0] for group in groups(graph)}
         starts: dict[Node, int] = {}
         for position, node in enumerate(graph.nodes):
@@ -169,45 +168,68 @@ class Planner:
                 if node in ends:
                     self.keep_apart(starts[ends[node]])
             elif node.op.name == "fused":
-                self.visit_region(node, replaced, position)
+                self.placement.region(self, node, replaced, position)
             else:
-                self.visit_node(node, replaced, position)
-        self.frame = outer
+                self.place_node(node, replaced, position)
+        self.scope = outer
 
-    def visit_node(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+    def place_node(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+        """Places the results of the node at a position of the graph that is visited."""
         for index, result in enumerate(node.results):
-            order = self.placement.order(node, index, self.strides)
             if result in self.plan.slots:
                 self.plan.block(result).last = self.time
             elif (view := self.view_of(node)) is not None:
                 self.plan.views.add(node)
                 self.share(result, node.operands[0], view)
-            elif result in replaced and self.may_overwrite(node, replaced[result], position):
-                self.share(result, replaced[result], self.strides[replaced[result]])
-            elif (dying := self.dying_operand(node, result, order, position)) is not None:
-                self.plan.in_place[result] = dying
-                self.share(result, dying, self.strides[dying])
             else:
-                self.own_result(result, order)
+                order = self.placement.order(node, index, self.strides)
+                self.place_result(node, result, order, replaced.get(result), position, self.reads_in_place)
         self.own_scratch(node)
 
-    def own_result(self, value: Value, order: Order) -> None:
-        self.own(value, order)
-        self.frame.own[value] = self.frame.reads.get(value, -1)
+    def place_result(
+        self, node: Node, result: Value, order: Order, replaced: Value | None, position: int, reads_in_place: InPlace
+    ) -> None:
+        """Over the value that it replaces or an operand if it may be written there, else in a block to itself."""
+        home = self.home_of(node, result, order, replaced, position, reads_in_place)
+        if home is None:
+            self.own(result, order)
+            self.scope.made[result] = self.scope.reads.get(result, -1)
+        else:
+            self.plan.in_place[result] = home
+            self.share(result, home, self.strides[home])
 
-    def dying_operand(self, node: Node, result: Value, order: Order, position: int) -> Value | None:
-        """An operand of an elementwise node whose bytes the result may take: nobody reads them after this node."""
-        if ELEMENTWISE not in node.op.traits:
-            return None
+    def home_of(
+        self, node: Node, result: Value, order: Order, replaced: Value | None, position: int, reads_in_place: InPlace
+    ) -> Value | None:
+        """The variable, carry or operand whose bytes a result may take.
+
+        Those bytes are not read after this node, and no other result has them; the node reads them in place: each
+        element before, or at the moment when, the element of the result at its position is written. A value to be
+        replaced may lie in another order than the result would.
+        """
+        used = {self.plan.owner[other] for other in node.results if other in self.plan.owner}
         strides = strides_in_order(result.type.shape, order)
-        for operand in node.operands:
-            if isinstance(operand, Literal) or operand.type != result.type or self.strides[operand] != strides:
+        for value in (replaced, *node.operands):
+            if value is None or isinstance(value, Literal) or value.type != result.type:
                 continue
-            owner = self.plan.owner[operand]
-            others = [v for v in node.operands if v is not operand and self.plan.owner.get(v) is owner]
-            if self.frame.own.get(owner, position + 1) <= position and not others:
-                return operand
+            owner = self.plan.owner[value]
+            if value is replaced:
+                free = self.scope.reads.get(value, -1) <= position
+            else:
+                free = self.scope.made.get(owner, position + 1) <= position and self.strides[value] == strides
+            if free and owner not in used and reads_in_place(node, result, value):
+                return value
         return None
+
+    def reads_in_place(self, node: Node, result: Value, value: Value) -> bool:
+        """Of an op: it does not read the bytes of `value`, or element by element and through `value` alone."""
+        sharing = self.sharing(node, value)
+        return not sharing or (ELEMENTWISE in node.op.traits and all(operand is value for operand in sharing))
+
+    def sharing(self, node: Node, value: Value) -> list[Value]:
+        """The operands of a node that share their bytes with a value, itself included."""
+        owner = self.plan.owner[value]
+        return [v for v in node.operands if not isinstance(v, Literal) and self.plan.owner[v] is owner]
 
     def keep_apart(self, start: int) -> None:
         """Scans that run at the same time share nothing: what is alive in any of them is alive in all of them."""
@@ -225,132 +247,13 @@ class Planner:
         """The strides of the result if it can be a view of the first operand."""
         if VIEW not in node.op.traits or isinstance(node.operands[0], Literal):
             return None
-        return self.placement.view(node, self.strides[node.operands[0]], self.frame.readers[node.result])
+        return self.placement.view(node, self.strides[node.operands[0]], self.scope.readers[node.result])
 
-    def may_overwrite(self, node: Node, old: Value, position: int) -> bool:
-        """Nobody reads the old value later; this node may, if it works element by element on the very same tensor."""
-        if len(node.results) > 1 or node.result.type != old.type or self.frame.reads.get(old, -1) > position:
-            return False
-        sharing = [
-            v for v in node.operands if not isinstance(v, Literal) and self.plan.owner[v] is self.plan.owner[old]
-        ]
-        return not sharing or (ELEMENTWISE in node.op.traits and all(value is old for value in sharing))
-
-    def visit_region(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
-        if node.attributes["step"]:
-            self.visit_tiled(node, replaced, position)
-        else:
-            self.visit_kernel(node, replaced, position)
-
-    def visit_kernel(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
-        """A region that runs as one kernel: what is between its operands and its results is nowhere in memory."""
-        for index, result in enumerate(node.results):
-            home = self.home_in_kernel(node, result, replaced.get(result), position)
-            if result in self.plan.slots:
-                self.plan.block(result).last = self.time
-            elif home is not None:
-                self.plan.in_place[result] = home
-                self.share(result, home, self.strides[home])
-            else:
-                self.own_result(result, self.placement.order(node, index, self.strides))
-        self.own_scratch(node)
-
-    def home_in_kernel(self, node: Node, result: Value, replaced: Value | None, position: int) -> Value | None:
-        """The variable or the dying operand whose place a result may take, element by element."""
-        taken = {self.plan.owner[other] for other in node.results if other in self.plan.owner}
-        operands = [value for value in node.operands if not isinstance(value, Literal)]
-        read_once = read_at_own_place(node.body)
-        for value in (replaced, *operands):
-            if value is None or value.type != result.type or self.plan.owner[value] in taken:
-                continue
-            sharing = [
-                (operand, inner)
-                for operand, inner in zip(node.operands, node.body.inputs, strict=True)
-                if not isinstance(operand, Literal) and self.plan.owner[operand] is self.plan.owner[value]
-            ]
-            if any(operand is not value or inner not in read_once for operand, inner in sharing):
-                continue
-            if value is replaced:
-                free = self.frame.reads.get(value, -1) <= position
-            else:
-                free = self.frame.own.get(self.plan.owner[value], position + 1) <= position
-            if free:
-                return value
-        return None
-
-    def visit_tiled(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
-        """Results in the place of variables or of dying operands, or of their own; then what a tile needs besides."""
-        tile = tile_of(node)
-        whole = self.planner_of(
-            node.body, node.operands
-        )  # in a tile of one channel it does not show where channels lie
-        whole.visit(node.body, {})
-        for name, result in zip(node.body.outputs, node.results, strict=True):
-            order = order_of(whole.strides[node.body.outputs[name]]) or batch_last(result.type.shape)
-            home = self.home_in_region(node, tile, name, order, replaced.get(result), position)
-            if home is not None:
-                self.plan.in_place[result] = home
-                self.share(result, home, self.strides[home])
-            else:
-                self.own_result(result, order)
-        self.plan.tiles[node] = planned = self.plan_tile(node, tile)
-        if planned.lane_bytes:
-            lanes = TensorType("u8", (min(LANES, tile.count), planned.lane_bytes))
-            self.plan.scratch[node] = scratch = Value(lanes, kind="scratch")
-            self.own(scratch, (0, 1))
-
-    def plan_tile(self, node: Node, tile: Tile) -> TilePlan:
-        """The plan of one tile; inputs and outputs are parts of operands and results, the rest is in the lane."""
-        planner = self.planner_of(tile.graph, [node.operands[index] for index, _ in tile.operands])
-        for inner, result in zip(tile.graph.outputs.values(), node.results, strict=True):
-            planner.own(inner, batch_last(inner.type.shape))
-            planner.strides[inner] = self.strides[result]
-            planner.plan.slots[inner] = result
-        given = set(planner.plan.blocks)
-        planner.visit(tile.graph, {})
-        lane = [block for value, block in planner.plan.blocks.items() if value not in given]
-        return TilePlan(tile, planner.plan, assign_offsets(lane, 0))
-
-    def planner_of(self, body: Graph, sources: Sequence[Value]) -> Planner:
-        """For a graph whose inputs are tensors of this one, or parts of them."""
+    def inside(self, body: Graph, sources: Sequence[Value]) -> Planner:
+        """A planner for a body whose inputs are tensors of this graph, or parts of them."""
         planner = Planner(body, self.batch, self.placement)
         planner.strides.update((v, self.strides[source]) for v, source in zip(body.inputs, sources, strict=True))
         return planner
-
-    def home_in_region(
-        self, node: Node, tile: Tile, name: str, order: Order, replaced: Value | None, position: int
-    ) -> Value | None:
-        """The variable or the dying operand whose place an output of a region may take, tile by tile."""
-        type, inner = node.body.outputs[name].type, tile.graph.outputs[name]
-        taken = {self.plan.owner[result] for result in node.results if result in self.plan.owner}
-        strides = strides_in_order(type.shape, order)
-        for value in (replaced, *node.operands):
-            if value is None or isinstance(value, Literal) or value.type != type:
-                continue
-            owner = self.plan.owner[value]
-            if value is replaced:
-                free = self.frame.reads.get(value, -1) <= position
-            else:
-                free = self.frame.own.get(owner, position + 1) <= position and self.strides[value] == strides
-            if free and owner not in taken and self.read_before_written(node, tile, value, inner):
-                return value
-        return None
-
-    def read_before_written(self, node: Node, tile: Tile, value: Value, inner: Value) -> bool:
-        """Whether a tile reads of `value` and its bytes only its own part, and not after `inner` is written there."""
-        reads = last_reads(tile.graph)
-        writer = inner.node
-        assert writer is not None
-        written = tile.graph.nodes.index(writer)
-        for source, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
-            operand = node.operands[index]
-            if isinstance(operand, Literal) or self.plan.owner[operand] is not self.plan.owner[value]:
-                continue
-            last = reads.get(source, -1)
-            at_once = ELEMENTWISE in writer.op.traits and source in writer.operands
-            if operand is not value or axis == SHARED or last > written or (last == written and not at_once):
-                return False
-        return True
 
     def visit_scan(self, node: Node) -> None:
         """Carries live in the blocks of the final results; per-step outputs are written straight into the stacks."""

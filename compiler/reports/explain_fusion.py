@@ -1,7 +1,7 @@
-"""What fusion does to the graphs of a program, in words: the regions it makes, and why neighbours stay apart.
+"""The fused regions of a program as it is emitted, in words, and why neighbours are not in one region.
 
-`explain` looks at a module as it stands just before the pass that fuses: `fusion`, or `kernels` for a GPU. A place in
-the model is told by the name that is called there, such as `BatchNorm`, or by its op where none is.
+The report is made from the optimized graphs, which the source is written from: each region of it is one of the source.
+A place in the model is named by what is called there, such as `BatchNorm`, or else by its op.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from compiler.elaborate.library import library
 from compiler.elaborate.signatures import counted
 from compiler.elaborate.values import snake_case
-from compiler.ir.graph import Graph, Literal, Module, Node, Value
+from compiler.ir.graph import Graph, Literal, Module, Node
 from compiler.ir.op import VIEW
 from compiler.ir.printer import number
 from compiler.language.syntax import Program
-from compiler.planning.memory import scan_length
-from compiler.targets.cupy.grouping import Grouping
-from compiler.targets.numpy.fusion import PRODUCTS, Kind, kind_of, refusal, regions_of
-from compiler.targets.shared.regions import Region
+from compiler.targets.shared.regions import Region, flattened, is_backward
+from compiler.targets.target import Target
 
 MOST_EDGES = 4  # between neighbours that are named for each reason
 MOST_WORDS = 8  # of a region
@@ -32,23 +30,17 @@ WORDS = {  # of ops that passes may have moved to another place
     **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), "convolution"),
     **dict.fromkeys(("max_pool2d_route", "max_pool2d_grad"), "max pooling"),
 }
-BEGINS = "a product reads all of its operands before it has a result: it begins a region"
-SHARED_PRODUCT = "more than one region reads the product, or what reads it cannot be in one: it belongs to none"
-KEPT = "kept for the backward pass, which begins at the loss, when the whole forward pass has run"
-BETWEEN = "a path between them leads through something that cannot be in the region"
-EARLIER = "it runs in the region of an earlier reader"
-FREE = "costs nothing, and is computed wherever it is read"
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelNames:
     """What stands where in the model: the texts of its files, and the names that are called in them."""
 
     sources: Mapping[str, str]
     known: Container[str]
 
     @classmethod
-    def of(cls, tree: Program, sources: Mapping[str, str]) -> Names:
+    def of(cls, tree: Program, sources: Mapping[str, str]) -> ModelNames:
         return cls(sources, {*library().names(), *(function.name.id for function in tree.functions)})
 
     def word(self, node: Node) -> str:
@@ -66,87 +58,25 @@ class Names:
         return " ".join([match[0], *layers[layers.index(here) + 1 :]]) if here in layers else match[0]
 
 
-NO_NAMES = Names({}, ())
+NO_NAMES = ModelNames({}, ())
 
 
-def explain(module: Module, names: Names = NO_NAMES, graph: str | None = None, by: str = "fusion") -> str:
-    """The report of all graphs, or of one; `by` names the pass."""
+def explain(module: Module, target: Target, names: ModelNames = NO_NAMES, graph: str | None = None) -> str:
+    """The report of all graphs that run on the target, or of one."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
-    return "\n\n".join("\n".join(GraphReport(each, names, FUSIONS[by]).lines()) for each in graphs) + "\n"
-
-
-def launches(graph: Graph) -> int:
-    """How many kernels a run of a graph starts: one for a node or region, at every step of a scan; none for views."""
-    kernels = [node for node in graph.nodes if VIEW not in node.op.traits]
-    return sum(scan_length(n, 1) * launches(n.body) if n.op.name == "scan" else 1 for n in kernels)
-
-
-class Fused:
-    """What the pass `fusion` makes of a graph."""
-
-    def __init__(self, graph: Graph):
-        self.regions = regions_of(graph)
-        self.kinds: dict[Node, Kind] = {node: kind_of(node) for node in graph.nodes}
-        self.position = {node: i for i, node in enumerate(graph.nodes)}
-
-    def remark(self, nodes: Iterable[Node]) -> str:
-        return " (numbers and small vectors)" if all(self.kinds[node].small for node in nodes) else ""
-
-    def reason(self, source: Node, value: Value, reader: Node) -> str:
-        """Why two neighbours are not in one region."""
-        if reader.op.name in PRODUCTS:
-            return BEGINS
-        if source.op.name in PRODUCTS:
-            return SHARED_PRODUCT
-        if refused := refusal(self.kinds[source], self.kinds[reader], reader.operands.index(value)):
-            return refused
-        if is_backward(reader) and not is_backward(source):
-            return KEPT
-        return BETWEEN if self.leads_to(source, reader) else EARLIER
-
-    def leads_to(self, source: Node, reader: Node) -> bool:
-        """Whether a path from one node to another leads through a third."""
-        pending = [value.node for value in reader.operands if value.node not in (None, source)]
-        seen: set[Node] = set()
-        while pending:
-            node = pending.pop()
-            if node is source:
-                return True
-            if node and node not in seen and self.position.get(node, -1) > self.position[source]:
-                seen.add(node)
-                pending += [value.node for value in node.operands]
-        return False
-
-
-class Launched:
-    """What the pass `kernels` makes of a graph."""
-
-    def __init__(self, graph: Graph):
-        self.grouping = Grouping(graph)
-        self.regions = [nodes for nodes in self.grouping.members.values() if len(nodes) > 1]
-
-    def remark(self, nodes: Iterable[Node]) -> str:
-        return ""
-
-    def reason(self, source: Node, value: Value, reader: Node) -> str:
-        """Why two neighbours are not in one region; what costs nothing is computed wherever it is read."""
-        group = self.grouping.group
-        if source not in group or reader not in group:
-            return FREE
-        return self.grouping.refusal(group[source], group[reader]) or EARLIER
-
-
-FUSIONS = {"fusion": Fused, "kernels": Launched}
+    return "\n\n".join("\n".join(GraphReport(each, target, names).lines()) for each in graphs) + "\n"
 
 
 class GraphReport:
     """The report of one graph, or of the body of a scan."""
 
-    def __init__(self, graph: Graph, names: Names, fusion: type[Fused | Launched], title: str = ""):
-        self.graph, self.names, self.kind = graph, names, fusion
-        self.title = title or f"graph {graph.name}"
-        self.fused = fusion(graph)
-        self.regions: Sequence[Region] = self.fused.regions
+    def __init__(self, graph: Graph, target: Target, names: ModelNames, scan: str = ""):
+        self.target, self.names = target, names
+        self.title = scan or f"graph {graph.name}"
+        self.graph, self.regions = flattened(graph)
+        self.numbers = number(graph)
+        self.scans = [node for node in graph.nodes if node.op.name == "scan"]
+        self.reason = target.reasons(self.graph, self.regions, bool(scan))
         self.home = {node: i for i, region in enumerate(self.regions, 1) for node in region}
         self.params = {value.name for value in graph.of_kind("param")}
 
@@ -154,18 +84,16 @@ class GraphReport:
         kernels = [node for node in self.graph.nodes if VIEW not in node.op.traits]
         alone = sum(node not in self.home for node in kernels)
         count = len(self.regions)
-        made = f"{counted(count, 'region')} and {counted(alone, 'node')}"
-        yield f"{self.title}: {len(kernels)} nodes become {count + alone}: {made}"
+        inside = f"{len(kernels) - alone} in {counted(count, 'region')}, {alone} alone" if count else "no regions"
+        yield f"{self.title}: {counted(len(kernels), 'node')}, {inside}"
         for i, region in enumerate(self.regions, 1):
             nodes = sum(VIEW not in node.op.traits for node in region)
             yield f"  region {i:<3} {nodes:>3} nodes  {self.describe(region)}"
         yield from self.apart()
-        numbers = number(self.graph)
-        for node in self.graph.nodes:
-            if node.op.name == "scan":
-                yield ""
-                title = f"body of the scan %{numbers[node.results[0]]} of {self.title}, {self.place(node)}"
-                yield from GraphReport(node.body, self.names, self.kind, title).lines()
+        for scan in self.scans:
+            yield ""
+            title = f"body of the scan %{self.numbers[scan.results[0]]} of {self.title}, {self.place(scan)}"
+            yield from GraphReport(scan.body, self.target, self.names, title).lines()
 
     # Regions ----------------------------------------------------------------------------------------------------------
 
@@ -177,7 +105,7 @@ class GraphReport:
         parts = [self.words(node for node in rest if not is_backward(node))]
         parts.append(self.words((node for node in rest if is_backward(node)), "backward of "))
         parts.append(self.update_words(updates))
-        return f"{lines_of(nodes)}: {'; '.join(filter(None, parts))}{common_path(rest)}{self.fused.remark(nodes)}"
+        return f"{lines_of(nodes)}: {'; '.join(filter(None, parts))}{common_path(rest)}"
 
     def words(self, nodes: Iterable[Node], before: str = "") -> str:
         found = list(dict.fromkeys(map(self.word, nodes)))
@@ -210,7 +138,7 @@ class GraphReport:
                     and self.are_apart(source, node)
                 ):
                     edge = f"{self.place(source)} → {self.place(node)}"
-                    reasons.setdefault(self.fused.reason(source, value, node), Counter())[edge] += 1
+                    reasons.setdefault(self.reason(source, value, node), Counter())[edge] += 1
         for reason, edges in reasons.items():
             yield f"  apart: {reason}"
             for edge, count in list(edges.items())[:MOST_EDGES]:
@@ -229,10 +157,6 @@ class GraphReport:
         op = "" if word == node.op.name else f" {node.op.name}"
         backward = " (backward)" if node.origin.backward else ""
         return f"{word}{op} {node.origin.line}:{node.origin.column}{backward}"
-
-
-def is_backward(node: Node) -> bool:
-    return node.origin is not None and node.origin.backward
 
 
 def lines_of(nodes: Iterable[Node]) -> str:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
-from compiler.ir.graph import Literal, Value
+from compiler.ir.graph import VARIABLES, Literal, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
-from compiler.planning.memory import VARIABLES, Plan
+from compiler.planning.memory import Plan
 from compiler.planning.packing import Block
 
 COLUMNS, ROWS = 60, 8  # of the chart
 MOST_AT_PEAK = 30
 MOST_NAMED = 3
-Names = Mapping[Value, str]
 
 
 # The plan -------------------------------------------------------------------------------------------------------------
@@ -176,7 +175,7 @@ class Explanation:
             return f"view of {self.names[value.node.operands[0]]}"
         if value in plan.slots:
             return f"step of the stack {self.names[plan.slots[value]]}"
-        if value in plan.in_place and plan.in_place[value].kind not in VARIABLES:
+        if value in plan.in_place and plan.in_place[value].kind not in (*VARIABLES, "carry"):
             return f"in place of {self.names[plan.in_place[value]]}, which nobody reads again"
         if value.node is None:  # an input of a body
             words = {"carry": "carry, in the place of", "sequence": "step of"}
@@ -188,8 +187,8 @@ class Explanation:
         if value.kind in VARIABLES:
             return "variable, at its place for good"
         if value in self.scratch_of:
-            tile = self.plan.tiles.get(self.scratch_of[value])
-            lanes = f", {tile.lane_bytes:,} bytes for each thread" if tile else ""
+            region = self.plan.regions.get(self.scratch_of[value])
+            lanes = f", {region.bytes_per_thread:,} bytes for each thread" if region else ""
             return f"needed while the node runs{lanes}; {self.why_there(block)}"
         if value.node is None:
             return f"{value.kind}, filled before the graph runs; {self.why_there(block)}"

@@ -8,18 +8,19 @@ a clock is measured twice, as a CUDA graph and launched from Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.driver import Compilation, plan_module, title_of
+from compiler.driver import Compilation, title_of
 from compiler.elaborate.signatures import counted
 from compiler.ir.graph import Node, Origin
 from compiler.ir.op import VIEW
 from compiler.planning.costs import Cost, cost_of, total
+from compiler.targets.running import find_runtime
 from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
-from runtime.program import Executable, Program
+from runtime.program import Executable
 
 if TYPE_CHECKING:
     from runtime.cpu.profiler import Ceilings, Measured
@@ -41,7 +42,7 @@ MILLISECONDS, MICROSECONDS = Unit("ms", 1e3, 3), Unit("µs", 1e6, 1)
 
 
 @dataclass(frozen=True)
-class Row:
+class KernelRow:
     """The kernels of one name and place; all figures are for a step."""
 
     name: str
@@ -59,10 +60,10 @@ class Profile:
     graph: str
     batch: int
     data: str  # what the steps ran on
-    rows: Sequence[Row]
+    rows: Sequence[KernelRow]
     measured: Measured
     ceilings: Ceilings
-    inside: Sequence[Row] | None = None  # of regions and scans; the time of all threads together
+    inside: Sequence[KernelRow] | None = None  # of regions and scans; the time of all threads together
 
     @property
     def unit(self) -> Unit:
@@ -77,43 +78,24 @@ def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: i
     rows, measured = measure_kernels(compiled, graph, dataset, steps)
     rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
     data = dataset.name if dataset else RANDOM
-    batch, ceilings = compiled.executable.batch, meter_of(compiled.executable.target).measure_ceilings()
+    batch, ceilings = compiled.executable.batch, find_runtime(compiled.executable.target).measure_ceilings()
     return Profile(compiled.tree.file, graph, batch, data, rows, measured, ceilings, rows_inside)
 
 
 def measure_kernels(
     compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
-) -> tuple[list[Row], Measured]:
+) -> tuple[list[KernelRow], Measured]:
     from runtime.cpu.profiler import random_arrays
     from runtime.feeding import fitted
 
-    meter = meter_of(compiled.executable.target)
+    runtime = find_runtime(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
-    plain, timed = (meter.load(each, compiled.manifest) for each in (compiled.executable, executable))
+    plain, timed = (runtime.load(each, compiled.manifest, {}) for each in (compiled.executable, executable))
     timed.arena = plain.arena  # they take turns
     plain.initialize(compiled.manifest.settings.seed)
     arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
-    measured = meter.measure(plain, timed, graph, arrays, len(kernels), steps)
+    measured = runtime.measure(plain, timed, graph, arrays, len(kernels), steps)
     return rows_of(kernels, measured, compiled.executable.batch), measured
-
-
-class Meter(NamedTuple):
-    """How programs of a target are loaded and measured."""
-
-    load: Callable[..., Program]
-    measure: Callable[..., Measured]
-    measure_ceilings: Callable[[], Ceilings]
-
-
-def meter_of(target: str) -> Meter:
-    if target == "cupy":
-        from runtime.gpu.device_profiler import measure, measure_ceilings
-        from runtime.gpu.device_program import DeviceProgram
-
-        return Meter(DeviceProgram, measure, measure_ceilings)
-    from runtime.cpu.profiler import measure, measure_ceilings
-
-    return Meter(Program, measure, measure_ceilings)
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
@@ -121,22 +103,24 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
     kernels: list[Kernel] = []
     ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
     target = find_target(compiled.executable.target)
-    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     source = target.generate(title_of(compiled.tree, compiled.model), plans, variables, {graph: ticks})
     return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
 
 
-def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[Row]:
+def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[KernelRow]:
     """Kernels of one name and place together, those that take longest first; in running order if nobody measured."""
-    found: dict[tuple[str, tuple[Origin, ...]], list[Row]] = {}
+    found: dict[tuple[str, tuple[Origin, ...]], list[KernelRow]] = {}
     figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
     for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
         cost = kernel_cost(kernel, batch)
         here = tuple(places_of(kernel.nodes))
-        each = Row(kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations)))
+        each = KernelRow(
+            kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations))
+        )
         found.setdefault((kernel.name, here), []).append(each)
     rows = [
-        Row(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
+        KernelRow(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
         for (name, here), rows in found.items()
     ]
     return sorted(rows, key=lambda row: -row.seconds)
@@ -196,7 +180,7 @@ def show_time(seconds: float, whole: float, profile: Profile) -> str:
     return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / whole if whole else 0:6.1%}"
 
 
-def show_row(row: Row, whole: float, profile: Profile) -> str:
+def show_row(row: KernelRow, whole: float, profile: Profile) -> str:
     time = f"{show_time(row.seconds, whole, profile)}  {row.calls:6.0f}"
     bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
     speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)

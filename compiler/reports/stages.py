@@ -1,8 +1,6 @@
-"""What a program is at each stage of its way, one after the other, as text: what `emit` and `opt` show.
+"""The stages of a program as text: what `emit` and `opt` show. The stages themselves are made in driver.py.
 
 tree, graph, gradient, every pass, optimized, plan, source; IR text begins with `graph` and has no gradient of its own.
-A stage is made when it is asked for, so that a mistake in a later one does not hide those before it, and may be changed
-by the next: it is shown before that is asked for.
 """
 
 from __future__ import annotations
@@ -10,26 +8,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import compiler.ops  # noqa: F401  (fills the table of ops, which reading IR text needs)
 from compiler.diagnostics import Diagnostics, UserError
-from compiler.driver import differentiate_one, elaborate_one, plan_module, title_of
-from compiler.elaborate.inputs import Storage
+from compiler.driver import PlannedModule, Stage, later_stages
 from compiler.ir.difference import Listing, difference
-from compiler.ir.graph import Module, Node
-from compiler.ir.op import VIEW
+from compiler.ir.graph import Module
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
-from compiler.ir.types import TensorType
 from compiler.language.formatter import dump_tree
 from compiler.language.parser import read_source
 from compiler.language.syntax import Program
-from compiler.passes.pipeline import NUMPY_PIPELINE, PIPELINES, Pass, check_complete, labels, run_pass
-from compiler.planning.memory import Plan
+from compiler.passes.pipeline import Pass
 from compiler.reports.plan_report import format_plans
-from compiler.targets.numpy.division import divided_axis, operand_axes
-from compiler.targets.target import Target, find_target
+from compiler.targets.registry import HOST
 from runtime.datasets.files import reason
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import Settings
@@ -38,123 +31,42 @@ LARGEST_IR = 16_000_000  # bytes of a file
 EXTENSIONS = {"tree": "txt", "plan": "txt", "source": "py"}  # of dumped stages; the others are IR
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A module with everything in its place."""
-
-    title: str
-    batch: int
-    target: Target
-    plans: list[Plan]
-    variables: list[tuple[str, TensorType, int]]
+def graphs_of(stage: Stage) -> list[str]:
+    """The names of the graphs of a stage."""
+    if isinstance(stage.content, PlannedModule):
+        return [plan.graph.name for plan in stage.content.plans]
+    return list(stage.module)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A point on the way of a program."""
-
-    name: str
-    content: Program | Module | Planned
-
-    @property
-    def graphs(self) -> list[str]:
-        """The names of its graphs."""
-        if isinstance(self.content, Planned):
-            return [plan.graph.name for plan in self.content.plans]
-        return list(self.content) if isinstance(self.content, dict) else []
-
-    def check(self, graph: str | None) -> None:
-        """Raises UserError where there is no graph of this name."""
-        if graph is not None and graph not in self.graphs:
-            hint = did_you_mean(graph, self.graphs)
-            message = f"there is no graph {graph} at the stage {self.name}" + (f"; {hint}" if hint else "")
-            raise UserError.plain(message, expected=", ".join(self.graphs) or "no graph", found=graph)
-
-    def show(self, graph: str | None = None) -> str:
-        """As text, of all graphs or of one; raises UserError where there is none of this name."""
-        self.check(graph)
-        content = self.content
-        if isinstance(content, Program):
-            return dump_tree(content)
-        if isinstance(content, dict):
-            return print_module(content if graph is None else {graph: content[graph]})
-        plans = [plan for plan in content.plans if graph in (None, plan.graph.name)]
-        if self.name == "plan":
-            return format_plans(plans)
-        return content.target.generate(content.title, plans, content.variables)
+def check_graph(stage: Stage, graph: str | None) -> None:
+    """Raises UserError if the stage has no graph of this name."""
+    names = graphs_of(stage)
+    if graph is not None and graph not in names:
+        hint = did_you_mean(graph, names)
+        message = f"there is no graph {graph} at the stage {stage.name}" + (f"; {hint}" if hint else "")
+        raise UserError.plain(message, expected=", ".join(names) or "no graph", found=graph)
 
 
-def stages_of_program(
-    tree: Program,
-    passes: Sequence[Pass] = NUMPY_PIPELINE,
-    storage: Mapping[str, Storage] | None = None,
-    model: str | None = None,
-    diagnostics: Diagnostics | None = None,
-    target: str = "numpy",
-) -> Iterator[Stage]:
-    """All stages of a program."""
-    diagnostics = Diagnostics() if diagnostics is None else diagnostics
-    yield Stage("tree", tree)
-    elaborated = elaborate_one(tree, model, storage, diagnostics)
-    yield Stage("graph", elaborated.module)
-    module = differentiate_one(elaborated, diagnostics)
-    yield Stage("gradient", module)
-    batch = elaborated.train.values["batch"] if elaborated.train else Settings().batch
-    yield from later_stages(module, passes, title_of(tree, elaborated), batch, target)
+def show(stage: Stage, graph: str | None = None) -> str:
+    """The text of a stage, of all its graphs or of one; raises UserError if there is none of this name."""
+    check_graph(stage, graph)
+    content, module = stage.content, stage.module
+    if isinstance(content, Program):
+        return dump_tree(content)
+    if not isinstance(content, PlannedModule):
+        return print_module(module if graph is None else {graph: module[graph]})
+    plans = [plan for plan in content.plans if graph in (None, plan.graph.name)]
+    if stage.name == "plan":
+        return format_plans(plans)
+    return content.target.generate(content.title, plans, content.variables)
 
 
 def stages_of_module(
-    module: Module, passes: Sequence[Pass], file: str, batch: int | None, target: str = "numpy"
+    module: Module, passes: Sequence[Pass] | None, file: str, batch: int | None, target: str = HOST
 ) -> Iterator[Stage]:
     """All stages of IR text."""
     yield Stage("graph", module)
     yield from later_stages(module, passes, f"{file}, generated by nnc", batch or Settings().batch, target)
-
-
-def later_stages(module: Module, passes: Sequence[Pass], title: str, batch: int, target: str) -> Iterator[Stage]:
-    for each, label in zip(passes, labels(passes), strict=True):
-        module = run_pass(each, module)
-        yield Stage(label, module)
-    yield Stage("optimized", module)
-    check_complete(passes, PIPELINES[target])
-    chosen = find_target(target)
-    if chosen.tiles:
-        check_regions(module)
-    planned = Planned(title, batch, chosen, *plan_module(module, batch, chosen))
-    yield Stage("plan", planned)
-    yield Stage("source", planned)
-
-
-def check_regions(module: Module) -> None:
-    """Raises UserError for a region that cannot run in tiles of its step: IR text may say anything."""
-    for graph in module.values():
-        for node in graph.walk():
-            in_scan = node.op.name == "scan" and any(map(has_tiles, node.body.walk()))
-            problem = "a region in a scan" if in_scan else problem_of_tiles(node) if has_tiles(node) else ""
-            if problem:
-                expected = "nodes that can be divided along one axis, and a step that divides its length"
-                raise UserError.plain(f"a region of {graph.name} cannot run in tiles", expected=expected, found=problem)
-
-
-def has_tiles(node: Node) -> bool:
-    return node.op.name == "fused" and node.attributes["step"] > 0
-
-
-def problem_of_tiles(region: Node) -> str:
-    """Why a `fused` node with a step cannot run; empty if it can."""
-    step, lengths = region.attributes["step"], set()
-    for node in region.body.nodes:
-        if operand_axes(node) is None:
-            return node.op.name
-        lengths |= {
-            result.type.shape[axis] for result in node.results if (axis := divided_axis(result.type)) is not None
-        }
-    outputs = list(region.body.outputs.values())
-    if len(set(outputs)) < len(outputs) or any(v.node is None or VIEW in v.node.op.traits for v in outputs):
-        return "a result that no node writes for it alone"
-    if any(not isinstance(length, int) or length % step for length in lengths) or len(lengths) > 1:
-        return f"a step of {step} for lengths {', '.join(map(str, lengths))}"
-    return ""
 
 
 def read_ir(path: str | Path, diagnostics: Diagnostics) -> Module:
@@ -172,17 +84,16 @@ def read_ir(path: str | Path, diagnostics: Diagnostics) -> Module:
 
 def show_stage(stages: Iterator[Stage], name: str, graph: str | None = None) -> str:
     """The text of one stage, by its name or the label of a pass."""
-    return next(stage for stage in stages if stage.name == name).show(graph)
+    return next(show(stage, graph) for stage in stages if stage.name == name)
 
 
 def show_difference(stages: Iterator[Stage], label: str, graph: str | None = None) -> str:
     """What a pass changed, graph by graph."""
     before: dict[str, Listing] = {}
     for stage in stages:
-        if isinstance(stage.content, dict):
-            module = stage.content
+        if module := stage.module:
             if stage.name == label:
-                stage.check(graph)
+                check_graph(stage, graph)
                 names = [graph] if graph else list(module)
                 return "\n\n".join(difference(before.get(name), module[name]) for name in names) + "\n"
             before = {name: Listing.of(each) for name, each in module.items()}
@@ -196,11 +107,13 @@ def dump(stages: Iterator[Stage], folder: Path, graph: str | None = None) -> lis
     """
     texts: dict[str, str] = {}
     for stage in stages:
-        if stage.name != "optimized" and (graph is None or graph in stage.graphs):  # that is what the last pass left
+        if stage.name != "optimized" and (
+            graph is None or graph in graphs_of(stage)
+        ):  # that is what the last pass left
             name = stage.name.partition(":")[0]
-            texts[f"{len(texts):02}-{name}.{EXTENSIONS.get(name, 'ir')}"] = stage.show(graph)
+            texts[f"{len(texts):02}-{name}.{EXTENSIONS.get(name, 'ir')}"] = show(stage, graph)
         if stage.name == "source":
-            stage.check(graph)  # some passes add graphs: by now all are there
+            check_graph(stage, graph)  # some passes add graphs: by now all are there
     try:
         write_folder(folder, texts)
     except OSError as error:

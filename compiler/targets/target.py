@@ -1,37 +1,50 @@
-"""What code can be made for: a pipeline of passes, where tensors live, and how the source is written."""
+"""The record of a target for compiling: its passes, where its tensors live, how its source is written and explained.
+
+Nothing else in the compiler asks which target it compiles for: what differs between targets is a field here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
-from compiler.passes.pipeline import PIPELINES, Pass
-from compiler.planning.memory import Placement
+from compiler.ir.graph import Graph, Module, Node, Value
+from compiler.passes.pipeline import Pass
+from compiler.planning.memory import Placement, Plan
+from compiler.planning.program import PlacedVariable, plan_module
+from compiler.targets.registry import HOST, TARGETS
+from compiler.targets.shared.regions import Region
+
+Reason = Callable[[Node, Value, Node], str]  # (producer, value, reader) -> why they are not in one region
 
 
 @dataclass(frozen=True)
 class Target:
-    """One of them. `tiles`: regions run in tiles; `on_host`: graphs that NumPy runs in its place."""
+    """What code can be generated for.
+
+    generate(title, plans, variables, ticks=None) -> source    `ticks` by graph: where it measures or checks itself
+    check(module)                      raises UserError for regions that cannot run: IR text may hold anything
+    reasons(graph, regions, in_scan) -> Reason    of a graph, or the body of a scan, with its regions inlined, and the
+                                       nodes of each region
+    """
 
     name: str
+    pipeline: Sequence[Pass]
     placement: Placement
     generate: Callable[..., str]
-    tiles: bool
-    on_host: tuple[str, ...] = ()
+    check: Callable[[Module], None]
+    reasons: Callable[[Graph, Sequence[Region], bool], Reason]
+    optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the one before which it runs
+    on_host: tuple[str, ...] = ()  # graphs that run on the host
+    # (file, manifest, module, data, name) -> a script that trains without nnc; None if the target has none
+    standalone: Callable[..., str] | None = None
 
-    @property
-    def pipeline(self) -> Sequence[Pass]:
-        return PIPELINES[self.name]
+    def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[PlacedVariable]]:
+        """Plans of all graphs that run on the target, and the variables with their offsets."""
+        return plan_module(module, batch, self.placement, self.on_host)
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str = HOST) -> Target:
     """The target of a name; only its own code is imported."""
-    if name == "cupy":
-        from compiler.targets.cupy import writer as cupy
-
-        # Initial weights are drawn once, by what cannot be computed number by number: normal numbers, QR.
-        return Target(name, cupy.PLACEMENT, cupy.generate, tiles=False, on_host=("init",))
-    from compiler.targets.numpy import ops as numpy_ops
-    from compiler.targets.shared import writer as numpy
-
-    return Target(name, numpy_ops.PLACEMENT, numpy.generate, tiles=True)
+    return import_module(f"{TARGETS[name]}.target").TARGET

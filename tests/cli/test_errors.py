@@ -11,17 +11,16 @@ import pytest
 from tests.cli.running import nnc
 
 FLAGS = [
-    ("", "something is missing: COMMAND"),
     ("trian points.nn", 'hint: did you mean "train"?'),
     ("train", "there is nothing to train"),
     ("train points.nn --ephocs 3", "train has no flag --ephocs", 'did you mean "--epochs"?'),
     ("train points.nn --ephocs=3", 'did you mean "--epochs"?'),
-    ("train points.nn more", "this is one argument too many", "found: more"),
+    ("train points.nn more", "there is one argument too many", "found: more"),
     ("train points.nn --epochs", "--epochs needs a value"),
     ("train points.nn --quiet=yes", "--quiet"),
     ("emit points.nn --stage sauce", "--stage cannot be sauce", 'did you mean "source"?'),
-    ("predict run", "something is missing: --input, --output"),
-    ("summary", "something is missing: FILE"),
+    ("predict run", "required arguments are missing: --input, --output"),
+    ("summary", "required arguments are missing: FILE"),
     ("train points.nn --set batch", "--set takes KEY=VALUE", "found: batch"),
     ("train points.nn --set =3", "--set takes KEY=VALUE"),
     (
@@ -67,7 +66,14 @@ FILES = [
     ("train none.nn", "cannot read none.nn"),
     ("train .", "cannot read .", "found: a directory"),
     ("check points.npz", "not UTF-8"),
-    ("eval nowhere", "cannot read nowhere"),
+    (
+        "eval nowhere",
+        'there is no file, run or model "nowhere"',
+        "expected: a .nn file, the folder of a run, or one of bil",
+    ),
+    ("train cn", 'there is no file, run or model "cn"', 'did you mean "cnn"?'),
+    ("train other/cnn.nn", "cannot read other/cnn.nn", "hint: nnc brings a model of this name: cnn, without folder"),
+    ("summary other/cnn", "cannot read other/cnn", "found: no such file"),
     ("train --resume nowhere", 'there is no run folder "nowhere"'),
     ("train --resume .", '"." is not a run folder'),
     ("train points.nn --resume nowhere", 'there is no run folder "nowhere"'),

@@ -17,7 +17,8 @@ HASH_ALL_STAGES = f"""
 import hashlib
 from compiler.driver import load_tree
 from compiler.cli.flags import STAGES
-from compiler.reports.stages import show_stage, stages_of_program
+from compiler.reports.stages import show_stage
+from compiler.driver import stages_of_program
 for name in {MODELS!r}:
     for stage in STAGES:
         text = show_stage(stages_of_program(load_tree(f"models/{{name}}.nn")), stage)

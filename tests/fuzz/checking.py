@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from compiler.diagnostics import Diagnostics, UserError
-from compiler.driver import differentiate_one, elaborate_one, plan_module
+from compiler.driver import differentiate_one, elaborate_one
 from compiler.elaborate.library import with_imports
 from compiler.gradient.autodiff import NotDifferentiable
 from compiler.ir.graph import Graph, Module
@@ -22,7 +22,7 @@ from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from compiler.language.parser import parse
-from compiler.passes.pipeline import OPTIONAL, PIPELINES, Pass, labels, run_pass, with_optional
+from compiler.passes.pipeline import Pass, labels, run_pass, with_optional
 from compiler.targets.target import find_target
 from tests.fuzz.comparing import FLOAT32, FLOAT64, Tolerance, finite, problem, unstable
 from tests.fuzz.differences import gradient_problem
@@ -30,6 +30,7 @@ from tests.fuzz.drafts import BATCH
 from tests.fuzz.graphs import add_gradients
 from tests.fuzz.trajectories import Trajectory, generated, interpreted, trajectory
 from tests.liveness import check_liveness
+from tests.programs import PIPELINES
 
 DRAWS = 3  # of values, where the first ones end up at a tie or at infinity
 
@@ -202,8 +203,9 @@ class Check:
 
     def passes(self, target: str, with_added: bool) -> None:
         """Interprets the module after every pass that changed it."""
-        added = [each.name for each, _ in OPTIONAL[target]] if with_added else []
-        pipeline = with_optional(target, added)
+        optional = find_target(target).optional
+        added = [each.name for each, _ in optional] if with_added else []
+        pipeline = with_optional(PIPELINES[target], optional, added)
         for end, label in enumerate(labels(pipeline), start=1):
             state = self.after(pipeline[:end], label)
             if not state.interpreted:
@@ -229,7 +231,7 @@ class Check:
         module = self.optimized(chosen.pipeline)
         with crashes(f"generate {target}"):
             here = {name: graph for name, graph in module.items() if name not in chosen.on_host}
-            plans, variables = plan_module(here, BATCH, chosen)
+            plans, variables = chosen.plan(here, BATCH)
             for plan in plans:
                 check_liveness(plan)
             with suppress(UserError):  # some ops are for the host alone

@@ -11,6 +11,7 @@ from typing import Any
 
 from compiler.ir.builder import literal
 from compiler.ir.graph import Graph, Value
+from compiler.ir.op import Op
 from compiler.ir.types import DTYPES, FLOATS, Batch, Dim, Shape, TensorType, TypeRuleError, extent
 from compiler.ops import OPS
 from tests.fuzz.drafts import INTEGERS, NUMBERS, SIGNED, Draft, Proposal
@@ -362,6 +363,20 @@ PROPOSALS: dict[str, Proposal] = {
     "scan": scan,
 }
 MADE_BY_PASSES = {"fused"}
+
+
+def of_samples(op: Op) -> Proposal:
+    """For functions of one float tensor: of values in the range of its samples."""
+    low = min(operand.low for sample in op.samples for operand in sample.operands)
+    high = max(operand.high for sample in op.samples for operand in sample.operands)
+    return of_positive(op.name) if low > 0 else unary(op.name, high)
+
+
+PROPOSALS |= {
+    name: of_samples(op)
+    for name, op in OPS.items()
+    if name not in PROPOSALS and op.on_number is not None and not op.attributes
+}
 assert set(PROPOSALS) | MADE_BY_PASSES == set(OPS), "every op of the table is generated"
 
 

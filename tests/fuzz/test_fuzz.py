@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from compiler.ir.graph import Graph
-from compiler.passes.pipeline import NUMPY_PIPELINE, Pass
+from compiler.passes.pipeline import Pass
 from compiler.passes.rewriting import rebuild
 from tests.fuzz import checking
 from tests.fuzz.checking import check_graph
 from tests.fuzz.findings import Program, program_of, read_program, reduced
 from tests.fuzz.run import check_all
-from tests.programs import read_graph
+from tests.programs import NUMPY_PIPELINE, read_graph
 
 SEEDS = range(500)
 LEAST_VALID = 0.9

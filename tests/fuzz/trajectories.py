@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.driver import plan_module
 from compiler.ir import interpreter
-from compiler.ir.graph import Graph, Module, Node, Value
+from compiler.ir.graph import VARIABLES, Graph, Module, Node, Value
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.op import VIEW
 from compiler.ir.types import NUMPY_NAMES, at_batch
 from compiler.planning.manifest import variable_types
-from compiler.planning.memory import VARIABLES
 from compiler.targets.target import find_target
 from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Program
 from tests.fuzz.drafts import BATCH
@@ -151,7 +149,7 @@ def noise(seed: int, size: float) -> Iterator[None]:
 def generated(module: Module, path: Trajectory) -> list[Arrays]:
     """The same by generated NumPy code of an optimized module; every byte but the variables holds NaN at first."""
     target = find_target("numpy")
-    plans, variables = plan_module(module, BATCH, target)
+    plans, variables = target.plan(module, BATCH)
     for plan in plans:
         check_liveness(plan)
     source = target.generate("a fuzzed program", plans, variables)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.driver import load_tree
-from compiler.reports.stages import show_stage, stages_of_program
+from compiler.driver import load_tree, stages_of_program
+from compiler.reports.stages import show_stage
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = sorted(path.stem for path in HERE.glob("*.nn"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.ir.graph import Graph, Node
-from compiler.planning.memory import VARIABLES, Plan
+from compiler.ir.graph import VARIABLES, Graph, Node
+from compiler.planning.memory import Plan
 from compiler.targets.shared.writer import Kernel
 
 Part = tuple[int, int]  # offsets: the first byte, and the one behind the last

@@ -14,9 +14,8 @@ from compiler.ir.graph import Graph
 from compiler.ir.printer import print_module
 from compiler.ir.reader import DEEPEST_NESTING, read_module
 from compiler.ops import OPS
-from compiler.passes.pipeline import NUMPY_PIPELINE
 from compiler.reports.stages import show_stage, stages_of_module
-from tests.programs import MODELS, compiled_model
+from tests.programs import MODELS, NUMPY_PIPELINE, compiled_model
 
 LONGEST_TIME = 5.0  # seconds
 MUTATIONS_IN_A_TEST = 1000
@@ -37,8 +36,8 @@ BODY = "graph body(%h: f32[2] carry, %v: f32[2] sequence) {\n%0: f32[2] = add(%h
 MISTAKES = {
     returning("%0: f32[2] = frobnicate(%x)"): ("2:14", "unknown op frobnicate", f"one of the {len(OPS)} ops"),
     returning("%0: f32[2] = matmull(%x)"): ("2:14", 'unknown op matmull; did you mean "matmul"?'),
-    returning("%0: f32[3] = exp(%x)"): ("2:5", "exp gives another type", "expected: f32[2]", "found: f32[3]"),
-    returning("%0: f32[2], %1: f32[2] = exp(%x)"): ("2:26", "exp has another number of results", "found: 2 results"),
+    returning("%0: f32[3] = exp(%x)"): ("2:5", "exp has a different type", "expected: f32[2]", "found: f32[3]"),
+    returning("%0: f32[2], %1: f32[2] = exp(%x)"): ("2:26", "a different number of results", "found: 2 results"),
     returning("%0: f32[2] = exp(%z)"): ("2:18", "%z is not defined before this line"),
     returning("%0: f32[2] = exp(%weigth)", inputs="%weight: f32[2] param"): ("2:18", 'did you mean "%weight"?'),
     returning("%0: f32[2] = add(%x, true)"): ("2:14", "add: the operands differ in dtype", "found: f32[2] and bool[]"),
@@ -81,16 +80,16 @@ MISTAKES = {
     returning("%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body=0)"): ("2:14", "scan: the body is not valid"),
     returning(f"%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body={BODY})"): ("2:14", "does not take this as v"),
     returning(f"%0: f32[2] = fused(%x, %x, body={BODY.replace('%h, ', '%x, ')})"): ("3:18", "%x is not defined"),
-    returning("%0: f32[2] = exp(" + "[" * 5000): ("2:49", "nest too deep"),
-    returning("%0: f32[2] = fused(body=graph b() {" * 5000): ("2:1075", "nest too deep"),
+    returning("%0: f32[2] = exp(" + "[" * 5000): ("2:49", "nested too deeply"),
+    returning("%0: f32[2] = fused(body=graph b() {" * 5000): ("2:1075", "nested too deeply"),
 }  # fmt: skip
 TWO_GRAPHS = {
     ("%w: f32[2] param", "%w: f32[3] param", "y=%w"): (
         "4:9",
-        "has another type in another graph",
+        "has a different type in another graph",
         "f32[2] is declared",
     ),
-    ("%w: f32[2] param", "%v: f32[3] input", "w=%v"): ("5:8", "the new value of the variable w has another type"),
+    ("%w: f32[2] param", "%v: f32[3] input", "w=%v"): ("5:8", "the new value of the variable w has a different type"),
 }
 
 
@@ -121,7 +120,7 @@ def test_graphs_agree_about_variables(graphs: tuple[str, str, str], expected: tu
 
 def test_form_of_an_error():
     assert error_of(returning("%0: f32[3] = exp(%x)  // m.nn:1:2 dense_1")) == (
-        "t.ir:2:5: error: exp gives another type\n"
+        "t.ir:2:5: error: the result of exp has a different type\n"
         " 2 | %0: f32[3] = exp(%x)  // m.nn:1:2 dense_1\n"
         "   |     ^^^^^^\n"
         "  expected: f32[2]\n"

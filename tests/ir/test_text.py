@@ -11,9 +11,9 @@ from compiler.ir.graph import Module
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
-from compiler.passes.pipeline import PIPELINES, run_pass
+from compiler.passes.pipeline import run_pass
 from tests.delicate import DELICATE, delicate_graph
-from tests.programs import MODELS, ROOT, compiled_model
+from tests.programs import MODELS, PIPELINES, ROOT, compiled_model
 
 SEEDS = range(10)
 HASH_SCRIPT = """

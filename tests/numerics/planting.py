@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler.driver import Compilation, plan_module, title_of
+from compiler.driver import Compilation, title_of
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.types import at_batch
 from compiler.planning.memory import Plan
-from compiler.targets.shared.writer import GraphWriter
+from compiler.targets.numpy.writer import NumpyWriter
 from compiler.targets.target import find_target
 from runtime.datasets.dataset import Dataset, Split
 from runtime.program import Manifest, Program
@@ -42,7 +42,7 @@ class Writing:
         if self.active:
             self.nodes = {}
 
-    def lines(self, writer: GraphWriter, node: Node) -> list[str]:
+    def lines(self, writer: NumpyWriter, node: Node) -> list[str]:
         if not self.active:
             return []
         name = node.op.name
@@ -54,25 +54,25 @@ class Writing:
 @contextmanager
 def writing(writing: Writing) -> Iterator[Writing]:
     """While entered, all source is written with what is planted."""
-    lines, statements = GraphWriter.lines, GraphWriter.statements
+    lines, statements = NumpyWriter.lines, NumpyWriter.statements
 
-    def noting(self: GraphWriter) -> list[str]:
+    def noting(self: NumpyWriter) -> list[str]:
         writing.begin(self.plan.graph.name)
         return lines(self)
 
-    def planting(self: GraphWriter, node: Node, arguments) -> list[str]:
+    def planting(self: NumpyWriter, node: Node, arguments) -> list[str]:
         return [*statements(self, node, arguments), *writing.lines(self, node)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GraphWriter, "lines", noting)
-        patch.setattr(GraphWriter, "statements", planting)
+        patch.setattr(NumpyWriter, "lines", noting)
+        patch.setattr(NumpyWriter, "statements", planting)
         yield writing
 
 
 def generated(compiled: Compilation) -> Compilation:
     """With source written anew."""
     target = find_target("numpy")
-    plans, variables = plan_module(compiled.optimized, compiled.executable.batch, target)
+    plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     source = target.generate(title_of(compiled.tree, compiled.model), plans, variables)
     return replace(compiled, executable=replace(compiled.executable, source=source))
 
@@ -80,7 +80,7 @@ def generated(compiled: Compilation) -> Compilation:
 def ops_that_count(compiled: Compilation, every: bool = False) -> list[Key]:
     """Ops whose results count for the loss or for a variable: every one, or of each name the one in the middle."""
     target = find_target("numpy")
-    plans, _ = plan_module(compiled.optimized, compiled.executable.batch, target)
+    plans, _ = target.plan(compiled.optimized, compiled.executable.batch)
     (plan,) = (plan for plan in plans if plan.graph.name == GRAPH)
     with writing(Writing()) as written:
         target.generate("", [plan], [])
@@ -106,7 +106,7 @@ def counting(plan: Plan, graph: Graph, outputs: list[Value]) -> set[Node]:
         found.add(node)
         wanted.update(operand for operand in node.operands if operand.type.is_float)
         if "body" in node.attributes:
-            body = plan.tiles[node].tile.graph if node in plan.tiles else node.body
+            body = plan.regions[node].plan.graph if node in plan.regions else node.body
             ends = [v for v, r in zip(body.outputs.values(), node.results, strict=True) if r in wanted]
             found |= counting(plan, body, ends)
     return found

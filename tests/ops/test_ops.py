@@ -12,8 +12,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from compiler import ops
-from compiler.gradient.autodiff import NotDifferentiable, gradients
+from compiler.gradient.autodiff import NotDifferentiable, gradient_rule, gradients
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Value
 from compiler.ir.interpreter import bind_batch, interpret, reference_dtype
@@ -118,11 +117,6 @@ def difference(function: Callable[[Arrays], float], inputs: Arrays, name: str) -
     return slope
 
 
-def test_the_page_that_shows_the_table_shows_every_op():
-    words = set(str(ops.__doc__).replace("(", " ").split())
-    assert set(OPS) <= words
-
-
 @pytest.mark.parametrize("op, sample", SAMPLES)
 def test_result_has_the_type_of_the_rule(op: Op, sample: Sample):
     _, graph = build(op, sample)
@@ -163,7 +157,7 @@ def test_gradient_of_the_gradient_agrees_with_differences(op: Op, sample: Sample
     compare(op, sample, order=2, count=1)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS.values() if op.gradient is None])
+@pytest.mark.parametrize("op", [op for op in OPS.values() if gradient_rule(op) is None])
 def test_op_without_gradient_rule_refuses_to_be_differentiated(op: Op):
     builder, graph = build(op, op.samples[0])
     with pytest.raises(NotDifferentiable, match=op.name):

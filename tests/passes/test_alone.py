@@ -8,15 +8,15 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from compiler.gradient.autodiff import gradients
+from compiler.gradient.autodiff import gradient_rule, gradients
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.op import Op, Sample
 from compiler.ops import OPS
-from compiler.passes.pipeline import PIPELINES, Pass, run_pass
+from compiler.passes.pipeline import Pass, run_pass
 from tests.delicate import DELICATE, delicate_graph
-from tests.programs import BATCH, MODELS, compiled_model, values_for
+from tests.programs import BATCH, MODELS, PIPELINES, compiled_model, values_for
 
 PASSES = list({each.run: each for passes in PIPELINES.values() for each in passes if not each.of_module}.values())
 
@@ -71,7 +71,7 @@ def with_gradient(op: Op, sample: Sample) -> Graph:
     graph.outputs = {f"y{i}": result for i, result in enumerate(results)}
     floats = [value for value in operands if value.type.is_float]
     seeds = {r: builder.input(f"dy{i}", r.type, "input") for i, r in enumerate(results) if r.type.is_float}
-    if op.gradient is not None and floats and seeds:
+    if gradient_rule(op) is not None and floats and seeds:
         found = gradients(builder, seeds, floats)
         graph.outputs |= {f"d{value.name}": slope for value, slope in zip(floats, found, strict=True) if slope}
     return graph

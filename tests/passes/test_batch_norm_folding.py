@@ -11,8 +11,8 @@ from compiler.ir.interpreter import interpret
 from compiler.ir.printer import print_graph
 from compiler.passes.batch_norm_folding import fold_batch_norms
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.pipeline import NUMPY_PIPELINE, run_pipeline
-from tests.programs import BATCH, compiled_model, read_graph, values_for
+from compiler.passes.pipeline import run_pipeline
+from tests.programs import BATCH, NUMPY_PIPELINE, compiled_model, read_graph, values_for
 
 REWRITTEN = {
     "a convolution with an offset": (

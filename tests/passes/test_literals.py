@@ -8,9 +8,9 @@ import pytest
 from compiler.ir.interpreter import interpret
 from compiler.ir.printer import print_graph
 from compiler.passes.materialize import materialize_outputs
-from compiler.passes.pipeline import NUMPY_PIPELINE, choose
+from compiler.passes.pipeline import choose
 from compiler.reports.stages import show_stage, stages_of_module
-from tests.programs import read_graph, run_graph
+from tests.programs import NUMPY_PIPELINE, read_graph, run_graph
 
 CONSTANT = """\
 graph g(%h: f32[2] input, %x: f32[3,2] input) {

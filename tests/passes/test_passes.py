@@ -16,14 +16,15 @@ from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
-from compiler.passes.pipeline import OPTIONAL, PIPELINES
 from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.scans_together import bring_scans_together
 from compiler.passes.simplify import simplify
+from compiler.targets.registry import TARGETS
+from compiler.targets.target import find_target
 from tests.passes.fusion_cases import FUSION_CASES
 from tests.passes.image_cases import IMAGE_CASES
 from tests.passes.kernel_cases import KERNEL_CASES
-from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
+from tests.programs import BATCH, MODELS, PIPELINES, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 DEAD = """
 graph g(%x: f32[3] input, %u: f32[4,3] input) {
@@ -263,7 +264,7 @@ def text_of(graph: Graph) -> str:
 
 def test_every_pass_of_the_pipeline_is_here():
     passes = [each for pipeline in PIPELINES.values() for each in pipeline]
-    passes += [each for optional in OPTIONAL.values() for each, _ in optional]
+    passes += [each for target in TARGETS for each, _ in find_target(target).optional]
     assert {each.name for each in passes if not each.of_module} == set(CASES)
 
 

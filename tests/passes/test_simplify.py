@@ -16,11 +16,11 @@ from compiler.ir.verifier import verify_graph
 from compiler.passes.algebra import ALWAYS, FLOATS
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.dead_code import remove_dead_code
-from compiler.passes.equations import Number, Pattern, Variable, equation
-from compiler.passes.pipeline import NUMPY_PIPELINE, run_pipeline
+from compiler.passes.equations import NumberPattern, Pattern, VariablePattern, equation
+from compiler.passes.pipeline import run_pipeline
 from compiler.passes.simplify import simplify
 from tests.passes.simplify_cases import REWRITTEN, UNTOUCHED
-from tests.programs import BATCH, MODELS, TRAINED_GRAPHS, compiled_model, read_graph, values_for
+from tests.programs import BATCH, MODELS, NUMPY_PIPELINE, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 # The types of the variables in equations; low and high are numbers.
 TYPES = {"c": "bool[B,3]", "d": "bool[B,3]", "s": "f32[B,1]", "t": "f32[]", "p": "f32[3]", "q": "f32[]"}
@@ -34,9 +34,9 @@ def side(pattern: Pattern) -> Graph:
     known: dict[str, Value] = {name: literal(value, "f32") for name, value in LIMITS.items()}
 
     def build(part: Pattern) -> Value | float:
-        if isinstance(part, Number):
+        if isinstance(part, NumberPattern):
             return part.value
-        if isinstance(part, Variable):
+        if isinstance(part, VariablePattern):
             if part.name not in known:
                 known[part.name] = builder.input(part.name, parse_type(TYPES.get(part.name, "f32[B,3]")), "input")
             return known[part.name]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from compiler.cli.flags import TARGETS
-from compiler.planning.memory import VARIABLES, Plan, plan_graph
+from compiler.ir.graph import VARIABLES
+from compiler.planning.memory import Plan, plan_graph
 from compiler.planning.packing import ALIGNMENT, Block, assign_offsets
 from compiler.planning.schedule import groups
 from compiler.reports.plan_report import format_plan
-from compiler.targets.numpy.ops import PLACEMENT
+from compiler.targets.numpy.target import PLACEMENT
 from runtime.cpu.threads import LANES, Lanes
 from runtime.program import Program
 from tests.delicate import DELICATE, delicate_graph
@@ -140,14 +141,16 @@ def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytes
     compiled = compiled_model(model)
     program = Program(compiled.executable, compiled.manifest)
     program.views("train_step", program.batch)
-    assert len(regions) == len(plan.tiles)
-    for (node, tiled), lanes in zip(plan.tiles.items(), regions, strict=True):
-        scratch = plan.block(plan.scratch[node]) if tiled.lane_bytes else None
+    assert len(regions) == len(plan.regions)
+    for (node, tiled), lanes in zip(plan.regions.items(), regions, strict=True):
+        scratch = plan.block(plan.scratch[node]) if tiled.bytes_per_thread else None
         for lane, view in [(lane, view) for lane, views in enumerate(lanes) for view in views]:
             first, last = bytes_of(view, program.arena)
             if scratch and first < scratch.end and scratch.offset < last:
-                start = scratch.offset + lane * tiled.lane_bytes
-                assert start <= first and last <= start + tiled.lane_bytes, f"lane {lane} works in the space of another"
+                start = scratch.offset + lane * tiled.bytes_per_thread
+                assert start <= first and last <= start + tiled.bytes_per_thread, (
+                    f"lane {lane} works in the space of another"
+                )
 
 
 def bytes_of(view: np.ndarray, arena: np.ndarray) -> tuple[int, int]:

@@ -8,8 +8,9 @@ import pytest
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph
 from compiler.ir.types import Batch, TensorType
-from compiler.planning import strides as layout
-from compiler.planning.strides import batch_last, order_of, preferred_order, strides_in_order, view_strides
+from compiler.planning import strides
+from compiler.planning.strides import batch_last, order_of, strides_in_order, view_strides
+from compiler.targets.numpy.order import preferred_order
 from tests.programs import read_graph
 
 BATCH = 7
@@ -63,7 +64,7 @@ graph g(%x: f32[B,4,6] input) {
 
 @pytest.mark.parametrize("index", range(4))
 def test_strides_of_other_views_are_those_of_numpy(index: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(layout, "SAMPLE_BATCH", BATCH)
+    monkeypatch.setattr(strides, "SAMPLE_BATCH", BATCH)
     node = read_graph(VIEWS).nodes[index]
     array = np.zeros((4, 6, BATCH)).transpose(2, 0, 1)
     numpy_views = (

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from compiler.planning.memory import VARIABLES, Plan, plan_graph
+from compiler.ir.graph import VARIABLES
+from compiler.planning.memory import Plan, plan_graph
 from compiler.reports.plan_report import COLUMNS, ROWS, Explanation, format_report
-from compiler.targets.numpy.ops import PLACEMENT
+from compiler.targets.numpy.target import PLACEMENT
 from tests.programs import MODELS, TRAINED_GRAPHS, compiled_model, read_graph
 
 STEP = """

@@ -13,7 +13,8 @@ from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.op import VIEW, Op, Sample
 from compiler.ops import OPS
-from compiler.targets.numpy.ops import EMITTERS, VIEWS
+from compiler.targets.numpy.ops import EMITTERS
+from compiler.targets.shared.python_text import VIEWS
 from tests.delicate import DELICATE, delicate_graph
 from tests.programs import (
     BATCH,

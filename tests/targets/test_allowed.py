@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from compiler.diagnostics import UserError
-from compiler.driver import plan_module
 from compiler.ir.op import Op, Sample
 from compiler.ir.types import NUMPY_NAMES
 from compiler.ops.randomness import DISTRIBUTIONS
@@ -49,7 +48,7 @@ def test_with_a_clock(target: str, inside: bool):
 def test_op_samples(op: Op, sample: Sample, target: str):
     chosen = find_target(target)
     module = run_pipeline({"sample": graph_of(op, sample)}, chosen.pipeline)
-    plans, variables = plan_module(module, BATCH, chosen)
+    plans, variables = chosen.plan(module, BATCH)
     try:
         source = chosen.generate("a test", plans, variables)
     except UserError:  # an op that this target does not have

@@ -13,7 +13,7 @@ from compiler.diagnostics import UserError
 from compiler.ir.types import Batch
 from compiler.planning.memory import plan_graph
 from compiler.targets.c_text.indices import Indices, matching_axes
-from compiler.targets.c_text.scalars import number
+from compiler.targets.c_text.scalars import constant
 from compiler.targets.cupy.grouping import make_kernels
 from compiler.targets.cupy.regions import read_at_own_place, reduction_of
 from compiler.targets.target import find_target
@@ -130,10 +130,10 @@ def test_file_names_stay_in_their_comments():
 
 
 def test_numbers():
-    assert [number(value, "f32") for value in (1.0, -0.5, 1e-10)] == ["1.0f", "(-0.5f)", "1e-10f"]
-    assert number(float("inf"), "f32") == "__int_as_float(0x7f800000)"
-    assert [number(2, dtype) for dtype in ("f64", "i32", "i64", "u8")] == ["2.0", "2", "2LL", "2"]
-    assert number(True, "bool") == "true"
+    assert [constant(value, "f32") for value in (1.0, -0.5, 1e-10)] == ["1.0f", "(-0.5f)", "1e-10f"]
+    assert constant(float("inf"), "f32") == "__int_as_float(0x7f800000)"
+    assert [constant(2, dtype) for dtype in ("f64", "i32", "i64", "u8")] == ["2.0", "2", "2LL", "2"]
+    assert constant(True, "bool") == "true"
 
 
 def test_positions_that_go_back_and_forth_are_what_they_were():

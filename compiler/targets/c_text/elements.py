@@ -1,8 +1,8 @@
-"""One element of a tensor as C statements: each op says how it is computed from elements of its operands.
+"""One element of a tensor as C statements: how each op computes it from elements of its operands.
 
-`Elements.at(value, index)` writes what is needed before it, each element once in a block, and returns an expression. So
-a kernel that computes its results element by element has everything between its operands and its results in registers:
-reshaping, transposing, slicing and padding become arithmetic on indices, and a pooling window a loop.
+`Elements.at(value, index)` writes the statements it needs, each element once per block, and returns an expression. A
+kernel that computes its results element by element so keeps everything between operands and results in registers:
+reshaping, transposing, slicing and padding become index arithmetic, and a pooling window becomes a loop.
 """
 
 from __future__ import annotations
@@ -16,16 +16,25 @@ from compiler.ir.graph import Graph, Literal, Node, Origin, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
 from compiler.ir.types import Shape, TensorType
-from compiler.targets.c_text.indices import Index, Indices, Position, elements, minus, plus, quotient, size_of, times
-from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, least
-from compiler.targets.c_text.scalars import number as constant
+from compiler.ops import OPS
+from compiler.targets.c_text.indices import (
+    Coordinate,
+    ElementIndex,
+    Indices,
+    minus,
+    plus,
+    quotient,
+    size_of,
+    times,
+)
+from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, constant, least
 
 INDENT = "    "
-Rule = Callable[["Elements", Node, Index, int], str]  # the element of a result, by the result's number
+ElementRule = Callable[["Elements", Node, ElementIndex, int], str]  # an element of the result with this number
 
 
 class Elements:
-    """Writes statements of a kernel whose operands are arrays in reading order."""
+    """Writes the statements of a kernel whose operands are arrays in reading order."""
 
     def __init__(self, body: Graph, arrays: Mapping[Value, str], indices: Indices):
         self.arrays = arrays
@@ -36,12 +45,12 @@ class Elements:
             self.reads[value] = self.reads.get(value, 0) + 1
         self.lines: list[str] = []
         self.depth = 0
-        self.blocks: list[dict[tuple[Value, Index], str]] = [{}]  # what is known in this block, outermost first
-        self.reduced: dict[Value, str] = {}  # what a kernel has computed over many elements
-        self.taken: set[str] = {*arrays.values(), "B", "i", "k", "r"}
+        self.blocks: list[dict[tuple[Value, ElementIndex], str]] = [{}]  # elements known in each block, outermost first
+        self.reduced: dict[Value, str] = {}  # variables of values that the kernel has reduced
+        self.used: set[str] = {*arrays.values(), "B", "i", "k", "r"}
         self.origin: Origin | None = None
 
-    def at(self, value: Value, index: Index) -> str:
+    def at(self, value: Value, index: ElementIndex) -> str:
         """An expression without side effects, simple enough to be an operand."""
         if isinstance(value, Literal):
             return constant(value.value, value.type.dtype)
@@ -63,8 +72,8 @@ class Elements:
         self.blocks[-1][value, index] = found
         return found
 
-    def computed(self, node: Node, value: Value, index: Index) -> str:
-        """The variable that holds an element of a node's result."""
+    def computed(self, node: Node, value: Value, index: ElementIndex) -> str:
+        """The variable with an element of a node's result."""
         if ELEMENTWISE in node.op.traits:
             values = [self.at(each, broadcast_index(each.type.shape, index)) for each in node.operands]
             text = EXPRESSIONS[node.op.name](node, values)
@@ -76,9 +85,9 @@ class Elements:
         return self.variable(value, text)
 
     def place(self, origin: Origin | None) -> None:
-        """A comment where the place in the model changes."""
+        """A comment whenever the place in the model changes."""
         if origin is not None and origin != self.origin:
-            self.write("// " + re.sub(r"[^\w ./:()-]", "?", str(origin), flags=re.ASCII))  # it stands in a string
+            self.write("// " + re.sub(r"[^\w ./:()-]", "?", str(origin), flags=re.ASCII))  # it is inside a string
             self.origin = origin
 
     def variable(self, value: Value, text: str) -> str:
@@ -87,12 +96,12 @@ class Elements:
         return name
 
     def fresh(self, wanted: str) -> str:
-        """A name that nothing in this kernel has."""
+        """A name that is not used in this kernel."""
         name, count = wanted, 1
-        while name in self.taken:
+        while name in self.used:
             count += 1
             name = f"{wanted}_{count}"
-        self.taken.add(name)
+        self.used.add(name)
         return name
 
     def accumulator(self, type: TensorType, text: str, wanted: str = "sum") -> str:
@@ -106,7 +115,7 @@ class Elements:
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
-        """Statements in braces; what they compute is not known behind them."""
+        """Statements in braces; the elements they compute are not known after them."""
         self.write(f"{head} {{")
         self.depth += 1
         self.blocks.append({})
@@ -118,8 +127,8 @@ class Elements:
         self.write("}")
 
     @contextmanager
-    def loops(self, sizes: Sequence[Position], wanted: str = "j") -> Iterator[list[Position]]:
-        """Loops inside of each other, one for each size that is not 1; the positions along all of them."""
+    def loops(self, sizes: Sequence[Coordinate], wanted: str = "j") -> Iterator[list[Coordinate]]:
+        """Nested loops, one for each size that is not 1; the coordinates along all of them."""
         if not sizes:
             yield []
             return
@@ -133,28 +142,28 @@ class Elements:
             yield [name, *positions]
 
 
-def broadcast_index(shape: Shape, index: Index) -> Index:
-    """The index in an operand that is stretched to the shape that an index is for."""
+def broadcast_index(shape: Shape, index: ElementIndex) -> ElementIndex:
+    """The index in an operand of a shape that is broadcast to the shape of the index."""
     lead = len(index) - len(shape)
     return tuple(0 if dim == 1 else part for dim, part in zip(shape, index[lead:], strict=True))
 
 
-# Elements that stand elsewhere in the operand: op -> their index there ------------------------------------------------
+# Elements at another place of the operand: op -> their index there ----------------------------------------------------
 
 
-def transposed(e: Elements, node: Node, index: Index) -> Index:
-    result: list[Position] = [0] * len(index)
+def transposed(e: Elements, node: Node, index: ElementIndex) -> ElementIndex:
+    result: list[Coordinate] = [0] * len(index)
     for axis, part in zip(node.attributes["permutation"], index, strict=True):
         result[axis] = part
     return tuple(result)
 
 
-def sliced(e: Elements, node: Node, index: Index) -> Index:
+def sliced(e: Elements, node: Node, index: ElementIndex) -> ElementIndex:
     steps = zip(index, node.attributes["start"], node.attributes["step"], strict=True)
     return tuple(plus(times(part, step), start) for part, start, step in steps)
 
 
-def flipped(e: Elements, node: Node, index: Index) -> Index:
+def flipped(e: Elements, node: Node, index: ElementIndex) -> ElementIndex:
     shape, axes = node.result.type.shape, node.attributes["axes"]
     return tuple(
         minus(plus(size_of(dim), -1), part) if axis in axes else part
@@ -162,7 +171,7 @@ def flipped(e: Elements, node: Node, index: Index) -> Index:
     )
 
 
-FORWARDED: dict[str, Callable[[Elements, Node, Index], Index]] = {
+FORWARDED: dict[str, Callable[[Elements, Node, ElementIndex], ElementIndex]] = {
     "reshape": lambda e, n, index: e.indices.reshaped(index, n.result.type.shape, n.operands[0].type.shape),
     "broadcast": lambda e, node, index: broadcast_index(node.operands[0].type.shape, index),
     "transpose": transposed,
@@ -175,12 +184,12 @@ FORWARDED: dict[str, Callable[[Elements, Node, Index], Index]] = {
 # Elements that are computed: op -> the expression ---------------------------------------------------------------------
 
 
-def joined(e: Elements, node: Node, index: Index, _: int) -> str:
-    """concat: of the operand in which the position along the axis falls."""
+def joined(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """concat: an element of the operand that contains the coordinate along the axis."""
     axis = node.attributes["axis"]
     name = e.fresh(f"t{e.numbers[node.result]}")
     e.write(f"{C_TYPES[node.result.type.dtype]} {name};")
-    start: Position = 0
+    start: Coordinate = 0
     operands = [operand for operand in node.operands if 0 not in operand.type.shape]
     for count, operand in enumerate(operands, 1):
         end = plus(start, size_of(operand.type.shape[axis]))
@@ -192,14 +201,14 @@ def joined(e: Elements, node: Node, index: Index, _: int) -> str:
     return name
 
 
-def padded(e: Elements, node: Node, index: Index, _: int) -> str:
+def padded(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     low = node.attributes["low"]
     interior = node.attributes["interior"] or (0,) * len(low)
     x, shape = node.operands[0], node.operands[0].type.shape
     if 0 in shape:
         return constant(node.attributes["value"], x.type.dtype)
     conditions: list[str] = []
-    inside: list[Position] = []
+    inside: list[Coordinate] = []
     for axis, part in enumerate(index):
         spread, moved = interior[axis] + 1, minus(part, low[axis])
         size = plus(times(plus(size_of(shape[axis]), -1), spread), 1)
@@ -214,26 +223,26 @@ def padded(e: Elements, node: Node, index: Index, _: int) -> str:
     return name
 
 
-def within(position: Position, size: Position) -> list[str]:
-    """The conditions under which a position lies in an axis."""
+def within(position: Coordinate, size: Coordinate) -> list[str]:
+    """The conditions for a coordinate to be within an axis."""
     if isinstance(position, int) and isinstance(size, int):
         return [] if 0 <= position < size else ["false"]
     return [f"{position} >= 0", f"{position} < {size}"]
 
 
-def extent(e: Elements, node: Node, index: Index, _: int) -> str:
+def extent(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     factor, power = node.attributes["factor"], node.attributes["power"]
     return " * ".join([constant(float(factor), "f32"), *["(float)B"] * power])
 
 
-def gathered(e: Elements, node: Node, index: Index, _: int) -> str:
+def gathered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     table, indices = node.operands
     row = e.at(indices, index[: indices.type.rank])
     return e.at(table, (row, *index[indices.type.rank :]))
 
 
-def scattered(e: Elements, node: Node, index: Index, _: int) -> str:
-    """scatter_add: every row looks for its updates, in their order, so that the sum is the same in every run."""
+def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """scatter_add: every row searches for its updates, in their order, so the sum is the same in every run."""
     indices, updates = node.operands
     if 0 in indices.type.shape:
         return constant(0, node.result.type.dtype)
@@ -245,52 +254,51 @@ def scattered(e: Elements, node: Node, index: Index, _: int) -> str:
     return total
 
 
-def drawn(e: Elements, node: Node, index: Index, _: int) -> str:
+def drawn(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     seed, step = (e.at(operand, ()) for operand in node.operands)
     place = e.indices.join(index, node.result.type.shape)
     return f"philox_uniform({seed}, {step}, {node.attributes['stream']}ULL, {place})"
 
 
-def reduced(e: Elements, node: Node, index: Index, _: int) -> str:
-    """A reduction of few elements, one after the other."""
-    x = node.operands[0]
-    axes, start, take = REDUCTIONS[node.op.name](node)
+def reduced(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """A reduction of few elements, one after another."""
+    x, axes = node.operands[0], node.reduced_axes
+    start = first_value(node)
     if any(x.type.shape[axis] == 0 for axis in axes):
         return start
     result = e.accumulator(node.result.type, start)
-    best = e.accumulator(x.type, least(x.type.dtype), "best") if node.op.name == "argmax" else result
-    others = iter(part for part, dim in zip(index, node.result.type.shape, strict=True))
+    best = e.accumulator(x.type, least(x.type.dtype), "best") if node.op.reduces == "argmax" else result
+    others = iter(index)
     keep = node.attributes.get("keepdims", False)
     outer = [next(others) if keep or axis not in axes else 0 for axis in range(x.type.rank)]
     with e.loops([size_of(dim) if axis in axes else 1 for axis, dim in enumerate(x.type.shape)]) as inner:
         place = tuple(inner[axis] if axis in axes else outer[axis] for axis in range(x.type.rank))
         values = [e.at(operand, place) for operand in node.operands]
-        if node.op.name == "argmax":
+        if node.op.reduces == "argmax":
             with e.block(f"if ({values[0]} > {best} || {best} == {best} && {values[0]} != {values[0]})"):
                 e.write(f"{best} = {values[0]};")
                 e.write(f"{result} = {place[axes[0]]};")
         else:
-            e.write(take.format(result, *values))
+            e.write(combined(node, result, " * ".join(values)))
     return result
 
 
-def sum_over(node: Node) -> tuple[Sequence[int], str, str]:
-    return node.attributes["axes"], constant(0, node.result.type.dtype), "{0} += {1};"
+def first_value(node: Node) -> str:
+    """The value of a reduction before its first element."""
+    dtype = node.result.type.dtype
+    return least(dtype) if node.op.reduces == "max" else constant(0, dtype)
 
 
-REDUCTIONS: dict[str, Callable[[Node], tuple[Sequence[int], str, str]]] = {  # op -> axes, first value, statement
-    "sum": sum_over,
-    "sum_of_products": lambda node: (*sum_over(node)[:2], "{0} += {1} * {2};"),
-    "reduce_max": lambda node: (node.attributes["axes"], least(node.result.type.dtype), "{0} = max_of({0}, {1});"),
-    "argmax": lambda node: ((node.attributes["axis"],), "0", ""),
-}
+def combined(node: Node, result: str, value: str) -> str:
+    """The statement that adds a value to a sum, or to a maximum."""
+    return f"{result} = max_of({result}, {value});" if node.op.reduces == "max" else f"{result} += {value};"
 
 
 # Windows over images [N, H, W, C] -------------------------------------------------------------------------------------
 
 
-def window_place(node: Node, index: Index, tap: Sequence[Position]) -> tuple[Position, Position]:
-    """The row and column of an image that a tap of the window at an index falls on."""
+def window_place(node: Node, index: ElementIndex, tap: Sequence[Coordinate]) -> tuple[Coordinate, Coordinate]:
+    """The row and column of the image under a tap of the window at an index."""
     stride, padding = node.attributes["stride"], node.attributes["padding"]
     dilation = node.attributes.get("dilation", (1, 1))
     row, column = (
@@ -300,14 +308,14 @@ def window_place(node: Node, index: Index, tap: Sequence[Position]) -> tuple[Pos
     return row, column
 
 
-def in_image(node: Node, shape: Shape, place: Sequence[Position]) -> str:
-    """The condition under which a place lies in the image, where there is padding."""
+def in_image(node: Node, shape: Shape, place: Sequence[Coordinate]) -> str:
+    """The condition for a place to be within the image, if there is padding."""
     pairs = zip(place, shape[1:3], node.attributes["padding"], strict=True)
     return " && ".join(text for at, dim, sides in pairs if any(sides) for text in within(at, size_of(dim))) or "true"
 
 
-def pooled(e: Elements, node: Node, index: Index, result: int) -> str:
-    """The maximum of a window, and the number of the first tap where it is."""
+def pooled(e: Elements, node: Node, index: ElementIndex, result: int) -> str:
+    """The maximum of a window, and the number of its first tap."""
     x = node.operands[0]
     best = e.accumulator(x.type, least(x.type.dtype), "best")
     tap_number = e.accumulator(TensorType("i32"), "0", "tap")
@@ -325,14 +333,14 @@ def pooled(e: Elements, node: Node, index: Index, result: int) -> str:
 
 
 def covering(
-    e: Elements, node: Node, index: Index, windows: Shape, window: Sequence[int], take: Callable[..., None]
+    e: Elements, node: Node, index: ElementIndex, windows: Shape, window: Sequence[int], visit: Callable[..., None]
 ) -> None:
-    """Calls `take` with the tap and the place of every window that covers a pixel."""
+    """Calls `visit` with the tap and the place of every window that covers a pixel."""
     stride, padding = node.attributes["stride"], node.attributes["padding"]
     dilation = node.attributes.get("dilation", (1, 1))
     for tap in product(*map(range, window)):
         conditions: list[str] = []
-        place: list[Position] = []
+        place: list[Coordinate] = []
         for axis in (0, 1):
             start = minus(plus(index[axis + 1], padding[axis][0]), tap[axis] * dilation[axis])
             at = quotient(start, stride[axis])
@@ -341,30 +349,30 @@ def covering(
             conditions += [f"{at} < {size_of(windows[axis + 1])}"]
             place.append(at)
         with e.block(f"if ({' && '.join(conditions)})"):
-            take(tap, (index[0], *place))
+            visit(tap, (index[0], *place))
 
 
-def routed(e: Elements, node: Node, index: Index, _: int) -> str:
+def routed(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     """The gradients of the windows whose maximum is this pixel, in the order of the taps."""
     chosen, dy = node.operands
     total = e.accumulator(dy.type, constant(0.0, dy.type.dtype))
 
-    def take(tap: tuple[int, int], place: Index) -> None:
+    def visit(tap: tuple[int, int], place: ElementIndex) -> None:
         here = tap[0] * node.attributes["window"][1] + tap[1]
         value = e.at(chosen, (*place, index[3]))
         with e.block(f"if ({value} == {here})"):
             e.write(f"{total} += {e.at(dy, (*place, index[3]))};")
 
-    covering(e, node, index, dy.type.shape, node.attributes["window"], take)
+    covering(e, node, index, dy.type.shape, node.attributes["window"], visit)
     return total
 
 
-def pool_gradient(e: Elements, node: Node, index: Index, _: int) -> str:
-    """As `routed`, but for looking for the maxima once more."""
+def pool_gradient(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """Like `routed`, but searches for the maxima again."""
     x, dy = node.operands
     total = e.accumulator(dy.type, constant(0.0, dy.type.dtype))
 
-    def take(tap: tuple[int, int], place: Index) -> None:
+    def visit(tap: tuple[int, int], place: ElementIndex) -> None:
         here = e.at(x, index)
         first = e.accumulator(TensorType("bool"), "true", "first")
         for other in product(*map(range, node.attributes["window"])):
@@ -377,12 +385,12 @@ def pool_gradient(e: Elements, node: Node, index: Index, _: int) -> str:
         with e.block(f"if ({first})"):
             e.write(f"{total} += {e.at(dy, (*place, index[3]))};")
 
-    covering(e, node, index, dy.type.shape, node.attributes["window"], take)
+    covering(e, node, index, dy.type.shape, node.attributes["window"], visit)
     return total
 
 
-def patch(e: Elements, node: Node, index: Index, _: int) -> str:
-    """patches: what a tap of a window sees, 0 in the padding."""
+def patch(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """patches: the pixel under a tap of a window, 0 in the padding."""
     x = node.operands[0]
     row, column = window_place(node, index, index[3:5])
     name = e.accumulator(x.type, constant(0.0, x.type.dtype), f"t{e.numbers[node.result]}")
@@ -391,20 +399,20 @@ def patch(e: Elements, node: Node, index: Index, _: int) -> str:
     return name
 
 
-def folded(e: Elements, node: Node, index: Index, _: int) -> str:
-    """fold: the sum of all patches that saw a pixel, in the order of the taps."""
+def folded(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """fold: the sum over all patches that contain a pixel, in the order of the taps."""
     parts = node.operands[0]
     total = e.accumulator(parts.type, constant(0.0, parts.type.dtype))
 
-    def take(tap: tuple[int, int], place: Index) -> None:
+    def visit(tap: tuple[int, int], place: ElementIndex) -> None:
         e.write(f"{total} += {e.at(parts, (*place, *tap, index[3]))};")
 
-    covering(e, node, index, parts.type.shape, parts.type.shape[3:5], take)  # type: ignore[arg-type]
+    covering(e, node, index, parts.type.shape, parts.type.shape[3:5], visit)  # type: ignore[arg-type]
     return total
 
 
-def multiplied(e: Elements, node: Node, index: Index, _: int) -> str:
-    """matmul, where no library has it: of integers."""
+def multiplied(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
+    """matmul of dtypes that the library does not support: integers."""
     a, b = node.operands
     if a.type.shape[-1] == 0:
         return constant(0, node.result.type.dtype)
@@ -416,7 +424,7 @@ def multiplied(e: Elements, node: Node, index: Index, _: int) -> str:
     return total
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, ElementRule] = {
     "matmul": multiplied,
     "concat": joined,
     "pad": padded,
@@ -431,16 +439,13 @@ RULES: dict[str, Rule] = {
     "max_pool2d_route": routed,
     "patches": patch,
     "fold": folded,
-    **dict.fromkeys(REDUCTIONS, reduced),
+    **{name: reduced for name, op in OPS.items() if op.reduces},
 }
 
 
 def is_elemental(node: Node) -> bool:
-    """Whether an element of the node's results can be computed alone."""
+    """Whether each element of the results can be computed separately."""
     name = node.op.name
     if name == "random":
         return node.attributes["distribution"] == "uniform"
     return ELEMENTWISE in node.op.traits or name in FORWARDED or name in RULES
-
-
-__all__ = ["Elements", "elements", "is_elemental"]

@@ -1,31 +1,31 @@
-"""Where an element of a tensor lies, as C expressions: positions along axes, and positions in reading order.
+"""The place of an element of a tensor, as C expressions: its coordinates along axes, and its position in reading order.
 
-A position is a number or an expression. `Indices` remembers which positions along axes were made from which position in
-reading order, so that going back and forth leaves `i` and not a long expression that is equal to it.
+Both are numbers or expressions. `Indices` remembers which coordinates were derived from which position, so converting
+back and forth gives `i` and not a long expression of the same value.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from compiler.ir.types import Batch, Dim, Shape, extent, merged
+from compiler.ir.types import SAMPLE_BATCH, Dim, Shape, extent, merged
 
-Position = int | str
-Index = tuple[Position, ...]  # one position along each axis
+Coordinate = int | str  # along an axis, or along several merged axes in reading order
+ElementIndex = tuple[Coordinate, ...]  # one coordinate along each axis
 
 
-def atom(position: Position) -> str:
+def atom(position: Coordinate) -> str:
     text = str(position)
     return text if re.fullmatch(r"(\(int\))?\w+", text) else f"({text})"
 
 
-def narrow(position: Position) -> Position:
-    """Of an ElementwiseKernel's index, which has 64 bits, those that positions have: quicker to divide."""
+def narrow(position: Coordinate) -> Coordinate:
+    """The index of an ElementwiseKernel, which has 64 bits, with 32: faster to divide."""
     return "(int)i" if position == "i" else position
 
 
-def plus(a: Position, b: Position) -> Position:
+def plus(a: Coordinate, b: Coordinate) -> Coordinate:
     if isinstance(a, int) and isinstance(b, int):
         return a + b
     if isinstance(a, int):
@@ -35,13 +35,13 @@ def plus(a: Position, b: Position) -> Position:
     return f"{a} + {b}"
 
 
-def minus(a: Position, b: Position) -> Position:
+def minus(a: Coordinate, b: Coordinate) -> Coordinate:
     if isinstance(b, int):
         return plus(a, -b)
     return f"{a} - {atom(b)}"
 
 
-def times(a: Position, b: Position) -> Position:
+def times(a: Coordinate, b: Coordinate) -> Coordinate:
     if isinstance(a, int) and isinstance(b, int):
         return a * b
     if a == 0 or b == 0:
@@ -51,36 +51,37 @@ def times(a: Position, b: Position) -> Position:
     return b if a == 1 else f"{atom(a)} * {atom(b)}"
 
 
-def quotient(a: Position, b: Position) -> Position:
+def quotient(a: Coordinate, b: Coordinate) -> Coordinate:
     return a if b == 1 or a == 0 else f"{atom(a)} / {atom(b)}"
 
 
-def remainder(a: Position, b: Position) -> Position:
+def remainder(a: Coordinate, b: Coordinate) -> Coordinate:
     return 0 if b == 1 or a == 0 else f"{atom(a)} % {atom(b)}"
 
 
-def size_of(dim: Dim) -> Position:
+def size_of(dim: Dim) -> Coordinate:
     return dim if isinstance(dim, int) else "B" if dim.factor == 1 else f"{dim.factor} * B"
 
 
-def elements(shape: Sequence[Dim]) -> Position:
-    """How many elements a shape has."""
+def elements(shape: Sequence[Dim]) -> Coordinate:
+    """The number of elements of a shape."""
     size = extent(shape)
-    result: Position = size.factor
+    result: Coordinate = size.factor
     for _ in range(size.power):
         result = times(result, "B")
     return result
 
 
 class Indices:
-    """The arithmetic of one kernel."""
+    """The index arithmetic of one kernel."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[Index, Shape], Position] = {}  # positions along axes -> the one they were made from
+        # coordinates along axes of a shape -> the position they were derived from
+        self.known: dict[tuple[ElementIndex, Shape], Coordinate] = {}
 
-    def name(self, index: Index, shape: Shape, position: Position) -> None:
-        """From now on positions along the axes of a shape are known to make up one in reading order, and so are those
-        along some neighbouring axes."""
+    def name(self, index: ElementIndex, shape: Shape, position: Coordinate) -> None:
+        """Records the position in reading order that the coordinates along the axes of a shape come from; from now on
+        it is known for adjacent ones of these axes, too."""
         kept = [(part, dim) for part, dim in zip(index, shape, strict=True) if dim != 1]
         runs = [(first, end) for end in range(len(kept) + 1) for first in range(end)]
         made = {(first, end): run_of(kept, first, end, position) for first, end in runs}
@@ -93,16 +94,16 @@ class Indices:
                     parts = (made[first, middle], made[middle, end])
                     self.known.setdefault((parts, tuple(map(merged, dims))), whole)
 
-    def split(self, position: Position, shape: Shape) -> Index:
-        """The positions along the axes of a shape."""
+    def split(self, position: Coordinate, shape: Shape) -> ElementIndex:
+        """The coordinates along the axes of a shape of a position in reading order."""
         kept = [axis for axis, dim in enumerate(shape) if dim != 1]
-        index: list[Position] = [0] * len(shape)
+        index: list[Coordinate] = [0] * len(shape)
         for number, axis in enumerate(kept):
             index[axis] = run_of([(0, shape[each]) for each in kept], number, number + 1, position, fresh=True)
         self.name(tuple(index), shape, position)
         return tuple(index)
 
-    def join(self, index: Index, shape: Shape) -> Position:
+    def join(self, index: ElementIndex, shape: Shape) -> Coordinate:
         """The position in reading order."""
         parts = [(part, dim) for part, dim in zip(index, shape, strict=True) if dim != 1]
         while (found := self.known_run(parts)) is not None:
@@ -110,13 +111,13 @@ class Indices:
             if last - first == len(parts):
                 return position
             parts[first:last] = [(position, merged(dim for _, dim in parts[first:last]))]
-        result: Position = 0
+        result: Coordinate = 0
         for part, dim in parts:
             result = plus(times(result, size_of(dim)), part)
         return result
 
-    def known_run(self, parts: Sequence[tuple[Position, Dim]]) -> tuple[int, int, Position] | None:
-        """The longest run of two or more neighbouring axes that are known as one position: first, end, position."""
+    def known_run(self, parts: Sequence[tuple[Coordinate, Dim]]) -> tuple[int, int, Coordinate] | None:
+        """The longest run of two or more adjacent axes with a known position: first, end, position."""
         for length in range(len(parts), 1, -1):
             for first in range(len(parts) - length + 1):
                 run = parts[first : first + length]
@@ -125,9 +126,9 @@ class Indices:
                     return first, first + length, position
         return None
 
-    def reshaped(self, index: Index, shape: Shape, old: Shape) -> Index:
-        """The index in a tensor before it was reshaped to a shape."""
-        result: list[Position] = [0] * len(old)
+    def reshaped(self, index: ElementIndex, shape: Shape, old: Shape) -> ElementIndex:
+        """The index in a tensor before it was reshaped to this shape."""
+        result: list[Coordinate] = [0] * len(old)
         if extent(old).factor == 0:
             return tuple(result)
         for old_axes, axes in matching_axes(old, shape):
@@ -139,9 +140,9 @@ class Indices:
 
 
 def run_of(
-    kept: Sequence[tuple[Position, Dim]], first: int, end: int, position: Position, fresh: bool = False
-) -> Position:
-    """The position along some neighbouring axes together, of one along all; `fresh`: where that of one has no name."""
+    kept: Sequence[tuple[Coordinate, Dim]], first: int, end: int, position: Coordinate, fresh: bool = False
+) -> Coordinate:
+    """The position along some adjacent axes, from that along all; `fresh`: single axes have no coordinates yet."""
     if end - first == 1 and not fresh:
         return kept[first][0]
     if (first, end) == (0, len(kept)):
@@ -152,28 +153,23 @@ def run_of(
 
 
 def matching_axes(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """The shortest runs of axes, but for those of one element, that hold as many elements in both shapes."""
+    """The shortest runs of axes, ignoring those of one element, with the same number of elements in both shapes."""
     before, after = ([axis for axis, dim in enumerate(shape) if dim != 1] for shape in (old, new))
     while before:
-        taken, taken_new = [before.pop(0)], [after.pop(0)]
-        while (size := count(old, taken)) != (size_new := count(new, taken_new)):
+        run, run_new = [before.pop(0)], [after.pop(0)]
+        while (size := count(old, run)) != (size_new := count(new, run_new)):
             if size < size_new:
-                taken.append(before.pop(0))
+                run.append(before.pop(0))
             else:
-                taken_new.append(after.pop(0))
-        yield taken, taken_new
+                run_new.append(after.pop(0))
+        yield run, run_new
 
 
 def count(shape: Shape, axes: Sequence[int]) -> int:
-    """The elements along some axes, with a large prime in the place of the batch."""
-    return extent(shape[axis] for axis in axes).at(1_000_003)
+    """The number of elements along some axes, for any batch."""
+    return extent(shape[axis] for axis in axes).at(SAMPLE_BATCH)
 
 
-def squeezed(shape: Shape) -> Shape:
-    """The axes of more than one element."""
+def squeezed(shape: Iterable[Dim]) -> Shape:
+    """The shape without axes of one element."""
     return tuple(dim for dim in shape if dim != 1)
-
-
-def varies(shape: Shape) -> bool:
-    """Whether the number of elements depends on the batch."""
-    return any(isinstance(dim, Batch) for dim in shape)

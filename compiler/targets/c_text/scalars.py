@@ -1,7 +1,7 @@
 """Elementwise ops, types and numbers as CUDA C++, and the device functions that they call.
 
-Texts compile under NVRTC, which knows no standard headers, and under a host compiler with a few definitions before
-them. Maxima and minima give NaN where an operand is NaN, as NumPy's do and fmaxf does not.
+The texts compile with NVRTC, which has no standard headers, and with a host compiler after a few definitions. Maxima
+and minima are NaN if an operand is NaN, like those of NumPy and unlike fmaxf.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ C_TYPES = {"f32": "float", "f64": "double", "i32": "int", "i64": "long long", "u
 CUPY_TYPES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
 INFINITIES = {"f32": "__int_as_float(0x7f800000)", "f64": "__longlong_as_double(0x7ff0000000000000LL)"}
 NANS = {"f32": "__int_as_float(0x7fffffff)", "f64": "__longlong_as_double(0x7fffffffffffffffLL)"}
-Expression = Callable[[Node, Sequence[str]], str]
+ExpressionWriter = Callable[[Node, Sequence[str]], str]  # of a node, with its operands as C
 
 
-def number(value: Scalar, dtype: str) -> str:
-    """A number as a constant of a type."""
+def constant(value: Scalar, dtype: str) -> str:
+    """A number as a C constant of a type."""
     if dtype == "bool":
         return "true" if value else "false"
     if dtype not in INFINITIES:
@@ -34,26 +34,26 @@ def number(value: Scalar, dtype: str) -> str:
 
 
 def least(dtype: str) -> str:
-    """What every number of a type is at least as large as."""
+    """A lower bound of all numbers of a type."""
     integers = {"i32": "(-2147483647 - 1)", "i64": "(-9223372036854775807LL - 1)", "u8": "0"}
-    return integers.get(dtype) or number(-math.inf, dtype)
+    return integers.get(dtype) or constant(-math.inf, dtype)
 
 
-def infix(symbol: str) -> Expression:
+def infix(symbol: str) -> ExpressionWriter:
     return lambda node, values: f"{values[0]} {symbol} {values[1]}"
 
 
-def call(name: str) -> Expression:
+def call(name: str) -> ExpressionWriter:
     return lambda node, values: f"{name}({', '.join(values)})"
 
 
-def function(name: str) -> Expression:
-    """A function of math.h, whose form for floats has an f behind its name."""
+def function(name: str) -> ExpressionWriter:
+    """A function of math.h; the name of its float version ends with f."""
     return lambda node, values: f"{name}{'f' if node.result.type.dtype == 'f32' else ''}({', '.join(values)})"
 
 
 def clip(node: Node, values: Sequence[str]) -> str:
-    low, high = (number(node.attributes[name], node.result.type.dtype) for name in ("low", "high"))
+    low, high = (constant(node.attributes[name], node.result.type.dtype) for name in ("low", "high"))
     return f"min_of(max_of({values[0]}, {low}), {high})"
 
 
@@ -62,7 +62,7 @@ def cast(node: Node, values: Sequence[str]) -> str:
     return f"{values[0]} != 0" if dtype == "bool" else f"({C_TYPES[dtype]}){values[0]}"
 
 
-EXPRESSIONS: dict[str, Expression] = {
+EXPRESSIONS: dict[str, ExpressionWriter] = {
     "add": infix("+"),
     "sub": infix("-"),
     "mul": infix("*"),
@@ -93,7 +93,7 @@ EXPRESSIONS: dict[str, Expression] = {
     "copy": lambda node, values: values[0],
 }
 
-DEVICE_FUNCTIONS = {  # by name; a kernel gets those that its text calls
+DEVICE_FUNCTIONS = {  # by name; a kernel contains those that it calls
     "max_of": "template <typename T> __device__ inline T max_of(T a, T b) { return a >= b || a != a ? a : b; }",
     "min_of": "template <typename T> __device__ inline T min_of(T a, T b) { return a <= b || a != a ? a : b; }",
     "abs_of": "template <typename T> __device__ inline T abs_of(T a) { return a < 0 ? -a : a == 0 ? T(0) : a; }",
@@ -181,7 +181,7 @@ __device__ bool last_block(unsigned int* done, unsigned int blocks) {
 
 
 def functions_in(text: str) -> list[str]:
-    """The device functions that a text calls, those that others call first."""
+    """The device functions that a text calls, callees first."""
     words = set(re.findall(r"\w+", text))
     for name in reversed(DEVICE_FUNCTIONS):
         words |= set(re.findall(r"\w+", DEVICE_FUNCTIONS[name])) if name in words else set()

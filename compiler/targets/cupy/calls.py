@@ -1,7 +1,7 @@
-"""A region to be written as a kernel: its parameters, the names of positions in it, and the kernel that comes of it.
+"""A region to be written as a kernel: its parameters, the names of positions in it, and the resulting kernel.
 
-Parameters have the names that operands and results have where the kernel is called, so that its text can be read beside
-the call. Arrays are in reading order, all of them; scalars that the model computes are arrays of one element.
+Parameters have the names of operands and results at the call, so a kernel can be read next to its call. All arrays are
+in reading order; scalars that the model computes are arrays of one element.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Value
 from compiler.ir.types import Shape, TensorType
-from compiler.targets.c_text.indices import Index, Indices
+from compiler.targets.c_text.indices import ElementIndex, Indices, squeezed
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS, EXPRESSIONS, functions_in
-from compiler.targets.cupy.regions import squeezed
 
 WORDS_OF_CPP = frozenset({
     "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch",
@@ -33,18 +32,16 @@ WORDS_OF_KERNELS = frozenset({
 WORDS = re.compile(  # of CUDA, CuPy and kernels
     r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*"
 )
-
-
 FUNCTIONS = {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
 RESERVED = WORDS_OF_CPP | WORDS_OF_KERNELS | set(DEVICE_FUNCTIONS) | FUNCTIONS
 
 
 @dataclass(frozen=True)
-class Array:
-    """A parameter that is an array."""
+class ArrayParameter:
+    """A parameter of a kernel that is an array."""
 
     name: str  # in the kernel
-    argument: str  # in Python, where it is called
+    argument: str  # in Python, at the call
     type: TensorType
 
 
@@ -58,8 +55,8 @@ class DeviceKernel:
 
 
 @dataclass(frozen=True)
-class Call:
-    """A region to be written: its body, and what its operands, results and scratch space are called in Python."""
+class Launch:
+    """A region to be written: its body, and the Python names of its operands, results and scratch space."""
 
     name: str
     body: Graph
@@ -67,29 +64,29 @@ class Call:
     results: Sequence[str]
     scratch: str = ""
 
-    def parameters(self) -> tuple[dict[Value, Array], list[Array]]:
-        """The arrays that are read, by the inputs of the body, and those that are written."""
-        taken: set[str] = set()
+    def parameters(self) -> tuple[dict[Value, ArrayParameter], list[ArrayParameter]]:
+        """The arrays that are read, by input of the body, and those that are written."""
+        used: set[str] = set()
 
-        def array(argument: str, type: TensorType) -> Array:
+        def array(argument: str, type: TensorType) -> ArrayParameter:
             name = f"x_{argument}_" if WORDS.fullmatch(argument) else argument
-            while name in taken or name in RESERVED:
+            while name in used or name in RESERVED:
                 name += "_"
-            taken.add(name)
-            return Array(name, argument, type)
+            used.add(name)
+            return ArrayParameter(name, argument, type)
 
-        used = {value for node in self.body.nodes for value in node.operands} | {*self.body.outputs.values()}
+        needed = {value for node in self.body.nodes for value in node.operands} | {*self.body.outputs.values()}
         pairs = zip(self.body.inputs, self.arguments, strict=True)
-        read = {value: array(argument, value.type) for value, argument in pairs if value in used}
+        read = {value: array(argument, value.type) for value, argument in pairs if value in needed}
         outputs = zip(self.body.outputs.values(), self.results, strict=True)
         return read, [array(argument, value.type) for value, argument in outputs]
 
 
 @dataclass(frozen=True)
 class NamedIndex:
-    """The positions along the axes of a shape, as variables that are declared where something reads them."""
+    """The coordinates along the axes of a shape, as variables that are only declared if they are used."""
 
-    index: Index
+    index: ElementIndex
     declarations: Mapping[str, str]
 
     def used_in(self, lines: Sequence[str]) -> Iterator[str]:
@@ -98,7 +95,7 @@ class NamedIndex:
 
 
 def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i") -> NamedIndex:
-    """Names for the positions along the axes that one in reading order stands for."""
+    """Names for the coordinates along the axes of a position in reading order."""
     parts = Indices().split(position, shape)
     if len(squeezed(shape)) < 2:
         return NamedIndex(parts, {})

@@ -1,15 +1,15 @@
-"""Convolutions and their gradients as CUDA kernels: products written by hand in runtime/*.cu, with the sizes of a node.
+"""Convolutions and their gradients as CUDA kernels: hand-written products of runtime/gpu/*.cu with the sizes of a node.
 
     conv2d                y [places, filters] = windows of x [places, taps * channels] @ w
     conv2d_input_grad     dx [places, channels] = windows of dy [places, taps * filters] @ turned w
     conv2d_filter_grad    dw [taps * channels, filters] = turned windows of x @ dy [places, filters]
 
-A place is a position of the window in one of the images. The matrices of windows are never made. A kernel's text is a
-struct of constants and a call, and `runtime.gpu.gemm.CONVOLUTIONS` goes before it. All sizes but the batch are
-constants, so that divisions by them cost little. Where each channel is a group, threads compute elements without a
-product. A long sum is split among blocks; results do not depend on the order in which those run.
+A place is a position of the window in one of the images. The matrices of windows are never created. The text of a
+kernel is a struct of constants and a call; `runtime.gpu.gemm.CONVOLUTIONS` goes before it. All sizes except the batch
+are constants, so dividing by them is cheap. If each channel is a group, threads compute elements without a matrix
+product. A long sum is split among blocks; results do not depend on the order in which blocks run.
 
-Tiles are chosen by a model of their cost on a GPU of 132 processors; they are right on any.
+Tiles are chosen with a cost model of a GPU with 132 processors; they give correct results on any GPU.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from math import isqrt
 
 from compiler.ir.graph import Node
 from compiler.ir.types import BYTES, Dim, TensorType
-from compiler.ops.convolution import sizes_of
+from compiler.ops.convolution import is_depthwise, sizes_of
+from compiler.targets.c_text.scalars import C_TYPES
+from compiler.targets.cupy.regions import THREADS
 
-C_TYPES = {"f32": "float", "f64": "double"}
-
-Parameter = tuple[str, str]  # C type and name
+KernelParameter = tuple[str, str]  # C type and name
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What becomes of each element: C++ that reads `value`, its index `i` in reading order and its channel `c`."""
+    """What happens to each element: C++ that reads `value`, its index `i` in reading order and its channel `c`."""
 
     text: str
-    parameters: tuple[Parameter, ...]  # arrays that it reads and writes
+    parameters: tuple[KernelParameter, ...]  # arrays that it reads and writes
 
 
 @dataclass(frozen=True)
 class ProductKernel:
-    """A RawKernel: `CONVOLUTIONS + text`, called with an array for each parameter and at last the batch, an int32."""
+    """A RawKernel: `CONVOLUTIONS + text`, called with an array for each parameter and the batch, an int32, last."""
 
     name: str
-    parameters: tuple[Parameter, ...]  # operands x0 and x1, those of the epilogue, `partial` if there is scratch, B
+    parameters: tuple[KernelParameter, ...]  # x0, x1, those of the epilogue, `partial` if there is scratch, B
     text: str
     grid: str  # Python, of B
     block: str  # Python
-    scratch: TensorType | None  # for partial sums; what is in there before does not matter
+    scratch: TensorType | None  # for partial sums; it need not be initialized
 
 
 def product_kernel(node: Node, name: str, epilogue: Epilogue | None = None) -> ProductKernel:
@@ -94,13 +94,13 @@ def c_size(dim: Dim) -> str:
 
 # Windows --------------------------------------------------------------------------------------------------------------
 
-FEW_CHANNELS = 8  # with fewer, neighbours in memory are pixels rather than channels
-WORTH_LOOKING = 0.75  # share of what taps see below which steps that see nothing are looked for
+FEW_CHANNELS = 8  # with fewer, adjacent elements in memory are pixels rather than channels
+WORTH_SKIPPING = 0.75  # if a smaller share of taps covers pixels, steps that cover none are skipped
 
 
 @dataclass(frozen=True)
-class Axis:
-    """How a window moves along one axis of the image that is read: constants of convolution.cu."""
+class WindowAxis:
+    """How a window moves along one axis of the image it reads: constants of convolution.cu."""
 
     size: int
     places: int
@@ -110,8 +110,8 @@ class Axis:
     step: int
     divisor: int
 
-    def seen(self) -> int:
-        """How many pairs of a place and a tap see a pixel."""
+    def covered(self) -> int:
+        """The number of pairs of a place and a tap that cover a pixel."""
         pairs = product(range(self.places), range(self.taps))
         positions = (place * self.scale + tap * self.step + self.origin for place, tap in pairs)
         return sum(p % self.divisor == 0 and 0 <= p // self.divisor < self.size for p in positions)
@@ -121,12 +121,12 @@ class Axis:
 class Window:
     """A window over an image: constants of convolution.cu."""
 
-    y: Axis
-    x: Axis
-    channels: int  # that are read
-    depth: int  # those of one group
-    outputs: int  # channels that are written
-    filters: int  # those of one group
+    y: WindowAxis
+    x: WindowAxis
+    channels: int  # of the image that is read
+    depth: int  # of these, in one group
+    outputs: int  # channels of the result
+    filters: int  # of these, in one group
     vector: int
     images_last: bool
 
@@ -139,9 +139,9 @@ class Window:
         return self.y.taps * self.x.taps
 
     @property
-    def share_seen(self) -> float:
-        """Of all pairs of a place and a tap, those that see a pixel."""
-        return self.y.seen() * self.x.seen() / (self.places * self.taps)
+    def share_covered(self) -> float:
+        """The share of all pairs of a place and a tap that cover a pixel."""
+        return self.y.covered() * self.x.covered() / (self.places * self.taps)
 
     def constants(self) -> Iterator[tuple[str, str]]:
         """C types and declarations."""
@@ -152,7 +152,7 @@ class Window:
         yield "int", ", ".join(f"{name}_x = {getattr(x, name)}" for name in ("scale", "origin", "step", "divisor"))
         yield "int", f"outputs = {self.outputs}, filters = {self.filters}, vector = {self.vector}"
         by_channel = self.vector > 1 or self.depth >= FEW_CHANNELS
-        flags = {"bordered": self.share_seen < 1, "images_last": self.images_last, "by_channel": by_channel}
+        flags = {"bordered": self.share_covered < 1, "images_last": self.images_last, "by_channel": by_channel}
         yield "bool", ", ".join(f"{name} = {str(flag).lower()}" for name, flag in flags.items())
 
 
@@ -168,22 +168,17 @@ def window_of(node: Node) -> Window:
     vector = 1 if depth % 4 or is_depthwise(node) else 4
     window = Window(y, x, channels, depth, outputs, filters, vector, images_last=False)
     reorders = node.op.name != "conv2d_filter_grad" and not is_depthwise(node)
-    return replace(window, images_last=reorders and window.share_seen < WORTH_LOOKING)
+    return replace(window, images_last=reorders and window.share_covered < WORTH_SKIPPING)
 
 
-def axis_of_convolution(image: int, output: int, taps: int, stride: int, dilation: int, before: int) -> Axis:
-    """Places are pixels of y, and pixels of x are seen."""
-    return Axis(image, output, taps, scale=stride, origin=-before, step=dilation, divisor=1)
+def axis_of_convolution(image: int, output: int, taps: int, stride: int, dilation: int, before: int) -> WindowAxis:
+    """Places are pixels of y, which read pixels of x."""
+    return WindowAxis(image, output, taps, scale=stride, origin=-before, step=dilation, divisor=1)
 
 
-def axis_of_adjoint(image: int, output: int, taps: int, stride: int, dilation: int, before: int) -> Axis:
-    """Places are pixels of dx, and pixels of dy are seen: those whose windows have the place among their taps."""
-    return Axis(output, image, taps, scale=1, origin=before, step=-dilation, divisor=stride)
-
-
-def is_depthwise(node: Node) -> bool:
-    """Whether each channel is a group."""
-    return 1 < node.attributes["groups"] == sizes_of(node)[0][3]
+def axis_of_adjoint(image: int, output: int, taps: int, stride: int, dilation: int, before: int) -> WindowAxis:
+    """Places are pixels of dx, which read the pixels of dy whose windows cover them."""
+    return WindowAxis(output, image, taps, scale=1, origin=before, step=-dilation, divisor=stride)
 
 
 # Tiles ----------------------------------------------------------------------------------------------------------------
@@ -194,16 +189,16 @@ ENOUGH_BLOCKS = 2 * PROCESSORS
 THREAD_ROWS = 4
 TILE_ROWS = (64, 32)
 THREAD_COLUMNS = {64: 8, 48: 6, 32: 4, 24: 6, 16: 4, 8: 4}  # by the columns of a tile
-LOAD = 10  # how many multiplications take as long as loading an element
+LOAD = 10  # loading an element takes as long as this many multiplications
 SLICES = (1, 2, 4)
-MOST_LOADS = 8  # of one operand, by one thread in one step
+MOST_LOADS = 8  # of one operand, per thread and step
 FEWEST_STEPS = 8  # of a split
-MOST_AT_ONCE = 16  # splits that are added in one go; more in two
+MOST_AT_ONCE = 16  # splits that are added in one pass; more need two
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the work of a node is shared out."""
+class LaunchPlan:
+    """How the work of a node is divided among blocks and threads."""
 
     function: str  # of convolution.cu
     shape: str  # its template arguments
@@ -215,7 +210,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Tile:
+class ProductTile:
     """`products::Tile`: rows and columns of the result, values of k in a step, their slices, splits of the sum."""
 
     rows: int
@@ -234,11 +229,11 @@ class Tile:
 
     @property
     def work(self) -> int:
-        """Of one value of k."""
+        """For one value of k."""
         return self.rows * self.columns + LOAD * (self.rows + self.columns)
 
     def count(self, rows: int, columns: int) -> int:
-        """How many tiles a result has."""
+        """The number of tiles of a result."""
         return -(-rows // self.rows) * -(-columns // self.columns)
 
     def __str__(self) -> str:
@@ -247,25 +242,25 @@ class Tile:
         return f"products::Tile<{', '.join(map(str, numbers))}>"
 
 
-def plan_of(node: Node) -> Plan:
+def plan_of(node: Node) -> LaunchPlan:
     if is_depthwise(node):
         return depthwise_filter_plan(node) if node.op.name == "conv2d_filter_grad" else depthwise_plan(node)
     return filter_plan(node) if node.op.name == "conv2d_filter_grad" else place_plan(node)
 
 
-def place_plan(node: Node) -> Plan:
-    """A convolution, or its adjoint: the rows of tiles are places."""
+def place_plan(node: Node) -> LaunchPlan:
+    """A convolution, or its adjoint in x: the rows of tiles are places."""
     window, (images, *_) = window_of(node), sizes_of(node)[0]
     groups, depth, places = node.attributes["groups"], step_depth(node, window.taps * window.depth), window.places
     tile = best_tile(images * places, window.filters, depth, groups)
     tile = with_slices(tile, tile.count(images * places, window.filters) * groups, window.vector)
     rows = blocks(node.operands[0].type.shape[0], places, tile.rows)
     grid = f"({rows}, {-(-window.filters // tile.columns)}, {groups})"
-    return Plan(node.op.name, str(tile), grid, tile.threads, tile.room)
+    return LaunchPlan(node.op.name, str(tile), grid, tile.threads, tile.room)
 
 
-def filter_plan(node: Node) -> Plan:
-    """A filters' gradient: the rows of tiles are taps and channels, and the sum over places is split."""
+def filter_plan(node: Node) -> LaunchPlan:
+    """The gradient of filters: the rows of tiles are taps and channels, and the sum over places is split."""
     window, (images, *_) = window_of(node), sizes_of(node)[0]
     groups, rows, places = node.attributes["groups"], window.taps * window.depth, images * window.places
     tile = min(tiles(step_depth(node, places)), key=lambda tile: tile.count(rows, window.filters) * tile.work)
@@ -275,29 +270,29 @@ def filter_plan(node: Node) -> Plan:
     grid = f"({-(-rows // tile.rows)}, {-(-window.filters // tile.columns)}, {groups * tile.splits})"
     sums = count * tile.splits if tile.splits > 1 else 0
     elements = -(-tile.rows * tile.columns // tile.threads) * tile.threads
-    return Plan(node.op.name, str(tile), grid, tile.threads, tile.room, sums, sums * elements)
+    return LaunchPlan(node.op.name, str(tile), grid, tile.threads, tile.room, sums, sums * elements)
 
 
 def step_depth(node: Node, depth: int) -> int:
-    """How many values of k are in shared memory at a time."""
+    """The number of values of k in shared memory at a time."""
     return 16 if depth <= 16 or node.result.type.dtype == "f64" else 32
 
 
-def tiles(depth: int) -> Iterator[Tile]:
-    return (Tile(rows, columns, depth) for rows in TILE_ROWS for columns in THREAD_COLUMNS)
+def tiles(depth: int) -> Iterator[ProductTile]:
+    return (ProductTile(rows, columns, depth) for rows in TILE_ROWS for columns in THREAD_COLUMNS)
 
 
-def best_tile(rows: int, columns: int, depth: int, groups: int) -> Tile:
-    """That of which the busiest processor has the least work."""
+def best_tile(rows: int, columns: int, depth: int, groups: int) -> ProductTile:
+    """The tile with the least work for the busiest processor."""
 
-    def work(tile: Tile) -> int:
+    def work(tile: ProductTile) -> int:
         return -(-tile.count(rows, columns) * groups // PROCESSORS) * tile.work
 
     return min(tiles(depth), key=work)
 
 
-def with_slices(tile: Tile, count: int, vector: int) -> Tile:
-    """The tile with as few slices as give all processors enough threads, and no thread too much to load."""
+def with_slices(tile: ProductTile, count: int, vector: int) -> ProductTile:
+    """The tile with the fewest slices that give all processors enough threads, and no thread too much to load."""
     found = [replace(tile, slices=slices) for slices in SLICES]
     loads = tile.rows * tile.depth // vector
     enough = (t for t in found if count * t.threads >= ENOUGH_THREADS and loads <= t.threads * MOST_LOADS)
@@ -305,17 +300,17 @@ def with_slices(tile: Tile, count: int, vector: int) -> Tile:
 
 
 def splits(count: int, most: int) -> int:
-    """How many blocks share the sums of each of `count` tiles."""
+    """The number of blocks that share the sums of each of `count` tiles."""
     return max(1, min(round(ENOUGH_BLOCKS / count), most))
 
 
 def fan(splits: int) -> int:
-    """How many splits are added in one go."""
+    """The number of splits that are added in one pass."""
     return splits if splits <= MOST_AT_ONCE else isqrt(splits - 1) + 1
 
 
 def blocks(images: Dim, elements: int, size: int) -> str:
-    """The number of blocks of `size` for so many elements of each image, as Python."""
+    """The number of blocks of `size` for this many elements of each image, as Python."""
     if isinstance(images, int):
         return str(-(-images * elements // size))
     elements *= images.factor
@@ -326,22 +321,21 @@ def blocks(images: Dim, elements: int, size: int) -> str:
 
 # Depthwise ------------------------------------------------------------------------------------------------------------
 
-THREADS = 256
 CHANNELS_OF_BLOCK = 32
-ROOM_BYTES = 48 * 1024  # that a kernel has without asking
-FEWEST_PLACES = 4  # of a thread
+ROOM_BYTES = 48 * 1024  # of shared memory that every kernel may use
+FEWEST_PLACES = 4  # per thread
 
 
-def depthwise_plan(node: Node) -> Plan:
+def depthwise_plan(node: Node) -> LaunchPlan:
     """A thread for each element."""
     window = window_of(node)
     sharing = window.filters if node.op.name == "conv2d" else 1
     grid = f"({blocks(node.operands[0].type.shape[0], window.places * window.outputs, THREADS)},)"
-    return Plan("depthwise", str(sharing), grid, THREADS)
+    return LaunchPlan("depthwise", str(sharing), grid, THREADS)
 
 
-def depthwise_filter_plan(node: Node) -> Plan:
-    """A block for some channels and some of the places; each thread has the sums of all taps."""
+def depthwise_filter_plan(node: Node) -> LaunchPlan:
+    """A block for some channels and some of the places; each thread sums for all taps."""
     window, (images, *_) = window_of(node), sizes_of(node)[0]
     room = ROOM_BYTES // BYTES[node.result.type.dtype]
     across = min(window.outputs, CHANNELS_OF_BLOCK, max(1, room // window.taps))
@@ -351,4 +345,4 @@ def depthwise_filter_plan(node: Node) -> Plan:
     elements = -(-window.taps * across // (across * down)) * across * down
     shape = f"{window.filters}, {across}, {down}, {parts}, {fan(parts)}"
     grid, threads = f"({count}, {parts})", across * down
-    return Plan("depthwise_filter_grad", shape, grid, threads, window.taps * across, sums, sums * elements)
+    return LaunchPlan("depthwise_filter_grad", shape, grid, threads, window.taps * across, sums, sums * elements)

@@ -1,58 +1,71 @@
-"""kernels: what a GPU runs as one becomes a region, `fused`, and so one launch.
+"""kernels: nodes that one GPU kernel can compute become a region, `fused`, and thus one launch.
 
     a = f(x); b = g(a, y); c = sum(b)        →   b, c = fused(x, y) { a = f(x); b = g(a, y); c = sum(b) }
     a = slice(x); b = f(a); c = g(a)         →   b = fused(x) { … }; c = fused(x) { a = slice(x); c = g(a) }
     w = w - lr * dw; v = v - lr * dv         →   w, v = fused(w, dw, v, dv) { … }      updates are all one kernel
 
-A region is anything that one kernel computes (compiler/targets/cupy/regions.py): elements of one shape and of others
-that read few of them again, and reductions of one shape with what depends on them. Views, indices and scalars that are
-known before a reduction cost nothing and are computed again in every region that reads them. A convolution takes what
-is computed of its elements alone. Products, gradients of filters and scans stay alone.
+A region is anything that one kernel can compute (compiler/targets/cupy/regions.py): elements of one shape, with others
+that recompute little, or reductions of one shape with the nodes that depend on them. Views, indices and scalars that do
+not depend on a reduction cost nothing and are computed again in every region that reads them. A convolution includes
+functions of its single elements. Products, gradients of filters and scans stay alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
-from compiler.ir.op import ELEMENTWISE, VIEW
+from compiler.ir.op import CONVOLUTION, ELEMENTWISE, IN_ORDER, VIEW
 from compiler.ir.types import Shape
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import inside_scans
 from compiler.targets.cupy.regions import (
-    CONVOLUTIONS,
     is_convolution_with_epilogue,
     loop_shape,
     reduces,
     reduction_of,
     typical,
 )
-from compiler.targets.shared.regions import inside_scans
+from compiler.targets.shared.regions import Region, without_regions
 
 ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
-STORING = (*ALONE, *CONVOLUTIONS)  # they read what is in memory
-IN_ORDER = ("reshape", "stop_gradient")  # views of elements that stay in reading order
-MOST_NODES = 200  # of a region: a kernel has to be compiled
-MOST_ARRAYS = 40  # of a region: parameters have 4 KB
-MOST_TRIES = 4  # of groups that nothing reads, to join one more with
-MOST_STEPS = 400  # that a search for a path takes before it gives up
-EXTRA_WORK = 2_000_000  # elements that may be computed once more: less than a launch costs
+MOST_NODES = 200  # of a region: compiling a kernel takes time
+MOST_ARRAYS = 40  # of a region: all parameters must fit into 4 KB
+MOST_TRIES = 4  # groups without readers that another one is tried with
+MOST_STEPS = 400  # before the search for a path gives up
+EXTRA_WORK = 2_000_000  # elements that may be computed twice: cheaper than a launch
 
 
 def make_kernels(graph: Graph) -> Graph:
-    """See the file's docstring. Regions that are there already are taken apart first."""
-    graph = inside_scans(rebuild(graph, taken_apart), make_kernels)
+    """See the file's docstring. Existing regions are inlined first."""
+    graph = inside_scans(without_regions(graph), make_kernels)
     return Grouping(graph).result()
 
 
-def taken_apart(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    return builder.inline(node.body, operands) if node.op.name == "fused" else None
+FREE = "costs nothing, and is computed wherever it is read"
+LEFT_OUT = "the pass kernels does not run"
+EARLIER = "it runs in the kernel of an earlier reader"
+
+
+def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[[Node, Value, Node], str]:
+    """Why two neighbours of a graph are not in one of its regions."""
+    grouping = Grouping(graph, regions)
+
+    def reason(source: Node, value: Value, reader: Node) -> str:
+        group = grouping.group
+        if source not in group or reader not in group:
+            return FREE
+        return grouping.refusal(group[source], group[reader]) or (EARLIER if regions else LEFT_OUT)
+
+    return reason
 
 
 class Grouping:
-    """The nodes of a graph in groups, which grow while one kernel can compute them."""
+    """The nodes of a graph in groups, which grow as long as one kernel can compute each."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, regions: Sequence[Region] | None = None):
+        """With `regions` the groups are these, and each node outside of them; else they are formed."""
         self.graph = graph
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers = readers_of(graph)
@@ -65,30 +78,32 @@ class Grouping:
         self.members: dict[int, list[Node]] = {}
         self.sources: dict[int, set[int]] = {}  # groups that a group reads
         self.targets: dict[int, set[int]] = {}
-        self.form()
+        self.form(regions)
 
     def is_free(self, node: Node) -> bool:
-        """Whether it costs nothing to compute a node again: views, and what is known without looking at tensors."""
+        """Whether a node costs nothing to compute again: views, and values that depend on no tensor."""
         if VIEW in node.op.traits:
-            return node.op.name in IN_ORDER or not self.is_stored(node.result)
+            return IN_ORDER in node.op.traits or not self.is_stored(node.result)
         scalar = ELEMENTWISE in node.op.traits and not node.result.type.shape
         if any(reader is None for value in node.results for reader in self.readers[value]):
             return False
         known = all(value.node is None or value.node in self.free for value in node.operands)
-        return node.op.name in ("iota", "extent") or (scalar and known)
+        return not node.operands or (scalar and known)
 
     def is_stored(self, value: Value) -> bool:
-        """Whether somebody needs a value in memory, in reading order."""
+        """Whether a reader needs a value in memory, in reading order."""
 
         def stores(reader: Node | None) -> bool:
             if reader is None or reader.op.name == "matmul":
                 return reader is None or not is_swapped(value)
-            return reader.op.name in STORING or (reader.op.name in IN_ORDER and self.is_stored(reader.result))
+            if reader.op.name in ALONE or CONVOLUTION in reader.op.traits:
+                return True
+            return IN_ORDER in reader.op.traits and self.is_stored(reader.result)
 
         return any(map(stores, self.readers[value]))
 
     def all_users(self) -> dict[Value, set[Node | None]]:
-        """The nodes that are not free and use a value, maybe through free ones; None stands for the graph's outputs."""
+        """The nodes that use a value, directly or through free nodes, but are not free; None for the graph outputs."""
         users: dict[Value, set[Node | None]] = {}
         for node in reversed(self.graph.nodes):
             for value in node.results:
@@ -99,26 +114,31 @@ class Grouping:
 
     # Forming groups
 
-    def form(self) -> None:
+    def form(self, regions: Sequence[Region] | None) -> None:
         for node in self.graph.nodes:
             if node not in self.free:
                 self.add(node)
-        self.join_last()
+                if regions is None and node.op.name not in ALONE:
+                    for source in sorted(self.sources[self.group[node]], reverse=True):
+                        self.try_join(source, self.group[node])
+        if regions is None:
+            self.join_last()
+        for region in regions or ():
+            first, *others = [node for node in region if node not in self.free]
+            for other in others:
+                self.join(*sorted((self.group[first], self.group[other])))
 
     def add(self, node: Node) -> None:
-        """A group of its own, joined with those it reads as far as one kernel can compute all."""
+        """A new group of one node."""
         number = self.position[node]
         self.group[node], self.members[number] = number, [node]
         self.sources[number] = {self.group[source] for source in self.read_by([node])}
         self.targets[number] = set()
         for source in self.sources[number]:
             self.targets[source].add(number)
-        if node.op.name not in ALONE:
-            for source in sorted(self.sources[number], reverse=True):
-                self.try_join(source, self.group[node])
 
     def read_by(self, nodes: Iterable[Node]) -> Iterator[Node]:
-        """The nodes that are not free from which others get something, through free nodes too."""
+        """The nodes that others read, directly or through free nodes, and that are not free."""
         pending = [value.node for node in nodes for value in node.operands if value.node]
         seen: set[Node] = set()
         while pending:
@@ -132,7 +152,7 @@ class Grouping:
                 yield node
 
     def join_last(self) -> None:
-        """Groups that nothing else reads, such as the updates of all parameters, are as few as can be."""
+        """Joins groups without readers, such as the updates of all parameters."""
         joined: list[int] = []
         for number in [number for number, targets in self.targets.items() if not targets]:
             partner = next((other for other in reversed(joined[-MOST_TRIES:]) if self.try_join(other, number)), None)
@@ -148,10 +168,10 @@ class Grouping:
         return True
 
     def refusal(self, one: int, other: int) -> str:
-        """Why two groups are not one; empty if they can be."""
+        """Why two groups cannot be one; empty if they can."""
         for first in (self.members[one][0], self.members[other][0]):
             if first.op.name in ALONE:
-                return f"{first.op.name} is a kernel of its own"
+                return f"{first.op.name} is a separate kernel"
         if self.connected_around(one, other):
             return "a path between them leads through something that cannot be in the region"
         nodes = self.together(one, other)
@@ -162,20 +182,24 @@ class Grouping:
         operands = {value for node in body for value in node.operands if value.node not in own}
         if len(operands) + len(results) > MOST_ARRAYS:
             return f"a kernel has at most {MOST_ARRAYS} arrays"
-        if any(node.op.name in CONVOLUTIONS for node in nodes):
+        if any(CONVOLUTION in node.op.traits for node in nodes):
             region = Graph("region", list(operands), body, {str(i): value for i, value in enumerate(results)})
             views = [value.node for value in operands if value.node in self.free]
             if not own.isdisjoint(self.read_by(views)):
-                return "a convolution reads memory, and so no view of what is computed in its region"
+                return "a convolution reads memory, so not a view of a value computed in its region"
             fits = is_convolution_with_epilogue(region)
-            return "" if fits else "a convolution takes what is computed of its elements alone, and nothing else"
+            return "" if fits else "a convolution can only include functions of its single elements"
         if not any(map(reduces, nodes)):
             again = self.work(nodes) - self.work(self.members[one]) - self.work(self.members[other])
-            return "too much would be computed once more" if again > EXTRA_WORK else ""
+            return "too much would be computed twice" if again > EXTRA_WORK else ""
         reduction = reduction_of(body, {str(i): value for i, value in enumerate(results)})
         if reduction is None:
-            return "a kernel reduces one shape over the same axes, and has results of that shape or of what is left"
-        return "" if reduction.pays else "what needs a sum over many elements waits for all blocks that share it"
+            return "a kernel reduces one shape along the same axes, and its results have that shape or the reduced one"
+        return (
+            ""
+            if reduction.pays
+            else "nodes that depend on a sum over many elements have to wait for all blocks that share it"
+        )
 
     def together(self, one: int, other: int) -> list[Node]:
         return sorted([*self.members[one], *self.members[other]], key=self.position.__getitem__)
@@ -193,7 +217,7 @@ class Grouping:
             edges[kept].discard(gone)
 
     def connected_around(self, one: int, other: int) -> bool:
-        """Whether a path leads from one group to the other through a third: as one they would wait for it."""
+        """Whether a path leads from one group to the other through a third, which rules out joining them."""
         pending = [(start, end) for start, end in ((one, other), (other, one))]
         for start, end in pending:
             seen: set[int] = set()
@@ -213,15 +237,15 @@ class Grouping:
         return work(self.with_free(nodes), self.read_outside(nodes), self.readers)
 
     def read_outside(self, nodes: Iterable[Node]) -> list[Value]:
-        """The results that something else reads, maybe through free nodes."""
+        """The results that other nodes read, directly or through free nodes."""
         own = set(nodes)
         ordered = sorted(own, key=self.position.__getitem__)
         return [value for node in ordered for value in node.results if not self.users[value] <= own]
 
     def with_free(self, nodes: Iterable[Node]) -> list[Node]:
-        """The nodes with all free ones that they need; convolutions read memory."""
+        """The nodes with all free nodes that they need; convolutions read memory."""
         found = set(nodes)
-        pending = [node for node in found if node.op.name not in CONVOLUTIONS]
+        pending = [node for node in found if CONVOLUTION not in node.op.traits]
         while pending:
             for value in pending.pop().operands:
                 if value.node in self.free and value.node not in found:
@@ -232,7 +256,7 @@ class Grouping:
     # The new graph
 
     def result(self) -> Graph:
-        """A copy of the graph with a `fused` node for each group; free nodes where something else reads them."""
+        """A copy of the graph with a `fused` node for each group, and free nodes that are read outside of groups."""
         result = Graph(self.graph.name, list(self.graph.inputs))
         self.builder = Builder(result)
         self.new: dict[Value, Value] = {}
@@ -246,9 +270,7 @@ class Grouping:
         return result
 
     def running_order(self) -> Iterator[int]:
-        """The groups, each behind what it reads; those that can run first in the order of their last nodes."""
-        from heapq import heapify, heappop, heappush
-
+        """The groups, each after those it reads; among groups that can run next, in the order of their last nodes."""
         waiting = {number: len(sources) for number, sources in self.sources.items()}
         last = {number: self.position[nodes[-1]] for number, nodes in self.members.items()}
         ready = [(last[number], number) for number, count in waiting.items() if not count]
@@ -262,7 +284,7 @@ class Grouping:
                     heappush(ready, (last[target], target))
 
     def renamed(self, value: Value) -> Value:
-        """A value in the new graph; what is free is put there when it is first read."""
+        """A value in the new graph; free nodes are added there when first read."""
         if value.node in self.free and value not in self.new:
             self.emit(value.node)
         return self.new.get(value, value)
@@ -295,7 +317,7 @@ class Grouping:
 
 
 def is_swapped(value: Value) -> bool:
-    """Whether a value is a matrix, or a stack of them, turned over: products take both ways."""
+    """Whether a value is a transposed matrix or stack of matrices, which products accept."""
     node, rank = value.node, value.type.rank
     if node is None or node.op.name != "transpose":
         return False
@@ -303,14 +325,14 @@ def is_swapped(value: Value) -> bool:
 
 
 def work(nodes: Sequence[Node], outputs: Sequence[Value], readers: Mapping[Value, Sequence[Node | None]]) -> int:
-    """How many elements a map computes, each once for every shape that it goes over and needs it for."""
+    """The number of elements that a map computes; an element counts once for every loop shape that needs it."""
     own = set(nodes)
     inside = {value: [None if reader not in own else reader for reader in readers[value]] for value in outputs}
-    islands: dict[Shape, list[Value]] = {}
+    by_shape: dict[Shape, list[Value]] = {}
     for value in outputs:
-        islands.setdefault(loop_shape(value, inside), []).append(value)
+        by_shape.setdefault(loop_shape(value, inside), []).append(value)
     total = 0
-    for shape, values in islands.items():
+    for shape, values in by_shape.items():
         needed = {value.node for value in values}
         for node in reversed(nodes):
             if node in needed:

@@ -3,8 +3,8 @@
     conv2d(x, w)              = patches(x) @ W         a row of patches for each place of the window, W [taps * C, O]
     conv2d_filter_grad(x, dy) = patches(x)ᵀ @ dY
     conv2d_input_grad(dy, w)  = fold(dY @ Wᵀ)
-Convolutions of several groups stay. The patches are written to memory, as many times larger than the image as there are
-taps: this is what kernels without them are held against, and not done unless asked for.
+Convolutions with several groups stay. The patches are written to memory and are larger than the image by the number of
+taps. The pass is optional: it is the baseline for the kernels that need no patches.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Val
     return [PRODUCTS[node.op.name](builder, node, *operands, steps)]
 
 
-def seen(builder: Builder, x: Value, window: Sequence[Dim], steps: dict[str, Any]) -> Value:
-    """What windows see, a row for each place; where a window is one pixel, the image as it is."""
+def patch_rows(builder: Builder, x: Value, window: Sequence[Dim], steps: dict[str, Any]) -> Value:
+    """The patches, a row for each place; the image itself if a window is one pixel."""
     return matrix(builder, x if is_pixel(window, steps) else builder.patches(x, window=window, **steps), 3)
 
 
@@ -41,12 +41,12 @@ def is_pixel(window: Sequence[Dim], steps: dict[str, Any]) -> bool:
 
 
 def convolution(builder: Builder, node: Node, x: Value, w: Value, steps: dict[str, Any]) -> Value:
-    product = builder.matmul(seen(builder, x, w.type.shape[:2], steps), matrix(builder, w, 3))
+    product = builder.matmul(patch_rows(builder, x, w.type.shape[:2], steps), matrix(builder, w, 3))
     return builder.reshape(product, shape=node.result.type.shape)
 
 
 def filter_gradient(builder: Builder, node: Node, x: Value, dy: Value, steps: dict[str, Any]) -> Value:
-    rows = seen(builder, x, node.attributes["kernel"], steps)
+    rows = patch_rows(builder, x, node.attributes["kernel"], steps)
     product = builder.matmul(transposed(builder, rows), matrix(builder, dy, 3))
     return builder.reshape(product, shape=node.result.type.shape)
 

@@ -8,49 +8,53 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from compiler.ir.graph import Graph, Value, readers_of
 from compiler.ir.types import Shape
 from compiler.targets.c_text.elements import INDENT, Elements
-from compiler.targets.c_text.indices import Index, Indices, Position, elements, plus, size_of, times
+from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, elements, plus, size_of, squeezed, times
 from compiler.targets.c_text.scalars import CUPY_TYPES
-from compiler.targets.cupy.calls import Array, Call, DeviceKernel, constant_names, named_index
-from compiler.targets.cupy.regions import loop_shape, squeezed
+from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index
+from compiler.targets.cupy.regions import loop_shape
 
 
-def map_kernel(call: Call) -> DeviceKernel:
-    """One loop over the elements of the results; behind each other for results of different shapes."""
-    read, written = call.parameters()
-    islands: dict[Shape, list[tuple[Value, Array]]] = {}
-    readers = readers_of(call.body)
-    for value, array in zip(call.body.outputs.values(), written, strict=True):
-        islands.setdefault(loop_shape(value, readers), []).append((value, array))
+def map_kernel(launch: Launch) -> DeviceKernel:
+    """One loop over the elements of the results; results of different shapes one after another."""
+    read, written = launch.parameters()
+    by_shape: dict[Shape, list[tuple[Value, ArrayParameter]]] = {}
+    readers = readers_of(launch.body)
+    for value, array in zip(launch.body.outputs.values(), written, strict=True):
+        by_shape.setdefault(loop_shape(value, readers), []).append((value, array))
     lines: list[str] = []
-    start: Position = 0
-    for number, (shape, results) in enumerate(islands.items()):
+    start: Coordinate = 0
+    for number, (shape, results) in enumerate(by_shape.items()):
         end = plus(start, elements(shape))
-        if len(islands) == 1:
-            lines += island(call.body, read, shape, results, "i")
+        if len(by_shape) == 1:
+            lines += statements_for(launch.body, read, shape, results, "i")
         else:
-            head = "else" if number == len(islands) - 1 else f"if (i < {end})"
+            head = "else" if number == len(by_shape) - 1 else f"if (i < {end})"
             moved = [f"const int k = (int)(i - {in_brackets(start)});"] if number else ["const int k = (int)i;"]
-            inner = moved + island(call.body, read, shape, results, "k")
+            inner = moved + statements_for(launch.body, read, shape, results, "k")
             lines += [
-                f"{'else ' if 0 < number < len(islands) - 1 else ''}{head} {{",
+                f"{'else ' if 0 < number < len(by_shape) - 1 else ''}{head} {{",
                 *(INDENT + line for line in inner),
                 "}",
             ]
         start = end
-    return elementwise(call.name, [*read.values()], written, lines, start)
+    return elementwise(launch.name, [*read.values()], written, lines, start)
 
 
-def in_brackets(position: Position) -> str:
+def in_brackets(position: Coordinate) -> str:
     return str(position) if isinstance(position, int) else f"({position})"
 
 
-def island(
-    body: Graph, read: Mapping[Value, Array], shape: Shape, results: Sequence[tuple[Value, Array]], position: str
+def statements_for(
+    body: Graph,
+    read: Mapping[Value, ArrayParameter],
+    shape: Shape,
+    results: Sequence[tuple[Value, ArrayParameter]],
+    position: str,
 ) -> list[str]:
-    """Statements that compute results at a position in a shape, and write them behind all that is read."""
+    """Statements that compute results at a position in a shape; all reads come before the writes."""
     indices = Indices()
     e = Elements(body, {value: array.name for value, array in read.items()}, indices)
-    e.taken |= {array.name for _, array in results}
+    e.used |= {array.name for _, array in results}
     named = named_index(indices, shape, position)
     stores = []
     for value, array in results:
@@ -60,16 +64,18 @@ def island(
     return [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
 
 
-def parts_of(value: Value, shape: Shape) -> Iterator[tuple[Value, Callable[[Indices, Index, Position], Position]]]:
-    """What a thread writes of a result, and where: one element, or one of each operand that it is put together from."""
+def parts_of(
+    value: Value, shape: Shape
+) -> Iterator[tuple[Value, Callable[[Indices, ElementIndex, Coordinate], Coordinate]]]:
+    """The elements of a result that a thread writes, and where: one, or one of each operand that it joins."""
     if squeezed(value.type.shape) == shape:
         yield value, lambda indices, index, position: position
         return
     assert value.node is not None
     axis, size = value.node.attributes["axis"], value.node.operands[0].type.shape[value.node.attributes["axis"]]
 
-    def place(number: int) -> Callable[[Indices, Index, Position], Position]:
-        def at(indices: Indices, index: Index, position: Position) -> Position:
+    def place(number: int) -> Callable[[Indices, ElementIndex, Coordinate], Coordinate]:
+        def at(indices: Indices, index: ElementIndex, position: Coordinate) -> Coordinate:
             inner = list(indices.reshaped(index, shape, operands[number].type.shape))
             inner[axis] = plus(inner[axis], times(number, size_of(size)))
             return indices.join(tuple(inner), value.type.shape)
@@ -82,9 +88,9 @@ def parts_of(value: Value, shape: Shape) -> Iterator[tuple[Value, Callable[[Indi
 
 
 def elementwise(
-    name: str, read: Sequence[Array], written: Sequence[Array], lines: Sequence[str], size: Position
+    name: str, read: Sequence[ArrayParameter], written: Sequence[ArrayParameter], lines: Sequence[str], size: Coordinate
 ) -> DeviceKernel:
-    """An ElementwiseKernel: everything raw, so that the text says itself which element it reads."""
+    """An ElementwiseKernel with raw parameters only: the text itself selects the elements."""
     inputs = [f"raw {CUPY_TYPES[array.type.dtype]} {array.name}" for array in read]
     outputs = [f"raw {CUPY_TYPES[array.type.dtype]} {array.name}" for array in written]
     with_batch = bool(re.search(r"\bB\b", "\n".join(lines)))

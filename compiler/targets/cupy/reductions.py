@@ -1,4 +1,4 @@
-"""Reductions: regions that take elements together along some axes, as RawKernels."""
+"""Reductions: regions that combine elements along some axes, as RawKernels."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from compiler.ir.graph import Node, Value
-from compiler.targets.c_text.elements import INDENT, Elements
+from compiler.targets.c_text.elements import INDENT, Elements, combined, first_value
 from compiler.targets.c_text.indices import Indices, elements
-from compiler.targets.c_text.scalars import C_TYPES, least
-from compiler.targets.c_text.scalars import number as constant
-from compiler.targets.cupy.calls import Array, Call, DeviceKernel, constant_names, named_index
+from compiler.targets.c_text.scalars import C_TYPES, constant, least
+from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index
 from compiler.targets.cupy.regions import ELEMENT, KEPT, SCALAR, THREADS, Reduction
 
 
-def reduction_kernel(call: Call, reduction: Reduction) -> DeviceKernel:
-    writer = ReductionWriter(call, reduction)
+def reduction_kernel(launch: Launch, reduction: Reduction) -> DeviceKernel:
+    writer = ReductionWriter(launch, reduction)
     lines = writer.lines()
     functions = "".join(f"{name} + " for name in constant_names(lines))
-    definition = [f'{call.name} = RawKernel({functions}r"""', *lines, f'""", "{call.name}")']
+    definition = [f'{launch.name} = RawKernel({functions}r"""', *lines, f'""", "{launch.name}")']
     grid = f"({blocks(reduction)}, {reduction.chunks})"
     arguments = ", ".join([*writer.arguments, "np.int32(B)"])
-    return DeviceKernel(call.name, definition, f"{call.name}({grid}, ({THREADS},), ({arguments}))")
+    return DeviceKernel(launch.name, definition, f"{launch.name}({grid}, ({THREADS},), ({arguments}))")
 
 
 def blocks(reduction: Reduction) -> str:
-    """How many blocks the kept positions need."""
+    """The number of blocks for the kept positions, in Python."""
     kept, columns = elements(reduction.kept_shape), reduction.columns
     if isinstance(kept, int):
         return str(-(-kept // columns))
@@ -35,18 +34,18 @@ def blocks(reduction: Reduction) -> str:
 class ReductionWriter:
     """The text of one reduction.
 
-    Threads of a block stand for `columns` kept positions k with `reducers` threads each. A round is a loop over the
-    elements of a thread, and then over the threads of a position.
+    A block works on `columns` kept positions k with `reducers` threads each. A round is a loop over the elements of a
+    thread, followed by a reduction over the threads of a position.
     """
 
-    def __init__(self, call: Call, reduction: Reduction):
-        self.call, self.reduction = call, reduction
-        self.read, self.written = call.parameters()
+    def __init__(self, launch: Launch, reduction: Reduction):
+        self.launch, self.reduction = launch, reduction
+        self.read, self.written = launch.parameters()
         self.indices = Indices()
-        self.e = Elements(call.body, {value: array.name for value, array in self.read.items()}, self.indices)
-        self.e.taken |= {array.name for array in self.written} | {call.name, "reducer", "inside", "scratch", "c"}
+        self.e = Elements(launch.body, {value: array.name for value, array in self.read.items()}, self.indices)
+        self.e.used |= {array.name for array in self.written} | {launch.name, "reducer", "inside", "scratch", "c"}
         self.e.depth = 1
-        self.stored: set[str] = set()  # outputs that are written already
+        self.stored: set[str] = set()  # names of outputs already written
         self.kept = named_index(self.indices, reduction.kept_shape, "k", "k")
         self.reduced = named_index(self.indices, reduction.reduced_shape, "r", "r")
         self.index = tuple(
@@ -58,7 +57,7 @@ class ReductionWriter:
     @property
     def arguments(self) -> list[str]:
         names = [array.argument for array in (*self.read.values(), *self.written)]
-        return [*names, *([self.call.scratch] if self.reduction.scratch else [])]
+        return [*names, *([self.launch.scratch] if self.reduction.scratch else [])]
 
     def lines(self) -> list[str]:
         reduction, e = self.reduction, self.e
@@ -70,11 +69,13 @@ class ReductionWriter:
         body = "\n".join(e.lines)
         before = [*self.kept.used_in(e.lines)]
         arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for name, dtype in self.shared.items()]
-        counter = [f"__device__ unsigned int {self.call.name}_done[{self.counters}];"] if "last_block(" in body else []
+        counter = (
+            [f"__device__ unsigned int {self.launch.name}_done[{self.counters}];"] if "last_block(" in body else []
+        )
         head = ",\n    ".join(self.signature())
         return [
             *counter,
-            f'extern "C" __global__ void {self.call.name}(\n    {head}) {{',
+            f'extern "C" __global__ void {self.launch.name}(\n    {head}) {{',
             *(INDENT + line for line in (*arrays, *self.threads(), *before)),
             *e.lines,
             "}",
@@ -82,7 +83,7 @@ class ReductionWriter:
 
     @property
     def counters(self) -> int:
-        """Blocks of different kept positions count apart; of all together where there are totals."""
+        """Blocks count separately for each kept position, or together if there are totals."""
         return 1 if self.reduction.totals else int(blocks(self.reduction))
 
     def signature(self) -> list[str]:
@@ -114,7 +115,7 @@ class ReductionWriter:
     # Rounds
 
     def round(self, number: int, nodes: Sequence[Node]) -> None:
-        """Accumulates the reductions of a round, and writes elements that are known by then."""
+        """Accumulates the reductions of a round, and writes the elements that are known by then."""
         e = self.e
         accumulators = [self.accumulators(node) for node in nodes]
         with self.over_elements():
@@ -130,12 +131,11 @@ class ReductionWriter:
             e.reduced[node.result] = names[-1]
 
     def accumulators(self, node: Node) -> list[str]:
-        """One variable; for argmax the maximum, and then where it is."""
+        """One variable; for argmax the maximum and its place."""
         e, x = self.e, node.operands[0].type
-        if node.op.name == "argmax":
+        if node.op.reduces == "argmax":
             return [e.accumulator(x, least(x.dtype), "most"), e.accumulator(node.result.type, "0", "place")]
-        first = least(x.dtype) if node.op.name == "reduce_max" else constant(0, x.dtype)
-        return [e.accumulator(node.result.type, first, "most" if node.op.name == "reduce_max" else "sum")]
+        return [e.accumulator(node.result.type, first_value(node), "most" if node.op.reduces == "max" else "sum")]
 
     @contextmanager
     def over_elements(self) -> Iterator[None]:
@@ -155,27 +155,25 @@ class ReductionWriter:
     def accumulate(self, node: Node, names: Sequence[str]) -> None:
         e = self.e
         values = [self.at(operand) for operand in node.operands]
-        if node.op.name == "argmax":
+        if node.op.reduces == "argmax":
             most, place = names
             with e.block(f"if ({values[0]} > {most} || {values[0]} != {values[0]} && {most} == {most})"):
                 e.write(f"{most} = {values[0]};")
                 e.write(f"{place} = r;")
-        elif node.op.name == "reduce_max":
-            e.write(f"{names[0]} = max_of({names[0]}, {values[0]});")
         else:
-            e.write(f"{names[0]} += {' * '.join(values)};")
+            e.write(combined(node, names[0], " * ".join(values)))
 
     def over_block(self, node: Node, names: Sequence[str]) -> None:
-        """Brings together what the threads of a kept position found."""
+        """Combines the results of the threads of a kept position."""
         dtype = node.operands[0].type.dtype
         where = f"reducer, {self.reduction.reducers}, {self.stride}"
-        if node.op.name == "argmax":
+        if node.op.reduces == "argmax":
             places = self.shared_array("i32", "shared_places")
             self.e.write(
                 f"{names[1]} = block_argmax({names[0]}, {names[1]}, {self.shared_array(dtype)}, {places}, {where});"
             )
         else:
-            function = "block_max" if node.op.name == "reduce_max" else "block_sum"
+            function = "block_max" if node.op.reduces == "max" else "block_sum"
             self.e.write(f"{names[0]} = {function}({names[0]}, {self.shared_array(dtype)}, {where});")
 
     def shared_array(self, dtype: str, name: str = "") -> str:
@@ -184,31 +182,29 @@ class ReductionWriter:
         return name
 
     def over_chunks(self, nodes: Sequence[Node], accumulators: Sequence[Sequence[str]]) -> None:
-        """The last block of a kept position takes the results of all blocks, in the order of the chunks."""
+        """The last block of a kept position combines the results of all blocks, in the order of the chunks."""
         e, chunks, kept = self.e, self.reduction.chunks, elements(self.reduction.kept_shape)
         count = len(nodes)
         with e.block("if (inside && reducer == 0)"):
             for number, (name,) in enumerate(accumulators):
                 e.write(f"scratch[(blockIdx.y * {count} + {number}) * {kept} + k] = {name};")
-        e.write(f"if (!last_block(&{self.call.name}_done[blockIdx.x], {chunks})) return;")
+        e.write(f"if (!last_block(&{self.launch.name}_done[blockIdx.x], {chunks})) return;")
         for number, (node, (name,)) in enumerate(zip(nodes, accumulators, strict=True)):
-            is_max = node.op.name == "reduce_max"
-            dtype = node.result.type.dtype
-            e.write(f"{name} = {least(dtype) if is_max else constant(0, dtype)};")
+            e.write(f"{name} = {first_value(node)};")
             part = f"scratch[(c * {count} + {number}) * {kept} + k]"
             with e.block(f"if (inside) for (int c = reducer; c < {chunks}; c += {self.reduction.reducers})"):
-                e.write(f"{name} = max_of({name}, {part});" if is_max else f"{name} += {part};")
+                e.write(combined(node, name, part))
             self.over_block(node, [name])
 
     # Results
 
-    def outputs(self, level: str) -> Iterator[tuple[str, Value, Array]]:
-        for (name, value), array in zip(self.call.body.outputs.items(), self.written, strict=True):
+    def outputs(self, level: str) -> Iterator[tuple[str, Value, ArrayParameter]]:
+        for (name, value), array in zip(self.launch.body.outputs.items(), self.written, strict=True):
             if self.reduction.levels[name] == level and name not in self.stored:
                 yield name, value, array
 
     def store_elements(self, rounds: int) -> None:
-        """Writes the elements, behind all that is read, if none of them needs more than so many rounds."""
+        """Writes the elements, after all reads, if none of them needs more than this many rounds."""
         results = [*self.outputs(ELEMENT)]
         if any(self.reduction.after_of(value) > rounds for _, value, _ in results):
             return
@@ -219,7 +215,7 @@ class ReductionWriter:
         self.stored |= {name for name, _, _ in results}
 
     def last_elements(self) -> None:
-        """A last loop for the elements, where some wait for all rounds."""
+        """A last loop for the elements, if some depend on all rounds."""
         if any(self.outputs(ELEMENT)):
             with self.over_elements():
                 self.store_elements(len(self.reduction.rounds))
@@ -244,7 +240,7 @@ class ReductionWriter:
     # Totals
 
     def write_totals(self) -> None:
-        """Adds up what is kept, block by block; the last block adds up the blocks and computes the scalars."""
+        """Adds over the kept positions of each block; the last block adds the blocks and computes the scalars."""
         e, totals = self.e, self.reduction.totals
         scalars = [*self.outputs(SCALAR)]
         if totals:
@@ -271,7 +267,7 @@ class ReductionWriter:
         with e.block("if (threadIdx.x == 0)"):
             for number, name in enumerate(names):
                 e.write(f"scratch[{number} * gridDim.x + blockIdx.x] = {name};")
-        e.write(f"if (!last_block({self.call.name}_done, gridDim.x)) return;")
+        e.write(f"if (!last_block({self.launch.name}_done, gridDim.x)) return;")
         for number, name in enumerate(names):
             e.write(f"{name} = {constant(0, dtype)};")
             with e.block(f"for (int c = threadIdx.x; c < gridDim.x; c += {THREADS})"):

@@ -1,5 +1,4 @@
-"""How a region runs as one kernel of a GPU, if it can: read by the pass that makes regions and by the code that writes
-them.
+"""Whether and how a region runs as one GPU kernel. The pass that forms regions and the code that writes them use this.
 
 A map computes every result element by element. A reduction goes over a shape S: its results depend on all elements
 along some axes of S, for each position along the others, the kept ones.
@@ -7,9 +6,9 @@ along some axes of S, for each position along the others, the kept ones.
     operands ──▶ elements of S ──▶ sum, maximum … over the axes ──▶ kept ──▶ elements that need these ──▶ …
                                                                     kept ──▶ sums over all of them ──▶ scalars
 
-Softmax with cross entropy is such a region: S = [B, 10], the axes are the classes, the examples are kept, and the mean
-loss is a scalar. So are the sums of batch normalization. Where there is but one round of reductions, many blocks share
-the elements of a kept position, and the last of them to finish adds up what they found, in a fixed order.
+Softmax with cross entropy is such a region: S = [B, 10], the classes are reduced, the examples are kept, and the mean
+loss is a scalar. The sums of batch normalization are another. If there is only one round of reductions, several blocks
+share the elements of a kept position, and the last block to finish adds their results in a fixed order.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from compiler.ir.graph import Graph, Node, Value, readers_of
-from compiler.ir.op import ELEMENTWISE
+from compiler.ir.builder import Builder
+from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.op import CONVOLUTION, ELEMENTWISE
 from compiler.ir.types import TYPICAL_BATCH, Dim, Shape, TensorType, extent
+from compiler.targets.c_text.indices import squeezed
 
 THREADS = 256  # of a block
 WARP = 32
 BLOCKS = 264  # that fill a large GPU: two for each of 132 multiprocessors
 EACH = 8  # elements for a thread, at least, before they are divided among more blocks
-MOST_FOR_A_BLOCK = 4096  # elements along the axes, where one block goes over all of them
-REDUCTIONS = ("sum", "sum_of_products", "reduce_max", "argmax")
-CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_filter_grad")
+MOST_FOR_A_BLOCK = 4096  # elements along the axes, if one block goes over all of them
 ELEMENT, KEPT, SCALAR = "element", "kept", "scalar"
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """A region with reductions: rounds of them, each of which may need those before, then totals of what is kept."""
+    """A region with reductions: rounds, each of which may need earlier ones, then totals over the kept positions."""
 
     shape: Shape
     axes: tuple[int, ...]
@@ -53,7 +52,7 @@ class Reduction:
 
     @property
     def along_last(self) -> bool:
-        """Whether neighbours in memory are reduced, and not kept."""
+        """Whether elements adjacent in memory are reduced rather than kept."""
         return max(axis for axis, dim in enumerate(self.shape) if dim != 1) in self.axes
 
     @property
@@ -70,12 +69,12 @@ class Reduction:
 
     @property
     def chunks(self) -> int:
-        """Blocks that share a kept position: several only where nothing but results of one round waits for them."""
+        """Blocks that share a kept position: several only if nothing but results of one round depends on them."""
         first = self.rounds[0]
         waiting = any(self.levels[name] == ELEMENT and self.after_of(value) for name, value in self.outputs.items())
         if len(self.rounds) > 1 or self.totals or waiting or extent(self.kept_shape).power:
             return 1
-        if len({node.result.type.dtype for node in first}) > 1 or any(node.op.name == "argmax" for node in first):
+        if len({node.result.type.dtype for node in first}) > 1 or any(node.op.reduces == "argmax" for node in first):
             return 1
         wide = -(-typical(self.kept_shape) // self.columns)
         return max(1, min(typical(self.reduced_shape) // (self.reducers * EACH), BLOCKS // wide))
@@ -87,7 +86,7 @@ class Reduction:
 
     @property
     def scratch(self) -> TensorType | None:
-        """Where blocks leave what the last of them adds up."""
+        """Where blocks leave the partial results that the last one adds."""
         if self.chunks > 1:
             return TensorType(self.rounds[0][0].result.type.dtype, (self.chunks, len(self.rounds[0]), *self.kept_shape))
         if self.totals:
@@ -99,24 +98,20 @@ class Reduction:
 
 
 def reduces(node: Node) -> bool:
-    """Whether a node takes several elements together."""
-    return node.op.name in REDUCTIONS and any(node.operands[0].type.shape[axis] != 1 for axis in axes_of(node))
-
-
-def axes_of(node: Node) -> tuple[int, ...]:
-    return (node.attributes["axis"],) if node.op.name == "argmax" else node.attributes["axes"]
+    """Whether a node combines several elements."""
+    return any(node.operands[0].type.shape[axis] != 1 for axis in node.reduced_axes)
 
 
 def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reduction | None:
-    """How nodes of which at least one reduces run as one kernel; None for others.
+    """How nodes, at least one of which reduces, run as one kernel; None if they cannot.
 
-    All but the totals reduce the same axes of one shape, up to axes of one element.
+    All but the totals must reduce the same axes of one shape, apart from axes of one element.
     """
     found = [node for node in nodes if reduces(node)]
     if not found:
         return None
     main = max(found, key=lambda node: typical(node.operands[0].type.shape))
-    shape, axes = main.operands[0].type.shape, axes_of(main)
+    shape, axes = main.operands[0].type.shape, main.reduced_axes
     if not extent(shape).factor:
         return None
     kept = squeezed(dim for axis, dim in enumerate(shape) if axis not in axes)
@@ -140,9 +135,9 @@ def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reducti
 
 
 def read_at_own_place(body: Graph) -> set[Value]:
-    """The values of which every element is read where an element of the same place is computed, and nowhere else.
+    """The values whose elements are read only where the element at the same place is computed.
 
-    A result of the same type may be written over such an input: by then it is not needed any longer.
+    A result of the same type may be written over such an input: the input is not needed any longer by then.
     """
     reduction = reduction_of(body.nodes, body.outputs)
     readers = readers_of(body)
@@ -166,9 +161,22 @@ def read_at_own_place(body: Graph) -> set[Value]:
     return alone
 
 
+def body_of(node: Node) -> Graph:
+    """A node as a region of its own."""
+    body = Graph("body")
+    builder = Builder(body)
+    operands = [
+        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
+    ]
+    with builder.at(node.origin):
+        builder.emit(node.op.name, operands, node.attributes)
+    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
+    return body
+
+
 def is_convolution_with_epilogue(body: Graph) -> bool:
-    """Whether nodes are a convolution, or its adjoint, and what is computed of each of its elements alone."""
-    convolutions = [node for node in body.nodes if node.op.name in CONVOLUTIONS]
+    """Whether nodes are a convolution or an adjoint, and functions of single elements of its result."""
+    convolutions = [node for node in body.nodes if CONVOLUTION in node.op.traits]
     if len(convolutions) != 1:
         return False
     node = convolutions[0]
@@ -187,13 +195,13 @@ def loop_shape(value: Value, readers: Mapping[Value, Sequence[Node | None]]) -> 
 
 
 def is_stored_in_parts(node: Node, readers: Mapping[Value, Sequence[Node | None]]) -> bool:
-    """Whether a node puts operands of one type together for the outside alone: each is written where it belongs."""
+    """Whether a node joins operands of one type and is only read outside: each part is then written in its place."""
     same = node.op.name == "concat" and len({value.type for value in node.operands}) == 1
     return same and all(reader is None for reader in readers[node.result])
 
 
 def is_stretched_kept(value: Value, reader: Node, reduction: Reduction | None) -> bool:
-    """Whether a reader of a reduction's elements reads what is kept, each element at its own position."""
+    """Whether a node over the elements of a reduction reads a kept value, each element at its own kept position."""
     if reduction is None or reader.result.type.shape != reduction.shape:
         return False
     shape = (1,) * (len(reduction.shape) - value.type.rank) + value.type.shape
@@ -201,11 +209,11 @@ def is_stretched_kept(value: Value, reader: Node, reduction: Reduction | None) -
 
 
 def is_total(node: Node, kept: Shape) -> bool:
-    """Whether a node adds up all that is kept."""
-    if not kept or not node.op.name.startswith("sum"):
+    """Whether a node adds over all kept positions."""
+    if not kept or node.op.reduces != "sum":
         return False
     shape = node.operands[0].type.shape
-    return squeezed(shape) == kept and all(shape[axis] == 1 or axis in axes_of(node) for axis in range(len(shape)))
+    return squeezed(shape) == kept and all(shape[axis] == 1 or axis in node.reduced_axes for axis in range(len(shape)))
 
 
 def total_type(node: Node) -> str:
@@ -213,7 +221,7 @@ def total_type(node: Node) -> str:
 
 
 def rounds_needed(nodes: Sequence[Node], rest: Sequence[Node], totals: Sequence[Node]) -> dict[Node, int]:
-    """After how many rounds a node can run, its own included if it is a reduction; totals come after all others."""
+    """The number of rounds before each node, its own included if it is a reduction; totals come after all rounds."""
     after: dict[Node, int] = {}
     reducing, adding = set(rest), set(totals)
     for node in nodes:
@@ -235,23 +243,18 @@ def level_of(shape: Shape, full: Shape, kept: Shape) -> str | None:
     return ELEMENT if shape == full else SCALAR if not shape else None
 
 
-def squeezed(shape: Iterable[Dim]) -> Shape:
-    """The axes of more than one element."""
-    return tuple(dim for dim in shape if dim != 1)
-
-
 def squeezed_axes(node: Node) -> tuple[Shape, tuple[int, ...]]:
     """Shape and reduced axes without the axes of one element."""
-    shape, axes = node.operands[0].type.shape, axes_of(node)
+    shape, axes = node.operands[0].type.shape, node.reduced_axes
     left = [axis for axis, dim in enumerate(shape) if dim != 1]
     return squeezed(shape), tuple(left.index(axis) for axis in axes if axis in left)
 
 
 def typical(shape: Iterable[Dim]) -> int:
-    """How many elements a shape usually has."""
+    """The number of elements of a shape at a typical batch."""
     return extent(shape).at(TYPICAL_BATCH)
 
 
 def power_of_two(count: int, most: int) -> int:
-    """The least power of two that is not below a number, or `most`."""
+    """The smallest power of two not below a number, or `most`."""
     return min(1 << max(0, count - 1).bit_length(), most)

@@ -19,16 +19,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from compiler.diagnostics import UserError
-from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.types import TensorType
-from compiler.planning.memory import Placement, Plan, Scratch
-from compiler.planning.strides import Order, Strides, strides_in_order, view_strides
+from compiler.ir.op import CONVOLUTION
+from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
-from compiler.targets.cupy.calls import Call, DeviceKernel
-from compiler.targets.cupy.choosing import device_kernel, scratch_of
-from compiler.targets.cupy.regions import CONVOLUTIONS, reduces
+from compiler.targets.cupy.calls import DeviceKernel, Launch
+from compiler.targets.cupy.choosing import device_kernel
+from compiler.targets.cupy.regions import body_of
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
@@ -48,56 +47,6 @@ NAMES = (
 )  # and the device functions
 
 
-# Where tensors live ---------------------------------------------------------------------------------------------------
-
-
-def natural_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> Order:
-    """Axes lie as in the model: kernels read and write in reading order."""
-    return tuple(range(node.results[index].type.rank))
-
-
-def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
-    """A view where its elements lie in reading order, and a transposed one for products, which take both ways.
-
-    Slices are copied: kernels read in packs, which begin at multiples of their size.
-    """
-    if node.op.name == "slice":
-        return None
-    found, shape = view_strides(node, strides), node.result.type.shape
-    if found == strides_in_order(shape, tuple(range(len(shape)))):
-        return found
-    for_products = node.op.name == "transpose" and all(reader and reader.op.name == "matmul" for reader in readers)
-    rank = len(shape)
-    swapped = (*range(rank - 2), rank - 1, rank - 2)
-    if for_products and rank >= 2 and node.attributes["permutation"] == swapped:
-        return found
-    return None
-
-
-def kernel_scratch(node: Node) -> Scratch | None:
-    if node.op.name == "fused":
-        found = scratch_of(node.body)
-    else:
-        found = scratch_of(body_of(node)) if reduces(node) or node.op.name in CONVOLUTIONS else None
-    return Scratch(found) if found else None
-
-
-PLACEMENT = Placement(kernel_scratch, natural_order, useful_view)
-
-
-def body_of(node: Node) -> Graph:
-    """A node as a region of its own."""
-    body = Graph("body")
-    builder = Builder(body)
-    operands = [
-        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
-    ]
-    with builder.at(node.origin):
-        builder.emit(node.op.name, operands, node.attributes)
-    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
-    return body
-
-
 def cannot_run(node: Node) -> UserError:
     """The error for an op that there is no kernel of: what initializers use, and they run on the host."""
     what = f"{node.attributes['distribution']} random numbers" if node.op.name == "random" else node.op.name
@@ -112,7 +61,7 @@ def cannot_run(node: Node) -> UserError:
 def generate(
     title: str,
     plans: Sequence[Plan],
-    variables: Sequence[tuple[str, TensorType, int]],
+    variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     """The module's source; arguments as for `numpy.generate`."""
@@ -126,8 +75,7 @@ def generate(
         writer.kernel_names, writer.kernels = kernel_names, kernels
         writer.names.used |= reserved()
         functions.append(writer.lines())
-    folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
-    functions.append(variables_function([each for each in variables if each[0] not in folded]))
+    functions.append(variables_function(plans, variables))
     text = "\n".join(line for kernel in kernels for line in kernel.definition)
     constants = [
         line
@@ -166,7 +114,7 @@ class CupyWriter(GraphWriter):
             return ["pass"]
         if node.op.name == "matmul" and node.result.type.is_float:
             return [f"matmul({', '.join(arguments)}, out={self.of[node.result]})"]
-        if not is_elemental(node) and node.op.name not in CONVOLUTIONS:
+        if not is_elemental(node) and CONVOLUTION not in node.op.traits:
             raise cannot_run(node)
         return [self.launch(node, body_of(node), self.given(node, arguments))]
 
@@ -180,13 +128,14 @@ class CupyWriter(GraphWriter):
             self.write("pass", depth)
             return "nothing"
         arguments = [self.show(operand) for operand in node.operands]
-        self.write(f"{self.launch(node, node.body, arguments)}  {note.partition(' = ')[0]}", depth)
+        results = note.partition(" = ")[0]
+        self.write(f"{self.launch(node, node.body, arguments)}  {results} = fused(...)", depth)
         return self.kernels[-1].name
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:
         """Defines a kernel; the statement that launches it."""
         results = [self.of[result] for result in node.results]
-        call = Call(self.kernel_name(node, body), body, arguments, results, self.scratch(node))
+        call = Launch(self.kernel_name(node, body), body, arguments, results, self.scratch(node))
         kernel = device_kernel(call)
         self.kernels.append(kernel)
         return kernel.call

@@ -1,14 +1,14 @@
-"""convolutions: those that NumPy has no kernel for, by those that it has: without padding, in one group or depthwise.
+"""convolutions: expressed by those that NumPy has a kernel for: without padding, with one group or depthwise.
 
     conv2d(x, w, padding)              = conv2d(pad(x), w)
     conv2d_filter_grad(x, dy, padding) = conv2d_filter_grad(pad(x), dy)
     conv2d_input_grad(dy, w, padding)  = crop(conv2d_input_grad(dy, w))
     conv2d(x, w, groups)               = concat(conv2d(x_1, w_1), …), and so the other two
-    conv2d(x, w)                       = X @ W      where a window is one pixel: X and dY have a row for each pixel,
-    conv2d_filter_grad(x, dy)          = Xᵀ @ dY    ordered by place and then by image, so that the batch may lie
+    conv2d(x, w)                       = X @ W      if a window is one pixel: X and dY have a row for each pixel,
+    conv2d_filter_grad(x, dy)          = Xᵀ @ dY    ordered by place and then by image, so that the batch can be
     conv2d_input_grad(dy, w)           = dY @ Wᵀ    innermost, and W for each channel of the input
-    conv2d(x, w)                       = 0          where x or w has no elements
-An image that is an input of the graph is copied: the copy lies as the kernels like it.
+    conv2d(x, w)                       = 0          if x or w has no elements
+An image that is an input of the graph is copied, to the memory order that the kernels need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
+from compiler.ir.op import CONVOLUTION
 from compiler.ir.types import Dim, merged
+from compiler.ops.convolution import is_depthwise
 from compiler.ops.rules import zeros
 from compiler.ops.windows import NO_PADDING, Padding
 from compiler.passes.rewriting import rebuild
@@ -30,7 +32,7 @@ def lower_convolutions(graph: Graph) -> Graph:
 
 
 def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    if node.op.name not in LOWERINGS:
+    if CONVOLUTION not in node.op.traits:
         return None
     if any(0 in value.type.shape for value in (*operands, node.result)):
         return [zeros(builder, node.result.type)]
@@ -41,11 +43,6 @@ def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Val
         return [lower(builder, *operands, groups=groups, **attributes)]
     parts = zip(*(split_channels(builder, operand, groups) for operand in operands), strict=True)
     return [builder.concat(*(lower(builder, *part, groups=1, **attributes) for part in parts), axis=3)]
-
-
-def is_depthwise(node: Node) -> bool:
-    image = node.operands[0] if node.op.name != "conv2d_input_grad" else node.result
-    return image.type.shape[3] == node.attributes["groups"]
 
 
 def split_channels(builder: Builder, x: Value, parts: int) -> list[Value]:
@@ -108,7 +105,7 @@ def is_pointwise(kernel: Sequence[Dim], groups: int, steps: dict[str, Any]) -> b
 
 
 def pixel_rows(builder: Builder, x: Value) -> Value:
-    """[N, H, W, C] as a matrix of one row per pixel, ordered by row, column and image."""
+    """[N, H, W, C] as a matrix with one row per pixel, ordered by row, column and image."""
     turned = builder.transpose(x, permutation=(1, 2, 0, 3))
     return builder.reshape(turned, shape=(merged(turned.type.shape[:3]), x.type.shape[3]))
 

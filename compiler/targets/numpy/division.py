@@ -1,30 +1,28 @@
-"""Which nodes can be computed part by part, and along which axis: what fusion on a CPU rests on.
+"""Which nodes can be computed part by part, and along which axis: the basis of fusion on a CPU.
 
-Every tensor has one axis along which it may be divided, by its type alone: channels of images and features of rows,
-since the batch lies innermost in memory, and the first axis of tensors without a batch. A node is divisible if the part
-of its result at some indices of that axis needs of each operand either the part at the same indices or, of an operand
-without that axis, the whole. Divisible nodes that read each other can then run in one loop over parts that stay in the
-cache, and different parts on different threads.
+Every tensor has one axis along which it may be divided, which follows from its type: channels of images and features of
+rows, since the batch is innermost in memory, and the first axis of tensors without a batch. A node is divisible if the
+part of its result at some indices of that axis needs only the parts of its operands at the same indices, and operands
+without that axis as a whole. Divisible nodes that read each other can run in one loop over parts that stay in the
+cache, with different parts on different threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Literal, Node, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.types import Batch, Shape, TensorType, extent
+from compiler.ops import OPS
 
-SHARED = -1  # in the place of an axis: every part needs the whole operand
+SHARED = -1  # in place of an axis: every part needs the whole operand
 Axes = list[int]
 CHANNELS = 3  # of images [N, H, W, C]
 
 
 def divided_axis(type: TensorType) -> int | None:
-    """The axis of the parts of a tensor; None where there is none longer than 1 but the batch."""
+    """The axis along which a tensor is divided; None if no axis but the batch is longer than 1."""
     static = [axis for axis, dim in enumerate(type.shape) if not isinstance(dim, Batch) and dim != 1]
     if not static:
         return None
@@ -56,8 +54,8 @@ def aligned(operand: Value, shape: Shape, axis: int) -> int:
 
 
 def reduction(node: Node, axis: int) -> Axes | None:
-    """An axis that stays, at its place in the operand."""
-    gone = node.attributes["axes"] if "axes" in node.attributes else (node.attributes["axis"],)
+    """An axis that is not reduced, at its position in the operand."""
+    gone = node.reduced_axes
     if node.attributes.get("keepdims"):
         return None if axis in gone else [axis]
     left = [each for each in range(node.operands[0].type.rank) if each not in gone]
@@ -65,16 +63,16 @@ def reduction(node: Node, axis: int) -> Axes | None:
 
 
 def reshape(node: Node, axis: int) -> Axes | None:
-    """An axis that is among the dimensions of both, with as many elements behind it."""
+    """An axis of both shapes, with the same number of elements after it."""
     old, new = node.operands[0].type.shape, node.result.type.shape
-    behind = extent(new[axis + 1 :])
-    same = (i for i, dim in enumerate(old) if dim == new[axis] and extent(old[i + 1 :]) == behind)
+    after = extent(new[axis + 1 :])
+    same = (i for i, dim in enumerate(old) if dim == new[axis] and extent(old[i + 1 :]) == after)
     found = next(same, None)
     return None if found is None else [found]
 
 
 def slicing(node: Node, axis: int) -> Axes | None:
-    """An axis that is taken whole."""
+    """An axis that is not sliced."""
     whole = node.attributes["start"][axis] == 0 and node.attributes["step"][axis] == 1
     return [axis] if whole and node.operands[0].type.shape[axis] == node.result.type.shape[axis] else None
 
@@ -86,7 +84,7 @@ def image_channels(node: Node, axis: int) -> Axes | None:
 
 Division = Callable[[Node, int], Axes | None]
 DIVISIONS: dict[str, Division] = {
-    **dict.fromkeys(("sum", "sum_of_products", "reduce_max", "argmax"), reduction),
+    **{name: reduction for name, op in OPS.items() if op.reduces},
     **dict.fromkeys(("max_pool2d", "max_pool2d_grad", "patches", "fold"), image_channels),
     **dict.fromkeys(("max_pool2d_with_index", "max_pool2d_route"), image_channels),
     "broadcast": elementwise,
@@ -94,55 +92,3 @@ DIVISIONS: dict[str, Division] = {
     "transpose": lambda node, axis: [node.attributes["permutation"][axis]],
     "slice": slicing,
 }
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The body of a region as it runs for one tile: the same nodes on parts of the tensors, `count` times."""
-
-    graph: Graph
-    operands: list[tuple[int, int]]  # for each input of the graph: which operand of the region, and its axis or SHARED
-    count: int
-
-
-def tile_of(region: Node) -> Tile:
-    """Takes a `fused` node with a step apart; all nodes of its body are divisible."""
-    step = region.attributes["step"]
-    builder = Builder(Graph(region.body.name))
-    positions = {value: i for i, value in enumerate(region.body.inputs)}
-    parts: dict[tuple[Value, int], Value] = {}  # inputs may be read in parts by one node and whole by another
-    made: dict[Value, Value] = {}
-
-    def part(value: Value, axis: int) -> Value:
-        if isinstance(value, Literal) or value in made:
-            return made.get(value, value)
-        if (value, axis) not in parts:
-            type = value.type if axis == SHARED else shortened(value.type, axis, step)
-            parts[value, axis] = builder.input(f"x{len(parts)}", type, "")
-        return parts[value, axis]
-
-    for node in region.body.nodes:
-        axes = operand_axes(node)
-        assert axes is not None, f"{node.op.name} in a region with tiles cannot be divided"
-        operands = [part(value, axis) for value, axis in zip(node.operands, axes, strict=True)]
-        with builder.at(node.origin):
-            builder.emit(node.op.name, operands, shortened_attributes(node, step))
-        made.update(zip(node.results, builder.graph.nodes[-1].results, strict=True))
-    builder.graph.outputs = {name: made[value] for name, value in region.body.outputs.items()}
-    divided = region.results[0].type
-    count = divided.shape[divided_axis(divided)] // step  # type: ignore[index,operator]
-    return Tile(builder.graph, [(positions[value], axis) for value, axis in parts], count)
-
-
-def shortened(type: TensorType, axis: int, step: int) -> TensorType:
-    return type.with_shape((*type.shape[:axis], step, *type.shape[axis + 1 :]))
-
-
-def shortened_attributes(node: Node, step: int) -> dict[str, Any]:
-    """The attributes that give the shape of a result, for a tile."""
-    axis = divided_axis(node.results[0].type)
-    assert axis is not None
-    changed = dict(node.attributes)
-    for name in {"shape", "stop"} & changed.keys():
-        changed[name] = (*changed[name][:axis], step, *changed[name][axis + 1 :])
-    return changed

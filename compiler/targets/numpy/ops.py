@@ -1,56 +1,21 @@
-"""How each op is written in NumPy: a table by op name. Every statement writes into a buffer that is there already."""
+"""How each op is written in NumPy: a table by op name. Every statement writes into an existing buffer."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from string import ascii_lowercase
-from typing import Any
 
 from compiler.ir.graph import Literal, Node
-from compiler.ir.types import NUMPY_NAMES, TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
+from compiler.ir.types import TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.ops.convolution import sizes_of
-from compiler.planning.memory import Placement, Scratch
-from compiler.planning.strides import CHANNELS_FIRST_BATCH_LAST, preferred_order, view_strides
+from compiler.planning.memory import Scratch
+from compiler.targets.numpy.order import CHANNELS_FIRST_BATCH_LAST
+from compiler.targets.shared.python_text import Emission, show_shape, show_value
 from runtime.cpu.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.cpu.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.cpu.kernels.products import partial_sums
 
-
-@dataclass(frozen=True)
-class Statement:
-    """A node to write: the names of operands, result and scratch space, and which operands the result overwrites."""
-
-    node: Node
-    arguments: Sequence[str]
-    out: str
-    overwritten: frozenset[int] = frozenset()
-    scratch: str = ""
-
-    def __getitem__(self, attribute: str) -> Any:
-        return self.node.attributes[attribute]
-
-
-Emitter = Callable[[Statement], list[str]]
-ViewEmitter = Callable[[Statement], str]
-
-
-def show_dim(dim: Dim) -> str:
-    return str(dim) if isinstance(dim, int) else "B" if dim.factor == 1 else f"{dim.factor} * B"
-
-
-def show_shape(shape: Sequence[Dim]) -> str:
-    return "(" + ", ".join(map(show_dim, shape)) + ("," if len(shape) == 1 else "") + ")"
-
-
-def show_value(value: Any) -> str:
-    """An attribute as Python: only numbers, strings and tuples of them reach this point."""
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(show_value, value)) + ("," if len(value) == 1 else "") + ")"
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"inf": "np.inf", "-inf": "-np.inf"}.get(str(value), "np.nan")
-    return show_dim(value) if isinstance(value, Batch) else repr(value)
+Emitter = Callable[[Emission], list[str]]
 
 
 def ufunc(name: str) -> Emitter:
@@ -60,7 +25,7 @@ def ufunc(name: str) -> Emitter:
 def kernel(name: str, *attributes: str) -> Emitter:
     """A call of `runtime.cpu.kernels`: operands, then out, then attributes."""
 
-    def emit(s: Statement) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
         settings += [f"scratch={s.scratch}"] if s.scratch else []
         out = f"({s.out})" if len(s.node.results) > 1 else s.out
@@ -70,19 +35,19 @@ def kernel(name: str, *attributes: str) -> Emitter:
 
 
 def reduction(name: str) -> Emitter:
-    def emit(s: Statement) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         keep = ", keepdims=True" if s["keepdims"] else ""
         return [f"np.{name}({s.arguments[0]}, axis={show_value(s['axes'])}{keep}, out={s.out})"]
 
     return emit
 
 
-def reshape_copy(s: Statement) -> list[str]:
-    """Where a view is not possible: the elements in reading order."""
+def reshape_copy(s: Emission) -> list[str]:
+    """If a view is not possible: copies the elements in reading order."""
     return [copy(f"{s.out}.reshape({show_shape(s.node.operands[0].type.shape)})", s.arguments[0])]
 
 
-def assign(s: Statement) -> list[str]:
+def assign(s: Emission) -> list[str]:
     return [
         f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"
         if s.node.op.name == "cast"
@@ -94,7 +59,7 @@ def copy(out: str, source: str) -> str:
     return f"np.copyto({out}, {source})"
 
 
-def total(s: Statement) -> list[str]:
+def total(s: Emission) -> list[str]:
     """A sum; over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
     x = s.node.operands[0].type
     if x.is_float and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
@@ -103,28 +68,28 @@ def total(s: Statement) -> list[str]:
     return reduction("sum")(s)
 
 
-def clip(s: Statement) -> list[str]:
+def clip(s: Emission) -> list[str]:
     return clipped(s, s.arguments[0], show_value(s["low"]), show_value(s["high"]))
 
 
-def maximum(s: Statement) -> list[str]:
-    """Of floats with a number, a clip: with a number among its operands np.maximum is three times as slow."""
+def maximum(s: Emission) -> list[str]:
+    """A clip for floats and a number: np.maximum takes three times as long with a number among its operands."""
     x, number = tensor_and_number(s)
     return clipped(s, x, number, "np.inf") if number else ufunc("maximum")(s)
 
 
-def minimum(s: Statement) -> list[str]:
-    """As `maximum`."""
+def minimum(s: Emission) -> list[str]:
+    """Like `maximum`."""
     x, number = tensor_and_number(s)
     return clipped(s, x, "-np.inf", number) if number else ufunc("minimum")(s)
 
 
-def clipped(s: Statement, x: str, low: str, high: str) -> list[str]:
+def clipped(s: Emission, x: str, low: str, high: str) -> list[str]:
     return [f"kernels.clip({x}, {low}, {high}, out={s.out})"]
 
 
-def tensor_and_number(s: Statement) -> tuple[str, str]:
-    """The two operands of a commutative op of floats, if one is a number and the other is not; else nothing."""
+def tensor_and_number(s: Emission) -> tuple[str, str]:
+    """The two operands of a commutative op of floats if exactly one is a number; otherwise empty names."""
     one, other = s.arguments
     numbers = [isinstance(operand, Literal) for operand in s.node.operands]
     if numbers[0] == numbers[1] or not s.node.result.type.is_float:
@@ -132,7 +97,7 @@ def tensor_and_number(s: Statement) -> tuple[str, str]:
     return (other, one) if numbers[0] else (one, other)
 
 
-def select(s: Statement) -> list[str]:
+def select(s: Emission) -> list[str]:
     condition, yes, no = s.arguments
     if keeps_or_clears(s.node):
         return [f"kernels.select_or_zero({condition}, {yes}, out={s.out})"]
@@ -142,7 +107,7 @@ def select(s: Statement) -> list[str]:
     return [*first, f"np.copyto({s.out}, {yes}, where={condition})"]
 
 
-def pad(s: Statement) -> list[str]:
+def pad(s: Emission) -> list[str]:
     source = s.node.operands[0].type.shape
     interior = s["interior"] or (0,) * len(source)
     spans = []
@@ -153,17 +118,17 @@ def pad(s: Statement) -> list[str]:
     return [f"{s.out}.fill({show_value(s['value'])})", f"{s.out}[{', '.join(spans) or '...'}] = {s.arguments[0]}"]
 
 
-def concat(s: Statement) -> list[str]:
+def concat(s: Emission) -> list[str]:
     return [f"np.concatenate(({', '.join(s.arguments)},), axis={s['axis']}, out={s.out})"]
 
 
-def extent(s: Statement) -> list[str]:
+def extent(s: Emission) -> list[str]:
     power = f" ** {s['power']}" if s["power"] > 1 else ""
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
-def convolution(s: Statement) -> list[str]:
-    """Depthwise convolutions have kernels of their own, for narrow images and for wide ones."""
+def convolution(s: Emission) -> list[str]:
+    """Depthwise convolutions have separate kernels, for narrow and for wide images."""
     name = s.node.op.name
     if s["groups"] > 1:
         name = f"depthwise_{name}" if in_bands(s.node) else f"depthwise_{name}_by_taps"
@@ -182,7 +147,7 @@ UFUNCS = {
 EMITTERS: dict[str, Emitter] = {
     **{op: ufunc(name) for op, name in UFUNCS.items()},
     **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
-    **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: all else is a view
+    **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: anything else is a view
     "reshape": reshape_copy,
     "select": select,
     "matmul": kernel("matmul"),
@@ -210,14 +175,14 @@ EMITTERS: dict[str, Emitter] = {
 
 
 def keeps_or_clears(node: Node) -> bool:
-    """Whether a select keeps floats or sets them to zero."""
+    """Whether a `select` keeps floats or sets them to zero."""
     condition, yes, no = node.operands
     arrays = not isinstance(condition, Literal) and not isinstance(yes, Literal)
     return arrays and yes.type.is_float and isinstance(no, Literal) and repr(no.value) == "0.0"
 
 
 def in_bands(node: Node) -> bool:
-    """Whether the kernels of a depthwise convolution work on bands of images."""
+    """Whether the kernels of a depthwise convolution process images in bands."""
     (_, _, width, _), (kh, kw, _, _), (_, _, columns, _) = sizes_of(node)
     if node.op.name == "conv2d_filter_grad":
         return bands_pay_for_filters(columns, width, (kh, kw), node.attributes["dilation"])
@@ -240,7 +205,7 @@ def convolution_scratch(node: Node) -> Scratch:
 
 
 def matmul_scratch(node: Node) -> Scratch | None:
-    """Partial sums, where the result is a small matrix and its sums are long."""
+    """Space for partial sums, if the result is a small matrix and its sums are long."""
     rows, columns = node.result.type.shape[-2:]
     if node.result.type.rank > 2 or isinstance(rows, Batch) or isinstance(columns, Batch):
         return None
@@ -250,7 +215,7 @@ def matmul_scratch(node: Node) -> Scratch | None:
 
 
 def argmax_scratch(node: Node) -> Scratch:
-    """A row of indices, and the operand with the axis in the place of the rows."""
+    """Space for a row of indices, and for the operand with the reduced axis moved."""
     axis, shape = node.attributes["axis"], node.operands[0].type.shape
     count = shape[axis]
     return space("i64", Batch(2 * count.factor) if isinstance(count, Batch) else 1 + count, *node.result.type.shape)
@@ -260,7 +225,7 @@ def space(dtype: str, *shape: Dim) -> Scratch:
     return Scratch(TensorType(dtype, shape))
 
 
-# What the code of an op needs besides its result: space in the arena, there for that node alone.
+# Scratch space of an op: in the arena, for this node alone.
 SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
     "erf": lambda node: space(node.result.type.dtype, 2, *node.result.type.shape),
     "matmul": matmul_scratch,
@@ -274,42 +239,3 @@ SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
 
 def scratch_of(node: Node) -> Scratch | None:
     return SCRATCH[node.op.name](node) if node.op.name in SCRATCH else None
-
-
-PLACEMENT = Placement(scratch_of, preferred_order, lambda node, strides, readers: view_strides(node, strides))
-
-
-def slices(s: Statement) -> str:
-    parts = []
-    shape = s.node.operands[0].type.shape
-    for dim, start, stop, step in zip(shape, s["start"], s["stop"], s["step"], strict=True):
-        whole = start == 0 and stop == dim
-        parts.append((":" if whole else f"{start}:{stop}") + (f":{step}" if step != 1 else ""))
-    return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
-
-
-def flipped(s: Statement) -> str:
-    rank = s.node.result.type.rank
-    return f"{s.arguments[0]}[{', '.join('::-1' if axis in s['axes'] else ':' for axis in range(rank)) or '...'}]"
-
-
-def reshaped(s: Statement) -> str:
-    return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
-
-
-def broadcasted(s: Statement) -> str:
-    """NumPy's view of a broadcast is read-only; where nothing is stretched, another result may be written over it."""
-    shape = s.node.operands[0].type.shape
-    stretched = (1,) * (len(s["shape"]) - len(shape)) + shape != s["shape"]
-    return f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})" if stretched else reshaped(s)
-
-
-VIEWS: dict[str, ViewEmitter] = {
-    "reshape": reshaped,
-    "transpose": lambda s: f"{s.arguments[0]}.transpose({show_value(s['permutation'])})",
-    "broadcast": broadcasted,
-    "slice": slices,
-    "flip": flipped,
-    "stop_gradient": lambda s: s.arguments[0],
-}
-NUMPY_TYPES = {dtype: f"np.{name}" for dtype, name in NUMPY_NAMES.items()}

@@ -1,65 +1,80 @@
-"""tiling: how NumPy runs regions: as loops over tiles that stay in the cache, on several threads.
+"""fusion: nodes that can be divided along one axis become a region that runs tile by tile, on several threads.
 
-    fused(x, w, b) { p = x @ w; a = p + b; y = max(a, 0) }   →   p = x @ w; y = fused(p, b, step=64) { a = p + b; … }
+    a = x + b; y = max(a, 0)        →   y = fused(x, b, step=64) { a = x + b; y = max(a, 0) }
 
-What a region holds that can be divided along one axis (compiler/targets/numpy/division.py) stays a region, with the
-number of indices to a tile as its `step`; the rest, such as its product and what is small, is taken out and runs as it
-is. So is a region with too little work to share, and everything in the body of a scan, whose tensors are small and move
-from step to step.
+All nodes of a region run on one tile, a part of the tensors that stays in the cache, before they run on the next; NumPy
+still makes one call for each node. A node is in a region if it can be divided (division.py) along the axis of its
+neighbours, reductions and pooling included. What has too little work to share stays as it is, and so does everything in
+the body of a scan, whose tensors are small. Regions that are there already without a step are made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.op import VIEW
 from compiler.ir.types import BYTES, TYPICAL_BATCH, TensorType, extent
-from compiler.passes.rewriting import rebuild
-from compiler.targets.numpy.division import divided_axis
-from compiler.targets.numpy.fusion import kind_of, refusal
-from compiler.targets.shared.regions import Region, find_regions, inside_scans, with_regions
+from compiler.targets.numpy.division import SHARED, Axes, divided_axis, operand_axes
+from compiler.targets.shared.regions import (
+    Region,
+    find_regions,
+    is_backward,
+    path_around,
+    with_regions,
+    without_regions,
+)
 
 MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
 TILE_BYTES = 2_000_000  # of the largest tensor in a tile: in smaller ones, threads wait for the interpreter too often
 FEWEST_TILES = 2
 LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
+SMALL = 64  # elements for each example: a part of so few is not worth a call
 
 
-def tile(graph: Graph) -> Graph:
+def fuse(graph: Graph) -> Graph:
     """See the file's docstring."""
-    graph = inside_scans(graph, inlined)
-
-    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if node.op.name != "fused" or node.attributes["step"]:
-            return None
-        return builder.inline(with_tiles(node.body), operands)
-
-    return rebuild(with_tiles(graph), rule)
+    graph = without_regions(graph)
+    axes = {node: axes_of(node) for node in graph.nodes}
+    regions = candidates(graph.nodes, axes)
+    return with_regions(graph, [region for region in regions if step_of(region)], step_of)
 
 
-def inlined(graph: Graph) -> Graph:
-    """The graph without regions."""
-
-    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        return builder.inline(node.body, operands) if node.op.name == "fused" else None
-
-    return rebuild(inside_scans(graph, inlined), rule)
-
-
-def with_tiles(graph: Graph) -> Graph:
-    """The graph with the divisible part of it as regions; nodes that stand alone count as regions of one."""
-    kinds = {node: kind_of(node) for node in graph.nodes}
+def candidates(nodes: Sequence[Node], axes: dict[Node, Axes | None]) -> list[Region]:
+    """The regions if there is enough work in them; divisible nodes without such neighbours are regions of one."""
 
     def joins(source: Node, value: Value, reader: Node) -> bool:
-        axes = kinds[reader].axes
-        return axes is not None and not refusal(kinds[source], kinds[reader], reader.operands.index(value))
+        return not refusal(axes, source, value, reader)
 
-    regions = find_regions(graph.nodes, joins)
+    regions = find_regions(nodes, joins)
     inside = {node for region in regions for node in region}
-    regions += [[node] for node in graph.nodes if node not in inside and kinds[node].axes is not None]
-    return with_regions(graph, [region for region in regions if step_of(region)], step_of)
+    return regions + [[node] for node in nodes if node not in inside and axes[node] is not None]
+
+
+def axes_of(node: Node) -> Axes | None:
+    """The axes of the parts of a node's operands; None if it is not divided."""
+    shapes = [extent(value.type.shape) for value in (*node.operands, *node.results)]
+    small = all(shape.factor <= SMALL and shape.power <= 1 for shape in shapes) and any(s.power for s in shapes)
+    return None if small else operand_axes(node)
+
+
+def refusal(axes: dict[Node, Axes | None], source: Node, value: Value, reader: Node) -> str:
+    """Why a node and one that reads its result may not be in one region; empty if they may."""
+    for node in (source, reader):
+        if axes[node] is None:
+            return why_whole(node)
+    if axes[reader][reader.operands.index(value)] == SHARED:  # type: ignore[index]
+        return "every part of the reader needs the whole of it"
+    return ""
+
+
+def why_whole(node: Node) -> str:
+    """Why a node is not divided."""
+    if operand_axes(node) is not None:
+        return "small tensors: to divide them costs more than it saves"
+    if all(divided_axis(result.type) is None for result in node.results):
+        return "numbers, or one for each example: there is no axis to divide"
+    return f"{node.op.name} cannot be divided along the axis of its parts"
 
 
 def step_of(region: Region) -> int:
@@ -81,3 +96,33 @@ def step_of(region: Region) -> int:
 
 def elements(type: TensorType) -> int:
     return extent(type.shape).at(TYPICAL_BATCH)
+
+
+# For the report -------------------------------------------------------------------------------------------------------
+
+TOO_LITTLE = f"too little work to share between threads: fewer than {MUCH_WORK:,} elements, or no axis to divide"
+IN_SCAN = "the body of a scan has no regions: its tensors are small"
+LEFT_OUT = "the pass fusion does not run"
+KEPT = "kept for the backward pass, which begins at the loss, when the whole forward pass has run"
+BETWEEN = "a path between them leads through something that cannot be in the region"
+EARLIER = "it runs in the region of an earlier reader"
+
+
+def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[[Node, Value, Node], str]:
+    """Why two neighbours of a graph are not in one of its regions."""
+    if in_scan:
+        return lambda source, value, reader: IN_SCAN
+    axes = {node: axes_of(node) for node in graph.nodes}
+    found = candidates(graph.nodes, axes)
+    home = {node: region for region in found for node in region}
+
+    def reason(source: Node, value: Value, reader: Node) -> str:
+        if refused := refusal(axes, source, value, reader):
+            return refused
+        if home[source] is home[reader]:
+            return LEFT_OUT if step_of(home[source]) else TOO_LITTLE
+        if is_backward(reader) and not is_backward(source):
+            return KEPT
+        return BETWEEN if path_around(graph, source, reader) else EARLIER
+
+    return reason

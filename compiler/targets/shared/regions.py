@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import VIEW
-from compiler.passes.rewriting import rebuild
+from compiler.passes.rewriting import inside_scans, rebuild, with_operands
 
 Joins = Callable[[Node, Value, Node], bool]  # (producer, the value, reader): may they be in one region?
 Region = list[Node]
@@ -168,13 +168,48 @@ def needed(region: Region, results: Sequence[Value]) -> Region:
     return kept[::-1]
 
 
-def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
-    """A copy of a graph with a function applied to the bodies of its scans."""
+def without_regions(graph: Graph) -> Graph:
+    """The graph with the nodes of its regions in their place, in scans too; those with a step are kept."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if node.op.name != "scan":
-            return None
-        builder.emit("scan", operands, {**node.attributes, "body": run(node.body)})
-        return builder.graph.nodes[-1].results
+        is_region = node.op.name == "fused" and not node.attributes["step"]
+        return builder.inline(node.body, operands) if is_region else None
 
-    return rebuild(graph, rule)
+    return rebuild(inside_scans(graph, without_regions), rule)
+
+
+def is_backward(node: Node) -> bool:
+    return node.origin is not None and node.origin.backward
+
+
+# For reports ----------------------------------------------------------------------------------------------------------
+
+
+def flattened(graph: Graph) -> tuple[Graph, list[Region]]:
+    """The graph with the nodes of all its regions in their place, and these nodes, region by region."""
+    regions: list[Region] = []
+
+    def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
+        if node.op.name != "fused":
+            return with_operands(builder, node, operands)  # the body of a scan as it is
+        before = len(builder.graph.nodes)
+        results = builder.inline(node.body, operands)
+        regions.append(builder.graph.nodes[before:])
+        return results
+
+    return rebuild(graph, rule), regions
+
+
+def path_around(graph: Graph, source: Node, reader: Node) -> bool:
+    """Whether a path from one node to another that reads it leads through a third."""
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    pending = [value.node for value in reader.operands if value.node not in (None, source)]
+    seen: set[Node] = set()
+    while pending:
+        node = pending.pop()
+        if node is source:
+            return True
+        if node and node not in seen and position.get(node, -1) > position[source]:
+            seen.add(node)
+            pending += [value.node for value in node.operands]
+    return False

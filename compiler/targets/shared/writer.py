@@ -1,34 +1,30 @@
-"""NumPy source for planned graphs: for each graph a function that makes views of the arena and returns what runs it.
+"""Functions of generated Python, one for each planned graph: it makes views of the arena and returns what runs them.
 
 def bind_train_step(arena, B):
     image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
-    def region_1_tile(lane, i):
-        a = v0[:, i:i + 64]                              parts of tensors for one tile of a region, made once
-        return a, …
-    def region_1(tiles):
-        for a, … in tiles:                               what threads run, each on tiles of its own
     def run():
         # models/mlp.nn:6:8 dense_1                      one heading per place in the model
-        kernels.matmul(image, dense_1_w, out=v0)         # %0: f32[B,512] = matmul(%image, %dense_1.w)
-        spread(region_1, region_1_tiles)
+        …                                                a target's statements for each node or region
     return run, {inputs}, {outputs}
+
+What a target adds is in its subclass of `GraphWriter`: how it runs an op, a region and a copy.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler.ir.graph import Graph, Literal, Node, Origin, Value
+from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Origin, Value
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
-from compiler.planning.memory import VARIABLES, Plan
+from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
 from compiler.planning.schedule import groups
 from compiler.planning.strides import Order
-from compiler.targets.numpy.division import SHARED, divided_axis
-from compiler.targets.numpy.ops import EMITTERS, NUMPY_TYPES, VIEWS, Statement, copy, show_shape, show_value
 from compiler.targets.shared.names import Names, comment, heading
+from compiler.targets.shared.python_text import NUMPY_TYPES, VIEWS, Emission, show_shape, show_value
 
 INDENT = "    "
 
@@ -55,36 +51,10 @@ NO_TICKS = Ticks()
 START_CLOCK = "tick = clock.start()"
 
 
-def generate(
-    title: str,
-    plans: Sequence[Plan],
-    variables: Sequence[tuple[str, TensorType, int]],
-    ticks: Mapping[str, Ticks] | None = None,
-) -> str:
-    """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
-    ticks = ticks or {}
-    probed = any(each.probed is not None for each in ticks.values())
-    header = [
-        comment(title),
-        "",
-        "import numpy as np",
-        "",
-        "from runtime.cpu import kernels",
-        "from runtime.cpu.kernels import view",
-        *(["from runtime.training.numerics import Probe, look, taken"] if probed else []),
-        *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
-        "from runtime.cpu.threads import spread, tiles",
-        *(["", "clock = Clock()"] if ticks and not probed else []),
-        *(["", "probe = Probe()"] if probed else []),
-    ]
-    offsets = {name: offset for name, _, offset in variables}
-    functions = [GraphWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
+def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable]) -> list[str]:
+    """`bind_variables`: views of all variables but those that `prepare` computes."""
     folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
-    functions.append(variables_function([each for each in variables if each[0] not in folded]))
-    return "\n".join(header + [line for function in functions for line in ("", "", *function)]) + "\n"
-
-
-def variables_function(variables: Sequence[tuple[str, TensorType, int]]) -> list[str]:
+    variables = [each for each in variables if each[0] not in folded]
     views = [f"{INDENT * 2}{name!r}: {view_of(type, offset, ())}," for name, type, offset in variables]
     return ["def bind_variables(arena, B):", f"{INDENT}return None, {{", *views, f"{INDENT}}}, {{}}"]
 
@@ -99,10 +69,23 @@ def view_of(type: TensorType, offset: int | str, order: Order) -> str:
     return f"{array}.T" if order == axes[::-1] else f"{array}.transpose({tuple(order.index(axis) for axis in axes)})"
 
 
-class GraphWriter:
-    """Writes the function of one planned graph. Another target says in a subclass how it runs ops and regions."""
+class GraphWriter(ABC):
+    """Writes the function of one planned graph."""
 
-    STEPS, TOGETHER = "kernels.steps", "kernels.together"
+    STEPS: str  # the functions of the runtime that give the views of each step of a scan, and that run scans together
+    TOGETHER: str
+
+    @abstractmethod
+    def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
+        """An op that is neither a view nor has a body, written into the places of its results."""
+
+    @abstractmethod
+    def write_region(self, node: Node, note: str, depth: int) -> str:
+        """Writes a fused region, with the comment `note`; returns its name."""
+
+    @abstractmethod
+    def copy(self, out: str, source: str) -> str:
+        """A statement that copies an array."""
 
     def __init__(
         self,
@@ -198,13 +181,6 @@ class GraphWriter:
                     self.write(line, depth)
                 self.tick(Kernel(node.op.name, [node]), depth)
 
-    def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """An op that is neither a view nor has a body, written into the places of its results."""
-        homes = [self.plan.owner[result] for result in node.results]
-        same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
-        outs = ", ".join(self.of[result] for result in node.results)
-        return EMITTERS[node.op.name](Statement(node, arguments, outs, same, self.scratch(node)))
-
     def probed(self, node: Node, arguments: Sequence[str], statements: list[str]) -> list[str]:
         """Statements of an op between what tells of its operands and of its results, if this source is to tell."""
         if self.ticks.probed is None:
@@ -214,9 +190,6 @@ class GraphWriter:
         results = ", ".join(self.of[result] for result in node.results)
         after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
         return [f"seen = {look}({', '.join(arguments)})", *statements, after]
-
-    def copy(self, out: str, source: str) -> str:
-        return copy(out, source)
 
     def tick(self, kernel: Kernel, depth: int) -> None:
         """The clock is read after a kernel, if this source is one to be measured."""
@@ -265,7 +238,7 @@ class GraphWriter:
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""
-        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Statement(node, arguments, ''))}  {note}"
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
         if node.operands[0] in self.moving:
             self.moving.add(node.result)
             self.write(line, depth)
@@ -304,39 +277,6 @@ class GraphWriter:
             self.write("pass", depth + 1)
         self.last_heading = ""
         return scan
-
-    def write_region(self, node: Node, note: str, depth: int) -> str:
-        """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""
-        self.regions += 1
-        name, planned = f"region_{self.regions}", self.plan.tiles[node]
-        tile, step = planned.tile, node.attributes["step"]
-        scratch = self.plan.block(self.plan.scratch[node]).offset if planned.lane_bytes else 0
-        lane = f"{scratch} + lane * {planned.lane_bytes}" if planned.lane_bytes else ""
-        inner = GraphWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside, probed=self.ticks.probed))
-        for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
-            inner.take_part(value, self.of[node.operands[index]], axis, step)
-        for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):
-            inner.take_part(value, self.of[result], divided_axis(result.type), step)
-        inner.write_nodes(tile.graph, number(tile.graph), f"{name}_", 0)
-        used = set(re.findall(r"\w+", "\n".join(line.split("  #")[0] for line in inner.body)))
-        views = ", ".join(view for line in inner.bound if (view := line.split(" = ")[0]) in used)
-        self.functions += ["", f"def {name}_tile(lane, i):", *(INDENT + line for line in inner.bound)]
-        self.functions += [f"{INDENT}return {views},", "", f"def {name}(tiles):"]
-        self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
-        self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
-        self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
-        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
-        self.last_heading = ""
-        return name
-
-    def take_part(self, value: Value, whole: str, axis: int | None, step: int) -> None:
-        """Names the part of a tensor that a tile works on."""
-        if axis is None or axis == SHARED:
-            self.of[value] = whole
-            return
-        self.of[value] = self.names.fresh(f"{whole}_part")
-        colons = ":, " * axis if axis < value.type.rank - 1 else "..., " if axis else ""
-        self.bound.append(f"{self.of[value]} = {whole}[{colons}i : i + {step}]")
 
     def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
         """A scan as a function of its own; after the last of a group, all of them are called at once."""

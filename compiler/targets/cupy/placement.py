@@ -1,0 +1,65 @@
+"""Where CuPy programs keep tensors: in reading order; what stays inside a kernel is not in memory at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compiler.ir.graph import Node, Value
+from compiler.ir.op import CONVOLUTION, REGION
+from compiler.planning.memory import Placement, Planner, Scratch
+from compiler.planning.strides import Order, Strides, strides_in_order, view_strides
+from compiler.targets.cupy.choosing import scratch_of
+from compiler.targets.cupy.regions import body_of, read_at_own_place, reduces
+
+
+def natural_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> Order:
+    """Axes as in the model: kernels read and write in reading order."""
+    return tuple(range(node.results[index].type.rank))
+
+
+def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
+    """Views with elements in reading order, and transposed ones for products, which accept both orders.
+
+    Slices are copied: kernels read in packs, which begin at multiples of their size.
+    """
+    if node.op.name == "slice":
+        return None
+    found, shape = view_strides(node, strides), node.result.type.shape
+    if found == strides_in_order(shape, tuple(range(len(shape)))):
+        return found
+    for_products = node.op.name == "transpose" and all(reader and reader.op.name == "matmul" for reader in readers)
+    rank = len(shape)
+    swapped = (*range(rank - 2), rank - 1, rank - 2)
+    if for_products and rank >= 2 and node.attributes["permutation"] == swapped:
+        return found
+    return None
+
+
+def kernel_scratch(node: Node) -> Scratch | None:
+    if REGION in node.op.traits:
+        found = scratch_of(node.body)
+    else:
+        found = scratch_of(body_of(node)) if reduces(node) or CONVOLUTION in node.op.traits else None
+    return Scratch(found) if found else None
+
+
+def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
+    """A region that runs as one kernel: only its results are in memory."""
+    alone = read_at_own_place(node.body)
+
+    def reads_in_place(node: Node, result: Value, value: Value) -> bool:
+        """Element by element, and through `value` alone."""
+        shared = planner.sharing(node, value)
+        pairs = zip(node.operands, node.body.inputs, strict=True)
+        return all(operand is value and inner in alone for operand, inner in pairs if operand in shared)
+
+    for index, result in enumerate(node.results):
+        if result in planner.plan.slots:
+            planner.plan.block(result).last = planner.time
+        else:
+            order = planner.placement.order(node, index, planner.strides)
+            planner.place_result(node, result, order, replaced.get(result), position, reads_in_place)
+    planner.own_scratch(node)
+
+
+PLACEMENT = Placement(kernel_scratch, natural_order, useful_view, place_region)

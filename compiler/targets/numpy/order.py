@@ -1,0 +1,88 @@
+"""In which order NumPy programs keep the axes of each tensor in memory.
+
+In the language the batch is the first axis and channels are the last. On a CPU the batch is best innermost: every loop
+of a ufunc, of im2col or of pooling then runs over long contiguous rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compiler.ir.graph import Literal, Node, Value
+from compiler.ir.op import ELEMENTWISE
+from compiler.ir.types import Batch, Shape
+from compiler.planning.strides import Order, Strides, batch_last, order_of, split_anew, strides_in_order, view_strides
+
+CHANNELS_FIRST_BATCH_LAST: Order = (3, 1, 2, 0)  # of images [N, H, W, C]
+PATCHES_BATCH_LAST: Order = (3, 4, 5, 1, 2, 0)  # of patches [N, OH, OW, kh, kw, C]
+IMAGE_OPS = (
+    "conv2d", "conv2d_input_grad", "fold", "max_pool2d", "max_pool2d_grad", "max_pool2d_with_index", "max_pool2d_route",
+)  # fmt: skip
+ROW_MAJOR_OPS = ("random", "gather", "scatter_add", "orthogonalize", "conv2d_filter_grad")  # written in reading order
+
+
+def preferred_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> Order:
+    """The order in which a node's result is written fastest and read best."""
+    shape, name = node.results[index].type.shape, node.op.name
+    if name in ROW_MAJOR_OPS:
+        return tuple(range(len(shape)))
+    if name in IMAGE_OPS:
+        return CHANNELS_FIRST_BATCH_LAST
+    if name == "patches":
+        return PATCHES_BATCH_LAST
+    if name == "matmul":
+        return product_order(shape)
+    if name in ("sum", "sum_of_products", "reduce_max"):
+        return reduced_order(node, strides) or batch_last(shape)
+    if name == "scan":
+        return stacked_order(shape) if index >= node.attributes["carries"] else batch_last(shape)
+    order = followed_order(node, shape, strides) or batch_last(shape)
+    return reshaped_order(node, order) if name == "reshape" else order
+
+
+def reshaped_order(node: Node, order: Order) -> Order:
+    """The order if the result, where it has to be copied, can be filled through a view of the operand's shape in it."""
+    shape = node.result.type.shape
+    fits = split_anew(shape, node.operands[0].type.shape, strides_in_order(shape, order)) is not None
+    return order if fits else tuple(range(len(shape)))
+
+
+def product_order(shape: Shape) -> Order:
+    """Rows innermost where the batch is among the rows alone: BLAS writes either order."""
+    *leading, rows, columns = range(len(shape))
+    swap = isinstance(shape[rows], Batch) and not isinstance(shape[columns], Batch)
+    return (*leading, columns, rows) if swap else (*leading, rows, columns)
+
+
+def stacked_order(shape: Shape) -> Order:
+    """Of the steps of a scan, [T, …]: time just outside of the batch, so that T * B can be one axis of a product."""
+    steps = batch_last(shape[1:])
+    static = [axis + 1 for axis in steps if not isinstance(shape[axis + 1], Batch)]
+    batch = [axis + 1 for axis in steps if isinstance(shape[axis + 1], Batch)]
+    return (*static, 0, *batch) if batch else (0, *static)
+
+
+def reduced_order(node: Node, strides: Mapping[Value, Strides]) -> Order | None:
+    """The operand's order, less the axes that go."""
+    order = order_of(strides.get(node.operands[0], (0,)))
+    if order is None or node.attributes.get("keepdims"):
+        return order
+    axes = node.attributes["axes"]
+    left = sorted(set(order) - set(axes))
+    return tuple(left.index(axis) for axis in order if axis not in axes)
+
+
+def followed_order(node: Node, shape: Shape, strides: Mapping[Value, Strides]) -> Order | None:
+    """The order of the first operand of the same shape (elementwise) or rank that was not given from outside."""
+    for operand in node.operands:
+        same = operand.type.shape == shape if ELEMENTWISE in node.op.traits else operand.type.rank == len(shape)
+        if same and not isinstance(operand, Literal) and operand.kind not in ("input", "target"):
+            order = order_of(strides[operand])
+            if order is not None:
+                return order
+    return None
+
+
+def view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
+    """Every view that NumPy can make, whoever reads it."""
+    return view_strides(node, strides)
