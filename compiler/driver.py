@@ -15,8 +15,8 @@ from pathlib import Path
 
 from compiler.diagnostics import Diagnostics, Span, UserError
 from compiler.elaborate.inputs import Storage
+from compiler.elaborate.library import library, with_imports
 from compiler.elaborate.model import ElaboratedModel
-from compiler.elaborate.namespaces import library, with_imports
 from compiler.elaborate.program import check_all, elaborate
 from compiler.gradient.train_step import differentiate
 from compiler.ir.graph import Module

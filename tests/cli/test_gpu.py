@@ -152,7 +152,7 @@ def test_what_is_missing(cupy: Any, message: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cuda, "streams", cuda.streams.__wrapped__)
     monkeypatch.setattr(cuda, "copy_elements", cuda.copy_elements.__wrapped__)
     with pytest.raises(RuntimeUserError) as caught:
-        choose_device(SimpleNamespace(gpu=True))  # type: ignore[arg-type]
+        choose_device(SimpleNamespace(target="cupy"))  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 

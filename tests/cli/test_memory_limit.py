@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compiler.cli.memory_check import check_memory
-from compiler.cli.memory_limit import Memory, main_memory, predicted_peak, read_size
+from compiler.cli.memory_limit import Memory, memory_of_target, predicted_peak, read_size
 from compiler.diagnostics import UserError
 from runtime.cpu import free_memory
 from runtime.datasets import footprint
@@ -132,9 +132,9 @@ def test_where_the_system_does_not_tell(tmp_path: Path):
 
 
 def test_a_limit_counts_what_the_process_has():
-    memory = main_memory("1GB")
+    memory = memory_of_target("numpy", "1GB")
     assert memory.bytes is not None and 10**9 - 10**9 // 2 < memory.bytes < 10**9 - 10**7
-    assert main_memory("1MB").bytes == 0
+    assert memory_of_target("numpy", "1MB").bytes == 0
 
 
 def test_footprints(place: Path):
