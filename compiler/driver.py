@@ -132,7 +132,9 @@ def host_executable(module: Module, title: str, name: str, batch: int) -> Execut
     """What NumPy runs of a program for another target."""
     numpy = find_target("numpy")
     plans, variables = plan_module(run_pipeline(module), batch, numpy)
-    return Executable(numpy.generate(title, plans, variables), name, max(plan.size for plan in plans), batch)
+    return Executable(
+        numpy.generate(title, plans, variables), name, max(plan.size for plan in plans), batch, numpy.name
+    )
 
 
 def compile_file(path: str | Path) -> Compilation:

@@ -19,7 +19,7 @@ from compiler.ir.op import VIEW
 from compiler.planning.costs import Cost, cost_of, total
 from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
-from runtime.program import Executable, Program
+from runtime.program import Executable, LoadedProgram
 
 if TYPE_CHECKING:
     from runtime.cpu.profiler import Ceilings, Measured
@@ -100,7 +100,7 @@ def measure_kernels(
 class Meter(NamedTuple):
     """How programs of a target are loaded and measured."""
 
-    load: Callable[..., Program]
+    load: Callable[..., LoadedProgram]
     measure: Callable[..., Measured]
     measure_ceilings: Callable[[], Ceilings]
 
@@ -113,7 +113,7 @@ def meter_of(target: str) -> Meter:
         return Meter(DeviceProgram, measure, measure_ceilings)
     from runtime.cpu.profiler import measure, measure_ceilings
 
-    return Meter(Program, measure, measure_ceilings)
+    return Meter(LoadedProgram, measure, measure_ceilings)
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:

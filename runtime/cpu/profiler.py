@@ -18,7 +18,7 @@ import numpy as np
 from runtime.cpu import kernels
 from runtime.cpu.threads import thread_count, together
 from runtime.feeding import batches
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 
 COPIED = 16 * 1024 * 1024  # f32 numbers, 64 MB: more than fits any cache
 SIDE = 1024  # of the matrices of the large product
@@ -112,7 +112,9 @@ def tick_nanoseconds() -> float:
 
 
 @np.errstate(all="ignore")
-def measure(plain: Program, timed: Program, graph: str, arrays: Arrays, kernels: int, steps: int) -> Measured:
+def measure(
+    plain: LoadedProgram, timed: LoadedProgram, graph: str, arrays: Arrays, kernels: int, steps: int
+) -> Measured:
     """Runs steps of both programs, which differ in the clock alone, in turns. `arrays` fit the graph's inputs."""
     running = [step_seconds(program, graph, arrays, steps + 1) for program in (plain, timed)]
     for each in running:
@@ -128,7 +130,7 @@ def measure(plain: Program, timed: Program, graph: str, arrays: Arrays, kernels:
     return Measured(*means(kept, kernels, tick_nanoseconds()), typical(plain_steps), steps)
 
 
-def step_seconds(program: Program, graph: str, arrays: Arrays, steps: int) -> Iterator[float]:
+def step_seconds(program: LoadedProgram, graph: str, arrays: Arrays, steps: int) -> Iterator[float]:
     """Runs a step of a graph each time it is asked, fed like in training, and says how long it took."""
     examples = min(map(len, arrays.values()), default=1)
     order = np.arange(steps * program.batch) % examples
@@ -154,7 +156,7 @@ def means(steps: Sequence[Sequence[Lap]], kernels: int, own: float) -> tuple[lis
     return [each / 1e9 / len(steps) for each in nanoseconds], [each / len(steps) for each in calls]
 
 
-def random_arrays(program: Program, graph: str) -> Arrays:
+def random_arrays(program: LoadedProgram, graph: str) -> Arrays:
     """A batch for the inputs of a graph: floats around zero, whole numbers of the range that the program takes."""
     generator = np.random.default_rng(0)
     arrays: Arrays = {}

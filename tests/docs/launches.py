@@ -39,5 +39,5 @@ def count_launches(executable: Executable, graph: str) -> Counter[str]:
     )
     with mock.patch.dict(sys.modules, {"runtime.gpu.cuda": device}):
         functions = load_functions(executable)
-    functions[f"bind_{graph}"](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
+    functions[graph](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
     return found

@@ -34,8 +34,8 @@ from compiler.ir.printer import print_graph
 from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
 from runtime.errors import RuntimeUserError
-from runtime.program import Program, TensorSpec
-from runtime.training import checkpoint
+from runtime.program import LoadedProgram, TensorSpec
+from runtime.training import checkpoint, tensor_files
 from runtime.training.predictions import read_examples
 from tests.cli.conftest import PROGRAM
 
@@ -288,14 +288,14 @@ def make_checkpoints(folder: Path) -> list[Path]:
     return [folder / "run" / "last.safetensors"]
 
 
-PROGRAMS: dict[Path, Program] = {}
+PROGRAMS: dict[Path, LoadedProgram] = {}
 
 
 def try_checkpoint(path: Path, choose: random.Random) -> bool:
     """Loads it into a program, which it must not change if it is refused."""
     if path not in PROGRAMS:
         compiled = compile_tree(load_tree(path.parent / "program.nn"))
-        PROGRAMS[path] = Program(compiled.executable, compiled.manifest)
+        PROGRAMS[path] = LoadedProgram(compiled.executable, compiled.manifest)
     program = PROGRAMS[path]
     program.initialize(1)
     before = {name: view.tobytes() for name, view in program.variables().items()}
@@ -317,7 +317,7 @@ def reseal_checkpoint(content: bytes) -> bytes:
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 views[name] = np.frombuffer(data[first:last], np.uint8)
-        header["__metadata__"] = {**metadata, "sha256": checkpoint._digest(metadata, views)}
+        header["__metadata__"] = {**metadata, "sha256": tensor_files.digest(metadata, views)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return start.to_bytes(8, "little") + content[8:]
     text = json.dumps(header).encode()

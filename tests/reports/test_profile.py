@@ -16,7 +16,7 @@ from compiler.targets.shared.writer import Kernel
 from runtime.cpu.profiler import Ceilings, Clock, Measured, measure, measure_ceilings, random_arrays, tick_nanoseconds
 from runtime.datasets import Dataset, Split
 from runtime.feeding import fitted
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.programs import MODELS, compile_text, compiled_model, initialized, read_graph, run_program
 
 TINY = """
@@ -57,7 +57,7 @@ def test_the_clock_is_all_that_differs(model: str, inside: bool):
 def test_a_clock_changes_no_result(model: str, inside: bool):
     compiled = compiled_model(model)
     executable, _ = with_clock(compiled, "train_step", inside)
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.initialize(0)
     inputs = random_arrays(plain, "train_step")
     batch = compiled.executable.batch
@@ -231,7 +231,7 @@ def test_random_inputs_fit_the_program():
 def test_a_program_is_measured_on_the_arena_of_the_other():
     compiled = compile_text(TINY)
     executable, kernels = with_clock(compiled, "train_step")
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.arena = plain.arena
     measured = measure(plain, timed, "train_step", random_arrays(plain, "train_step"), len(kernels), 3)
     assert len(measured.seconds) == len(measured.calls) == len(kernels)

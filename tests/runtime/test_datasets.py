@@ -142,14 +142,14 @@ def test_mnist_offline_says_what_is_missing_where_it_looked_and_how_to_go_on(tmp
 def test_mnist_does_not_look_past_a_folder_that_does_not_exist(source: str, monkeypatch: pytest.MonkeyPatch):
     write_mnist(Path(mnist.cache_folder()))
     monkeypatch.setenv("NNC_DATA", "/no/such/folder" if source == "NNC_DATA" else "")
-    with pytest.raises(RuntimeUserError, match=f"{source} names no folder"):
+    with pytest.raises(RuntimeUserError, match=f"{source} is not a folder"):
         load("mnist", "/no/such/folder" if source == "--data-dir" else None)
 
 
 def test_mnist_does_not_look_past_a_folder_with_a_part_of_it(tmp_path: Path):
     write_mnist(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(RuntimeUserError, match="a part of MNIST only") as error:
+    with pytest.raises(RuntimeUserError, match="has only a part of MNIST") as error:
         load("mnist", tmp_path)
     assert error.value.expected == "also t10k-labels-idx1-ubyte.gz, zipped or not"
 
@@ -390,7 +390,7 @@ def test_labels_outside_the_classes():
     data = Dataset("data", Split({"label": good}), Split({"label": bad}), {"label": 1.0})
     with pytest.raises(RuntimeUserError) as error:
         check_values(data, [LABEL], {"label": 10})
-    assert error.value.message == 'row 2 of array "label" (test) is no class of the model'
+    assert error.value.message == 'row 2 of array "label" (test) is not a class of the model'
     assert (error.value.expected, error.value.found) == ("whole numbers 0 … 9", "10")
     with pytest.raises(RuntimeUserError, match="row 1"):
         check_values(dataset(label=np.array([0, -1])), [LABEL], {"label": 10})

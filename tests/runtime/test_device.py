@@ -15,8 +15,8 @@ import pytest
 
 import runtime.gpu
 from runtime.errors import RuntimeUserError
-from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted
-from runtime.program import Program
+from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted, runner_of
+from runtime.program import LoadedProgram
 from runtime.training.interrupt import Interrupted
 from runtime.training.trainer import evaluate, first_step, predict
 from tests.runtime import fake_cuda
@@ -26,7 +26,7 @@ from tests.runtime.tiny import SOURCE, contents, run_tiny, tiny_build, tiny_data
 EPOCHS = 3
 LENGTH = 4  # steps in a graph: an epoch of 50 examples has six batches of 8, and one of 2
 NAN = 'v["w"] *= np.nan if v["step"] == {} else 1'
-Make = Callable[..., Program]
+Make = Callable[..., LoadedProgram]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def make(device: ModuleType) -> Make:
     """Makes the tiny program for the device."""
 
-    def make(graphs: bool = True, **options: object) -> Program:
+    def make(graphs: bool = True, **options: object) -> LoadedProgram:
         executable, manifest = tiny_build(**options)  # type: ignore[arg-type]
         whole = replace(executable, target="cupy", initializer=executable)
         return device.DeviceProgram(whole, manifest, graphs)
@@ -56,9 +56,9 @@ def make(device: ModuleType) -> Make:
     return make
 
 
-def training_runner(program: Program) -> Runner:
+def training_runner(program: LoadedProgram) -> Runner:
     data = tiny_data().train.arrays
-    return program.runner("train_step", fitted(program, "train_step", data, "training"))
+    return runner_of(program, "train_step", fitted(program, "train_step", data, "training"))
 
 
 def poisoned(step: int) -> str:

@@ -143,7 +143,7 @@ def test_a_last_checkpoint_that_cannot_be_read_falls_back(
     assert summary.trained == 2 and contents(program) == whole
     told = capsys.readouterr().err
     assert told.startswith(f'warning: "{folder.last}" ') and "Traceback" not in told
-    assert f'hint: "{folder.previous}" is used in its place, the end of epoch 2' in told
+    assert f'hint: "{folder.previous}" is used instead, the end of epoch 2' in told
     assert folder.damaged.exists() == (harm is not Path.unlink)
     assert {load(path, program).epoch for path in (folder.last, folder.previous)} == {3, 4}
 
@@ -203,7 +203,7 @@ def test_other_conditions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture
     change_conditions(folder, numpy="1.26.0", passes=["dead-code", "\x1b[2Jfusion"], threads={"": []}, blas=[[]] * 9)
     run_tiny(folder.path, resume=True, epochs=2)
     told = capsys.readouterr().err
-    assert f'warning: "{folder.path}" goes on under other conditions' in told
+    assert f'warning: "{folder.path}" continues under other conditions' in told
     found = told.partition("found: ")[2].strip()
     assert found == f"numpy 1.26.0 then, {np.__version__} now; passes dead-code, \\x1b[2Jfusion then, less now"
     run_tiny(folder.path, resume=True, epochs=3)

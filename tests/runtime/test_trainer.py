@@ -21,8 +21,9 @@ from runtime.feeding import batches, epoch_order, fitted
 from runtime.training import checkpoint
 from runtime.training.interrupt import Signals
 from runtime.training.progress import Reporter
+from runtime.training.results import Summary
 from runtime.training.run_folder import RunFolder
-from runtime.training.trainer import Interrupted, Summary, evaluate, predict, train
+from runtime.training.trainer import Interrupted, evaluate, predict, train
 from tests.runtime.tiny import SOURCE, contents, program_text, run_tiny, tiny_data, tiny_program
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +192,11 @@ def test_arrays_are_not_copied_when_only_reshaped() -> None:
     [
         ("label", None, 'lack an array\n  expected: "label"\n  found: "image"'),
         ("label", np.zeros(49, np.uint8), "differ in length"),
-        ("label", np.full(50, 3, np.uint8), 'array "label" of the training data is out of range\n  expected: 0 … 2'),
+        (
+            "label",
+            np.full(50, 3, np.uint8),
+            'row 0 of array "label" of the training data is out of range\n  expected: whole numbers 0 … 2',
+        ),
         ("label", np.full(50, -1, np.int64), "found: -1"),
         ("label", np.full(50, 2**40, np.int64), "wrong type"),
         ("label", np.zeros(50, np.float32), "wrong type\n  expected: int32\n  found: float32"),

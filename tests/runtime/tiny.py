@@ -16,11 +16,11 @@ import numpy as np
 
 from runtime import allowed, program
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Executable, Manifest, Program, Settings, TensorSpec
-from runtime.training.checkpoint import Position
+from runtime.program import Executable, LoadedProgram, Manifest, Settings, TensorSpec
 from runtime.training.progress import Reporter
+from runtime.training.results import Position, Summary
 from runtime.training.run_folder import RunFolder
-from runtime.training.trainer import Summary, train
+from runtime.training.trainer import train
 
 BATCH = 8
 NAME = "<tiny>"
@@ -132,12 +132,12 @@ def tiny_build(
     """The program with a learning rate, seconds to sleep in each step, and settings."""
     chosen = replace(Settings(batch=BATCH, epochs=3, seed=7), **settings)  # type: ignore[arg-type]
     text = source.replace("LR", repr(lr)).replace("PAUSE", repr(pause))
-    return Executable(text, NAME, 1024, BATCH), replace(MANIFEST, settings=chosen)
+    return Executable(text, NAME, 1024, BATCH, "numpy"), replace(MANIFEST, settings=chosen)
 
 
-def tiny_program(**options: object) -> Program:
+def tiny_program(**options: object) -> LoadedProgram:
     """The program in memory, with options of `tiny_build`."""
-    return Program(*tiny_build(**options))  # type: ignore[arg-type]
+    return LoadedProgram(*tiny_build(**options))  # type: ignore[arg-type]
 
 
 def tiny_data(train: int = 50, test: int = 21) -> Dataset:
@@ -149,15 +149,15 @@ def tiny_data(train: int = 50, test: int = 21) -> Dataset:
     return Dataset("tiny", *splits, scale={"image": 1 / 255, "label": 1.0})
 
 
-def program_text(program: Program) -> str:
+def program_text(program: LoadedProgram) -> str:
     """What stands in for the resolved program."""
     settings = program.manifest.settings
     return f"train Tiny {{\n  epochs = {settings.epochs}\n  seed = {settings.seed}\n}}\n"
 
 
 def run_tiny(
-    folder: Path, resume: bool = False, make: Callable[..., Program] = tiny_program, **options: object
-) -> tuple[Program, Summary, str]:
+    folder: Path, resume: bool = False, make: Callable[..., LoadedProgram] = tiny_program, **options: object
+) -> tuple[LoadedProgram, Summary, str]:
     """Trains in a folder, new or resumed. Returns the program, the summary, and what was printed."""
     program = make(**options)
     text = program_text(program)
@@ -173,6 +173,6 @@ def run_tiny(
     return program, summary, printed.getvalue()
 
 
-def contents(program: Program) -> dict[str, bytes]:
+def contents(program: LoadedProgram) -> dict[str, bytes]:
     """All variables, bit for bit."""
     return {name: view.tobytes() for name, view in program.variables().items()}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from compiler.language.syntax import Program as Tree
     from compiler.timings import Timings
     from runtime.datasets import ArrayInfo, Footprint
-    from runtime.program import Manifest, Program
+    from runtime.program import LoadedProgram, Manifest
     from runtime.training.run_folder import RunFolder
 
 Arrays = dict[str, "ArrayInfo"]
@@ -126,12 +126,12 @@ def memory_of(flags: argparse.Namespace) -> Memory:
     return Memory(cuda.free_bytes(), "this GPU has", " that is free")
 
 
-def program_of(build: Build, flags: argparse.Namespace) -> Program:
+def program_of(build: Build, flags: argparse.Namespace) -> LoadedProgram:
     """The program in the memory of the machine, or of its GPU."""
     if not flags.gpu:
-        from runtime.program import Program
+        from runtime.program import LoadedProgram
 
-        return Program(build.executable, build.manifest)
+        return LoadedProgram(build.executable, build.manifest)
     from runtime.gpu.device_program import DeviceProgram
 
     return DeviceProgram(build.executable, build.manifest, graphs=not flags.no_graph)
@@ -265,7 +265,7 @@ def load_data(build: Build, flags: argparse.Namespace) -> Any:
     return dataset
 
 
-def load_weights(program: Program, folder: RunFolder, best: bool) -> None:
+def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> None:
     """The weights of a run's best checkpoint, or of its last."""
     from runtime.training.checkpoint import load
 
@@ -275,7 +275,7 @@ def load_weights(program: Program, folder: RunFolder, best: bool) -> None:
         folder.restore(program)
 
 
-def print_timings(program: Program, dataset: Any, timings: Timings) -> None:
+def print_timings(program: LoadedProgram, dataset: Any, timings: Timings) -> None:
     """Runs the first step once, apart from the training that follows, and prints all phases."""
     from runtime.training.trainer import first_step
 

@@ -10,7 +10,7 @@ def bind_train_step(arena, B):
     def run():
         # models/mlp.nn:6:8 dense_1                      one heading per place in the model
         kernels.matmul(image, dense_1_w, out=v0)         # %0: f32[B,512] = matmul(%image, %dense_1.w)
-        spread(region_1, region_1_tiles)
+        run_tiles(region_1, region_1_tiles)
     return run, {inputs}, {outputs}
 """
 
@@ -71,9 +71,9 @@ def generate(
         "",
         "from runtime.cpu import kernels",
         "from runtime.cpu.kernels import view",
-        *(["from runtime.training.numerics import Probe, look, taken"] if probed else []),
+        *(["from runtime.training.numerics import Probe, ranges_of, selected_ranges"] if probed else []),
         *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
-        "from runtime.cpu.threads import spread, tiles",
+        "from runtime.cpu.threads import run_tiles, tiles",
         *(["", "clock = Clock()"] if ticks and not probed else []),
         *(["", "probe = Probe()"] if probed else []),
     ]
@@ -210,10 +210,10 @@ class GraphWriter:
         if self.ticks.probed is None:
             return statements
         self.ticks.probed.append(node)
-        look = "taken" if node.op.name == "select" else "look"
+        ranges = "selected_ranges" if node.op.name == "select" else "ranges_of"
         results = ", ".join(self.of[result] for result in node.results)
-        after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
-        return [f"seen = {look}({', '.join(arguments)})", *statements, after]
+        after = f"probe({len(self.ticks.probed) - 1}, operands, {results})"
+        return [f"operands = {ranges}({', '.join(arguments)})", *statements, after]
 
     def copy(self, out: str, source: str) -> str:
         return copy(out, source)
@@ -325,7 +325,7 @@ class GraphWriter:
         self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
         self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
         self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
-        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
+        self.write(f"run_tiles({name}, {name}_tiles)  {note}", depth)
         self.last_heading = ""
         return name
 

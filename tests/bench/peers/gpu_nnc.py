@@ -61,10 +61,12 @@ def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = (
 
 def runner_of(program: DeviceProgram, steps: int) -> tuple[DeviceRunner, np.ndarray]:
     """What trains a program for so many steps, and the order of the examples."""
+    from runtime.gpu.device_program import DeviceRunner
+
     count = steps * program.batch
     images, labels = (np.resize(array, (count, *array.shape[1:])) for array in draw_digits())
     arrays = fitted(program, "train_step", {"image": images, "label": labels}, "training")
-    return program.runner("train_step", arrays), np.random.default_rng(0).permutation(count)
+    return DeviceRunner(program, "train_step", arrays), np.random.default_rng(0).permutation(count)
 
 
 def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) -> Measure:
