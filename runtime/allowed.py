@@ -31,7 +31,7 @@ class AllowList:
     functions: Table = field(default_factory=dict)  # that may be called
     packages: Table = field(default_factory=dict)  # modules to import from a package
     members: Table = field(default_factory=dict)  # functions and constants of an imported module, methods of an object
-    objects: Table = field(default_factory=dict)  # classes of which there may be one object, called as the class
+    objects: Table = field(default_factory=dict)  # classes of which a module may make one object, see OBJECTS
     device_kernels: Table = field(default_factory=dict)  # constructors of kernels from texts
     texts: Table = field(default_factory=dict)  # texts for these
     words: Table = field(default_factory=dict)  # keyword arguments that are texts, and their values
@@ -84,7 +84,7 @@ NUMPY = AllowList(
 )
 CUPY = AllowList(
     functions={"runtime.gpu.cuda": {"copy", "matmul", "steps", "together", "view"}},
-    objects={"runtime.gpu.cuda": {"Clock"}},
+    objects={"runtime.gpu.cuda": {"DeviceClock"}},
     device_kernels={"runtime.gpu.cuda": {"ElementwiseKernel", "RawKernel"}},
     texts={"runtime.gpu.gemm": {"CONVOLUTIONS"}},
     members={"np": {*DTYPES, "inf", "nan"}, "clock": {"start"}},
@@ -92,7 +92,8 @@ CUPY = AllowList(
 ALLOWED = NUMPY | CUPY  # a new target adds its list here
 
 IMPORTS, CALLED = ALLOWED.imports, ALLOWED.called
-OBJECTS, DEVICE_KERNELS = names_in(ALLOWED.objects), names_in(ALLOWED.device_kernels)
+CLASSES, DEVICE_KERNELS = names_in(ALLOWED.objects), names_in(ALLOWED.device_kernels)
+OBJECTS = {"clock", "probe"}  # the names that objects may have
 FIXED = {"np", "ValueError"} | names_in(ALLOWED.packages)  # names that cannot be given another meaning
 METHODS = {"T", "nbytes", "fill", "reshape", "transpose"}  # of arrays
 LARGEST_POWER = 64  # of the batch: larger ones could take forever
@@ -206,8 +207,8 @@ class Checker:
         require(isinstance(value, ast.Call) and isinstance(value.func, ast.Name), value)
         assert isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
         self.used.setdefault(value.func.id, value.func)
-        if value.func.id in OBJECTS:
-            require(name == value.func.id.lower() and not value.args and not value.keywords, value)
+        if value.func.id in CLASSES:
+            require(name in OBJECTS and not value.args and not value.keywords, value)
             return
         require(value.func.id in DEVICE_KERNELS and all(k.arg == "preamble" for k in value.keywords), value)
         for text in (*value.args, *(keyword.value for keyword in value.keywords)):

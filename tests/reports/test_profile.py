@@ -33,7 +33,7 @@ model Nested(image: f32[B, 5, 4, 3]) {
   return concat(last(scan(Rows(6), image)), last(scan(Rows(6), image, reverse=true))) |> Dense(3)
 }
 """
-CEILINGS = Ceilings("this machine", copied=64 << 20, side=1024, gigabytes=10.0, gigaflops=100.0)
+CEILINGS = Ceilings("this machine", copied=64 << 20, matrix_size=1024, gigabytes=10.0, gigaflops=100.0)
 
 
 def bare(source: str) -> list[str]:
@@ -215,7 +215,7 @@ def test_the_clock_belongs_to_its_thread_and_starts_anew():
 
 def test_ceilings_are_positive(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.cpu.profiler.COPIED", 1000)
-    monkeypatch.setattr("runtime.cpu.profiler.SIDE", 16)
+    monkeypatch.setattr("runtime.cpu.profiler.MATRIX_SIZE", 16)
     ceilings = measure_ceilings()
     assert ceilings.machine.startswith("this machine at best, ") and ceilings.gigabytes > 0 and ceilings.gigaflops > 0
 

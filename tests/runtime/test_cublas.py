@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.gpu import cublas
-from runtime.gpu.cublas import TRANSPOSED, Call, CublasError, Handle, Layout, Matrix, calls
+from runtime.gpu.cublas import TRANSPOSED, CublasError, Gemm, Handle, Layout, Matrix, calls
 
 SIDES = (1, 2, 3)
 STACKS = [((), ()), ((2,), ()), ((), (2,)), ((1,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((1, 1), (2, 3))]
@@ -30,7 +30,7 @@ def column_major(memory: np.ndarray, matrix: Matrix, index: int, rows: int, colu
     return np.lib.stride_tricks.as_strided(memory[start:], (rows, columns), (size, matrix.leading * size))
 
 
-def perform(call: Call, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+def perform(call: Gemm, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     for index in range(call.count):
         left = column_major(b, call.left, index, call.m, call.k)
         right = column_major(a, call.right, index, call.k, call.n)
@@ -60,7 +60,7 @@ def test_calls_compute_the_product(transposed: tuple[bool, bool], padding: int, 
         np.testing.assert_allclose(out, expected, rtol=1e-13)
 
 
-def made_calls(a: np.ndarray, b: np.ndarray) -> tuple[Call, ...]:
+def made_calls(a: np.ndarray, b: np.ndarray) -> tuple[Gemm, ...]:
     return calls(Layout.of(a), Layout.of(b), Layout.of(a @ b))
 
 

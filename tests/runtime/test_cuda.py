@@ -145,7 +145,7 @@ def test_products_of_two_streams_have_their_own_handles(cupy: Cupy, monkeypatch:
             made.append((stream, workspace, tf32))
             self.stream = stream
 
-        def multiply(self, call: cublas.Call, dtype: str, *addresses: int) -> None:
+        def multiply(self, call: cublas.Gemm, dtype: str, *addresses: int) -> None:
             multiplied.append((self.stream, dtype, addresses))
 
     monkeypatch.setattr(cublas, "load", lambda version: object())

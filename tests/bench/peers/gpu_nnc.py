@@ -45,7 +45,7 @@ def emulate() -> None:
     sys.modules["runtime.gpu.cuda"] = runtime.gpu.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
     from runtime.gpu import device_profiler
 
-    device_profiler.COPIED, device_profiler.SIDE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
+    device_profiler.COPIED, device_profiler.MATRIX_SIZE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
@@ -76,7 +76,7 @@ def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) ->
     steps = STEPS if batch == BATCH else 2
     runner, order = runner_of(program, steps)
     runner.means(order, batch)  # this compiles kernels and captures graphs
-    clock = cuda.Clock()
+    clock = cuda.DeviceClock()
 
     def measure() -> float:
         runner.feed.begin(order, batch)

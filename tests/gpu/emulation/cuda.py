@@ -19,8 +19,8 @@ from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
 from tests.gpu.emulation.launches import KernelError, Launch, overlap, record, span, state, submit, together
 
 __all__ = [
-    "Clock", "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download", "free_bytes",
-    "hold", "matmul", "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
+    "DeviceClock", "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download",
+    "free_bytes", "matmul", "sleep", "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
 ]  # fmt: skip
 
 MEMORY = 2**34
@@ -105,7 +105,7 @@ def product(a: Any, b: Any, out: Any) -> None:
     np.matmul(a, b, out=out)
 
 
-class Clock:
+class DeviceClock:
     """The clock of the host, read when launches run; tells a watcher which kernel of the measured source has run."""
 
     watcher: Callable[[int], None] | None = None
@@ -131,5 +131,5 @@ class Clock:
         return laps
 
 
-def hold(seconds: float) -> None:
+def sleep(seconds: float) -> None:
     """Nothing piles up: launches run at once."""
