@@ -6,7 +6,7 @@ module, so no builtin is accessible but `ValueError`, and none may start with an
 the kernels of the runtime and the functions of NumPy listed here on arrays of the arena, and nothing else. The text of
 a CUDA kernel is not checked: it runs only on the GPU.
 
-Each target has an `AllowList` of what its programs may import and call; a program may use those of all targets.
+Each target has an `AllowList` for its programs; a program may use the names on any of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Table = Mapping[str, set[str]]
 
 @dataclass(frozen=True)
 class AllowList:
-    """What programs may import, by module, and what they may use of it."""
+    """The names that programs may import, by module, and the ways to use them."""
 
     functions: Table = field(default_factory=dict)  # that may be called
     packages: Table = field(default_factory=dict)  # modules to import from a package

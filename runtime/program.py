@@ -51,7 +51,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the runtime must know about a program. It can be written as JSON; the compiler passes on nothing else."""
+    """Everything that the runtime knows about a program besides its source: plain data that can be written as JSON."""
 
     model: str
     inputs: tuple[TensorSpec, ...]

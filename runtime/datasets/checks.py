@@ -38,7 +38,7 @@ def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) ->
             )
         if info.dtype == "f32" and spec.dtype not in ("f32", "f64"):
             raise RuntimeUserError(
-                f"array {quoted(spec.name)} holds floats, the model's {spec.kind} holds whole numbers",
+                f"array {quoted(spec.name)} has floats, but the model's {spec.kind} has whole numbers",
                 expected=f"{_of_model(spec)} per example",
                 found=_of_data(info),
             )

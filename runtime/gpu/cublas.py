@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Protocol
 
-WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for its largest GPUs
+WORKSPACE = 32 << 20  # bytes, as NVIDIA recommends for its largest GPUs
 NOT_TRANSPOSED, TRANSPOSED = 0, 1  # cublasOperation_t
 FULL_PRECISION, TF32 = 0, 3  # cublasMath_t: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 PRODUCTS = {  # by dtype: the functions for one product and for a stack, and the C type of a number

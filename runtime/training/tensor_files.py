@@ -1,4 +1,4 @@
-"""Safetensors files with JSON metadata and a SHA-256 over everything: what checkpoints and dumps have in common.
+"""Safetensors files with JSON metadata and a SHA-256 over everything: the common form of checkpoints and dumps.
 
 safetensors and hashlib are imported late, for a quick start.
 """

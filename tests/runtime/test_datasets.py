@@ -375,7 +375,7 @@ def test_an_array_that_is_missing():
 
 
 def test_floats_do_not_feed_whole_numbers():
-    with pytest.raises(RuntimeUserError, match="holds floats"):
+    with pytest.raises(RuntimeUserError, match="has floats"):
         check({"label": ArrayInfo("f32", (), 1.0)}, [LABEL])
 
 
