@@ -130,4 +130,4 @@ def test_code_for_a_gpu_needs_one(command: str, place: Path):
 
 
 def test_what_holds_the_gpu_back_is_cuda():
-    assert machine_code(cuda.HOLD)
+    assert machine_code(cuda.SLEEP)
