@@ -33,7 +33,7 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks and checks while training runs: `show` gets the number of finished steps, at most every `interval` seconds.
+    """Callbacks and checks of training: `show` gets the number of finished steps, at most every `interval` seconds.
 
     A device may check the loss only now and then: it then feeds neither the trend nor the guard.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, when written on a failing disk and when read from a damaged or foreign file."""
+"""Checkpoints: complete or not at all, when written on a failing disk and when read from a damaged or other file."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ def test_a_failing_disk_leaves_a_whole_checkpoint(
     assert os.listdir(saved.parent) == [saved.name], "the temporary file is removed"
     program = filled(2)
     load(saved, program, HASH)
-    replaced = failure is fail_to_sync_folder  # the new file is in its place, but may not survive a power cut
+    replaced = failure is fail_to_sync_folder  # the new file is in place, but may not survive a power cut
     assert contents(program) == contents(filled(3 if replaced else 1))
 
 
 def refused(path: Path, data: bytes | None = None) -> str:
-    """The message with which a file is refused; the program must not change."""
+    """The message for a file that is refused; the program must not change."""
     if data is not None:
         path.write_bytes(data)
     program = filled(2)
@@ -155,7 +155,7 @@ def test_a_flipped_bit_in_any_byte_is_noticed(saved: Path) -> None:
 
 
 def changed(change: Callable[[dict[str, np.ndarray]], None], **metadata: str) -> bytes:
-    """A checkpoint with other tensors or metadata, its SHA-256 made to match."""
+    """A checkpoint with other tensors or metadata, and a SHA-256 that matches."""
     program = filled(1)
     arrays = dict(program.variables())
     change(arrays)

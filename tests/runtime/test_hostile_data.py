@@ -1,4 +1,4 @@
-"""Data files that lie, overflow, end early or are no files at all: each is refused with one message that names it."""
+"""Data files with false headers, overflows, a missing end, or that are not files: each is refused with one message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def npz(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) -> 
 
 
 def refused(path: Path, *words: str) -> RuntimeUserError:
-    """Both `load` and `describe` refuse the data set, with the words in the message and the path named."""
+    """Both `load` and `describe` refuse the data set, with the words and the path in the message."""
     for read in (load, describe):
         with pytest.raises(RuntimeUserError) as error:
             read(path)

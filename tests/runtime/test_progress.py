@@ -1,4 +1,4 @@
-"""What is printed: the published line of an epoch, the summary, and a bar on terminals only."""
+"""The output of training: the line of an epoch, the summary, and a bar on terminals only."""
 
 from __future__ import annotations
 

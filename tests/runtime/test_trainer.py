@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_at_once(lr: float, tmp_path: Path) -> N
 
 
 def test_divergence_later_keeps_the_last_good_epoch(tmp_path: Path) -> None:
-    """The last update of epoch 4 makes a NaN, which no loss of a step shows. No checkpoint is due by then."""
+    """The last update of epoch 4 gives a NaN, which no loss of a step shows. No checkpoint is due yet."""
     poisoned = SOURCE.replace(
         "        time.sleep", '        v["w"] *= np.nan if v["step"] == 28 else 1\n        time.sleep'
     )
@@ -239,7 +239,7 @@ except Interrupted as interruption:
 
 
 def start_training(folder: Path, pause: float, interval: int, epochs: int = 10**6) -> subprocess.Popen[str]:
-    """Trains in another process, resuming where there is a checkpoint; returns when it is about to begin."""
+    """Trains in another process, and resumes if there is a checkpoint; returns before it begins."""
     command = [sys.executable, "-c", SCRIPT, str(folder), str(pause), str(interval), str(epochs)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}
@@ -249,7 +249,7 @@ def start_training(folder: Path, pause: float, interval: int, epochs: int = 10**
 
 
 def await_file(path: Path) -> None:
-    """The checkpoint of epoch 0 is written when signals are caught already."""
+    """Waits for the checkpoint of epoch 0: when it is written, signals are already handled."""
     deadline = time.monotonic() + 20
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A small program written by hand in the form of generated source, so that the runtime is tested without the compiler.
+"""A small program written by hand in the form of generated source, to test the runtime without the compiler.
 
 Softmax regression on images u8[2,3] in 3 classes, with momentum, noise that depends on seed and step, and a state that
 counts examples: everything that a checkpoint must bring back.
@@ -103,7 +103,7 @@ def bind_predict(arena, batch):
 
 
 def checked_unless_tiny(source: str, name: str) -> CodeType:
-    """What this file says is more than generated source may: it alone is run unchecked, whoever loads it."""
+    """This source does more than generated source may: it is the only one that runs unchecked."""
     return compile(source, name, "exec") if name == NAME else allowed.checked_code(source, name)
 
 
@@ -150,7 +150,7 @@ def tiny_data(train: int = 50, test: int = 21) -> Dataset:
 
 
 def program_text(program: LoadedProgram) -> str:
-    """What stands in for the resolved program."""
+    """A replacement for the resolved program."""
     settings = program.manifest.settings
     return f"train Tiny {{\n  epochs = {settings.epochs}\n  seed = {settings.seed}\n}}\n"
 
@@ -158,7 +158,7 @@ def program_text(program: LoadedProgram) -> str:
 def run_tiny(
     folder: Path, resume: bool = False, make: Callable[..., LoadedProgram] = tiny_program, **options: object
 ) -> tuple[LoadedProgram, Summary, str]:
-    """Trains in a folder, new or resumed. Returns the program, the summary, and what was printed."""
+    """Trains in a folder, new or resumed. Returns the program, the summary, and the output."""
     program = make(**options)
     text = program_text(program)
     start: Position | None = None

@@ -93,7 +93,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """out = a @ b, with the rules of cuBLAS: contiguous rows or columns, and a result that overlaps no operand."""
     assert a.dtype == b.dtype == out.dtype and out.dtype.kind == "f"
     for operand in (a, b, out):
-        assert operand.itemsize in operand.strides[-2:] or 1 in operand.shape[-2:], "neither rows nor columns are contiguous"
+        assert operand.itemsize in operand.strides[-2:] or 1 in operand.shape[-2:], (
+            "neither rows nor columns contiguous"
+        )
     reads, writes = [span(a), span(b)], [span(out)]
     if any(overlap(one, writes[0]) for one in reads):
         raise KernelError("a product overwrites one of its operands")
