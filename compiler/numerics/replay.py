@@ -15,8 +15,8 @@ from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, 
 from compiler.passes.pipeline import Pass, choose
 from compiler.targets.target import find_target
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import Program
-from runtime.training.captures import Capture, Found, Recipe
+from runtime.program import LoadedProgram
+from runtime.training.captures import Capture, Recipe, StepResult
 from runtime.training.conditions import changes, conditions
 
 PROGRAM = "program.nn"  # the resolved program in the folder of a run, beside its dumps
@@ -65,7 +65,7 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
     """What is told at once when training stops: the first bad op in the code that ran, and the batch."""
     run = run_generated("fused", compiled, capture)
     blame, places = find(run.trace), places_of(compiled, sources)
-    if blame is None or run.found.differing(capture.found):
+    if blame is None or run.found.differing(capture.result):
         return "\n".join([batch_line(capture), "run again, the step gave other numbers: the machine may be at fault"])
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
@@ -87,8 +87,8 @@ def replay(
     except UserError as error:
         raise RuntimeUserError(f"the program of the dump cannot be compiled: {error}") from error
     places = places_of(fused, diagnostics.sources)
-    again = capture.run(Program(fused.executable, fused.manifest))
-    lines = [batch_line(capture), "", f"fused code: {sameness(again, capture.found, known)}"]
+    again = capture.run(LoadedProgram(fused.executable, fused.manifest))
+    lines = [batch_line(capture), "", f"fused code: {sameness(again, capture.result, known)}"]
     run = run_generated("fused", fused, capture)
     lines += indented(report_of(run, capture, places))
     lines += ["", "code without fusion"]
@@ -105,7 +105,7 @@ def indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def sameness(again: Found, before: Found, known: Mapping[str, Any]) -> str:
+def sameness(again: StepResult, before: StepResult, known: Mapping[str, Any]) -> str:
     """Whether the step gave the same bits as in training, and what may be why not."""
     differing = again.differing(before)
     if not differing:

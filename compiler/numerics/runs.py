@@ -21,9 +21,9 @@ from compiler.ops.control import stack_of
 from compiler.passes.pipeline import Pass
 from compiler.targets.shared.writer import Ticks
 from compiler.targets.target import find_target
-from runtime.program import Program
-from runtime.training.captures import Capture, Found
-from runtime.training.numerics import Probe, Range, look, range_of, taken
+from runtime.program import LoadedProgram
+from runtime.training.captures import Capture, StepResult
+from runtime.training.numerics import Probe, Range, range_of, ranges_of, selected_ranges
 
 JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that bring ops together
 
@@ -34,7 +34,7 @@ class Run:
 
     name: str
     trace: Trace
-    found: Found
+    found: StepResult
 
 
 def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
@@ -52,19 +52,19 @@ def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
     title = title_of(compiled.tree, compiled.model)
     source = target.generate(title, plans, variables, {capture.graph: Ticks(probed=nodes)})
     probed = replace(compiled.executable, source=source, name=f"{compiled.executable.name} probed")
-    program = Program(probed, compiled.manifest)
+    program = LoadedProgram(probed, compiled.manifest)
     (plan,) = (plan for plan in plans if plan.graph.name == capture.graph)
     trace = Trace(plan.graph, len(capture.indices), {}, plan.regions)
     inputs, found, outputs = observe(program, capture)
     trace.inputs, trace.outputs = inputs, outputs
     probe: Probe = program.views(capture.graph, len(capture.indices))[0].__globals__["probe"]
     in_tiles = {node for region in plan.regions.values() for node in region.plan.graph.nodes}
-    for number, operands, results in probe.told:
+    for number, operands, results in probe.records:
         (trace.add_tile if nodes[number] in in_tiles else trace.add)(nodes[number], operands, results)
     return Run(name, trace, found)
 
 
-def observe(program: Program, capture: Capture) -> tuple[dict[str, Range], Found, dict[str, Range]]:
+def observe(program: LoadedProgram, capture: Capture) -> tuple[dict[str, Range], StepResult, dict[str, Range]]:
     """Runs the step: the ranges of what went in, what was found, and the ranges of loss and variables after it."""
     inputs = {name: range_of(array) for name, array in {**capture.before, **capture.inputs}.items()}
     found = capture.run(program)
@@ -87,7 +87,7 @@ def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
         results = dict(zip(graph.outputs, Interpreter(trace).run(graph, arrays), strict=True))
     floats = {each: array for each, array in results.items() if each == "loss" or each in capture.before}
     trace.outputs = {each: range_of(array) for each, array in floats.items() if array.dtype.kind == "f"}
-    return Run(name, trace, Found.of(results["loss"].item(), {}))
+    return Run(name, trace, StepResult.of(results["loss"].item(), {}))
 
 
 class Interpreter:
@@ -112,9 +112,9 @@ class Interpreter:
     def evaluate(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
         if node.op.name == "scan":
             return self.scan(node, operands)
-        seen = (taken if node.op.name == "select" else look)(*operands)
+        seen = (selected_ranges if node.op.name == "select" else ranges_of)(*operands)
         results = evaluate(node, operands, self.trace.batch)
-        self.trace.add(node, seen, look(*results))
+        self.trace.add(node, seen, ranges_of(*results))
         return results
 
     def scan(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
@@ -137,7 +137,7 @@ def fitting(capture: Capture, compiled: Compilation) -> str:
     graph, batch = compiled.module.get(capture.graph), len(capture.indices)
     if graph is None or not 1 <= batch <= compiled.executable.batch:
         return f"graph {capture.graph}, batch {batch}"
-    program = Program(compiled.executable, compiled.manifest)
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     wanted: Mapping[str, Arrays] = {
         "variables": program.variables(),
         "inputs": program.inputs(capture.graph, batch),

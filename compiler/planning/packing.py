@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from compiler.ir.graph import Value
+from runtime.program import ALIGNMENT
 
-ALIGNMENT = 64
 FEW = 2048
 
 

@@ -154,7 +154,7 @@ def format_profile(profile: Profile) -> str:
     lines = [
         f"{profile.file}: {profile.graph}, batch {profile.batch}, {counted(measured.steps, 'step')} on {profile.data}",
         f"{ceilings.machine}: {ceilings.gigabytes:.1f} GB/s in a copy of {ceilings.copied >> 20} MB, "
-        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.side} x {ceilings.side} matrices",
+        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.matrix_size} x {ceilings.matrix_size} matrices",
         "GB/s beyond the best: from the cache",
         "",
         titles(profile),

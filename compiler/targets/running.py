@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from compiler.targets.registry import HOST, TARGETS
-from runtime.program import Program
+from runtime.allowed import AllowList
+from runtime.program import LoadedProgram
 
 Options = Mapping[str, bool]  # flags of the command line that only some targets have
 
@@ -18,7 +19,7 @@ class Runtime:
     """How programs of a target run.
 
     start(options)                            raises RuntimeUserError if they cannot run on this machine
-    load(executable, manifest, options) -> Program
+    load(executable, manifest, options) -> LoadedProgram
     measure(plain, timed, graph, arrays, kernels, steps) -> Measured    see runtime/cpu/profiler.py
     measure_ceilings() -> Ceilings            what the machine does at best
     free_bytes() -> bytes, or None if the system does not say
@@ -26,11 +27,12 @@ class Runtime:
     """
 
     start: Callable[[Options], None]
-    load: Callable[..., Program]
+    load: Callable[..., LoadedProgram]
     measure: Callable[..., Any]
     measure_ceilings: Callable[[], Any]
     free_bytes: Callable[[], int | None]
     used_bytes: Callable[[], int]
+    allowed: AllowList  # what its generated source may hold
     device: str  # whose memory it is, as in "this machine"
     in_main_memory: bool = True  # whether tensors share their memory with the data set and the program
     options: tuple[str, ...] = ()  # the flags that it has

@@ -103,7 +103,7 @@ def measure(name: str) -> Figures:
     from compiler.driver import compile_tree, with_imports
     from compiler.language.parser import parse
     from compiler.timings import Timings
-    from runtime.program import Program
+    from runtime.program import LoadedProgram
 
     timings, diagnostics = Timings(), Diagnostics()
     timings.seconds["import"] = time.perf_counter() - begun
@@ -111,7 +111,7 @@ def measure(name: str) -> Figures:
         tree = with_imports(parse(source_of(name), f"{name}.nn", diagnostics), diagnostics)
     compiled = compile_tree(tree, diagnostics=diagnostics, timings=timings)
     with timings.phase("load"):
-        Program(compiled.executable, compiled.manifest)
+        LoadedProgram(compiled.executable, compiled.manifest)
     before, after = (sum(1 for _ in each["train_step"].walk()) for each in (compiled.module, compiled.optimized))
     return {**timings.seconds, "before": before, "after": after}
 

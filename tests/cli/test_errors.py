@@ -106,7 +106,7 @@ DATA = [
     ("narrow.npz", 'array "point" does not have the shape', "found: f32[3]"),
     (
         "classes.npz",
-        'row 5 of array "label" (training) is no class of the model',
+        'row 5 of array "label" (training) is not a class of the model',
         "expected: whole numbers 0 … 2",
         "found: 7",
     ),
@@ -183,7 +183,7 @@ def test_predictions_for_wrong_inputs(place: Path):
         ("none.npy", "y.npy", '"none.npy" cannot be opened'),
         ("narrow.npy", "y.npy", 'array "point" does not have the shape'),
         ("points.nn", "y.npy", "cannot be read"),
-        ("points.npy", "y.txt", "expected: a file that ends in .npy or .npz"),
+        ("points.npy", "y.txt", "expected: a file name that ends in .npy or .npz"),
         ("points.npy", "nowhere/y.npy", 'cannot write "nowhere/y.npy"'),
     ):
         refuses(["predict", "run", "--input", given, "--output", output], [fragment], place)

@@ -13,6 +13,7 @@ from unittest import mock
 from compiler.ir.graph import Graph
 from compiler.ir.op import VIEW
 from compiler.planning.memory import scan_length
+from runtime.allowed import GPU_PROGRAMS
 from runtime.cpu.kernels.basic import steps, view
 from runtime.program import Executable, aligned_zeros, load_functions
 
@@ -56,6 +57,6 @@ def count_launches(executable: Executable, graph: str) -> Counter[str]:
         view=view,
     )
     with mock.patch.dict(sys.modules, {"runtime.gpu.cuda": device}):
-        functions = load_functions(executable)
-    functions[f"bind_{graph}"](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
+        functions = load_functions(executable, GPU_PROGRAMS)
+    functions[graph](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
     return found

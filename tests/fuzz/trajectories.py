@@ -19,7 +19,7 @@ from compiler.ir.op import VIEW
 from compiler.ir.types import NUMPY_NAMES, at_batch
 from compiler.planning.manifest import variable_types
 from compiler.targets.target import find_target
-from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Program
+from runtime.program import INFERENCE, PREPARE, Executable, LoadedProgram, Manifest
 from tests.fuzz.drafts import BATCH
 from tests.liveness import check_liveness
 
@@ -153,8 +153,8 @@ def generated(module: Module, path: Trajectory) -> list[Arrays]:
     for plan in plans:
         check_liveness(plan)
     source = target.generate("a fuzzed program", plans, variables)
-    executable = Executable(source, "<fuzz>", max(plan.size for plan in plans), BATCH)
-    program = Program(executable, Manifest("Fuzz", (), (), (), ()))
+    executable = Executable(source, "<fuzz>", max(plan.size for plan in plans), BATCH, target.name)
+    program = LoadedProgram(executable, Manifest("Fuzz", (), (), (), ()))
     program.arena[:] = 0xFF
     held = program.variables()
     for name, value in path.variables.items():

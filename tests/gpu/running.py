@@ -15,8 +15,10 @@ from compiler.ir.types import NUMPY_NAMES
 from compiler.passes.pipeline import run_pipeline
 from compiler.planning.memory import plan_graph
 from compiler.targets.target import find_target
+from runtime.allowed import GPU_PROGRAMS
 from runtime.datasets import describe
-from runtime.program import Arrays, Executable, Manifest, Program, load_functions
+from runtime.feeding import runner_of
+from runtime.program import Arrays, Executable, LoadedProgram, Manifest, load_functions
 from tests.programs import ROOT
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ def compiled(model: str, target: str) -> Compilation:
     return compile_tree(tree, storage=describe("digits"), target=target)
 
 
-def host_program(model: str) -> Program:
+def host_program(model: str) -> LoadedProgram:
     found = compiled(model, "numpy")
-    return Program(found.executable, found.manifest)
+    return LoadedProgram(found.executable, found.manifest)
 
 
 def device_program(model: str, graphs: bool = True) -> DeviceProgram:
@@ -59,17 +61,19 @@ def examples(model: str, count: int) -> Arrays:
     return result
 
 
-def train(model: str, program: Program) -> Arrays:
+def train(model: str, program: LoadedProgram) -> Arrays:
     """Trains on a few batches; all that can be seen afterwards by name, of variables how they have changed."""
     arrays = examples(model, EXAMPLES)
     order = np.random.default_rng(1).permutation(EXAMPLES)
     program.initialize(seed=3)
     before = {name: np.array(variable) for name, variable in program.variables().items()}
-    found = {f"{name} in training": x for name, x in program.runner("train_step", arrays).means(order, BATCH).items()}
-    found |= {f"{name} in tests": x for name, x in program.runner("evaluate", arrays).means(order, BATCH).items()}
+    found: Arrays = {}
+    for graph, part in (("train_step", "training"), ("evaluate", "tests")):
+        means = runner_of(program, graph, arrays).means(order, BATCH)
+        found |= {f"{name} in {part}": mean for name, mean in means.items()}
     found |= {name: after - before[name] for name, after in program.variables().items()}
     inputs = {each.name: arrays[each.name] for each in program.manifest.inputs}
-    for count, outputs in program.runner("predict", inputs).batches(order, BATCH):
+    for count, outputs in runner_of(program, "predict", inputs).batches(order, BATCH):
         found |= {f"{name} of {count}": np.array(output) for name, output in outputs.items()}
     return {name: np.asarray(value) for name, value in found.items()}
 
@@ -114,6 +118,6 @@ def on_device(graph: Graph, batch: int) -> OnDevice:
     target = find_target("cupy")
     optimized = run_pipeline({graph.name: graph}, target.pipeline)[graph.name]
     plan = plan_graph(optimized, batch, 0, {}, target.placement)
-    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch)
+    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch, target.name)
     arena = cuda.zeros(max(plan.size, 1))
-    return OnDevice(arena, *load_functions(executable)[f"bind_{plan.graph.name}"](arena, batch))
+    return OnDevice(arena, *load_functions(executable, GPU_PROGRAMS)[plan.graph.name](arena, batch))

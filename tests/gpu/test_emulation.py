@@ -230,7 +230,7 @@ def test_errors_say_where():
         run_bias_relu(replaced(BIAS_RELU, "x0[i]", "x0[i + 1]"))
     with pytest.raises(KernelError, match=r"gemm: reads or writes \d+ bytes from [ac], in block"):
         run_gemm(replaced(GEMM, "a[row * K", "a[1000000 + row * K"))
-    with pytest.raises(KernelError, match="row_sums: writes before or behind shared memory"):
+    with pytest.raises(KernelError, match="row_sums: writes before or after shared memory"):
         run_row_sums(replaced(ROW_SUMS, "sums[threadIdx.x / 32] =", "*(sums + threadIdx.x + 4) ="))
     with pytest.raises(KernelError, match="row_sums: threads wait at barriers that others do not reach"):
         run_row_sums(replaced(ROW_SUMS, "__syncthreads();", "if (threadIdx.x) __syncthreads(); else __syncwarp();"))

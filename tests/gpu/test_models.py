@@ -57,7 +57,7 @@ def test_nothing_is_read_that_is_dead(model: str, graph: str, monkeypatch: pytes
         for first, last in dead[kernel]:
             program.arena[first:last] = 0xFF
 
-    monkeypatch.setattr(cuda.Clock, "watcher", staticmethod(poison))
+    monkeypatch.setattr(cuda.DeviceClock, "watcher", staticmethod(poison))
     poisoned = train(model, program)
     monkeypatch.undo()
     plain = train(model, device_program(model))
@@ -69,7 +69,7 @@ def test_what_is_alive_is_not_dead(monkeypatch: pytest.MonkeyPatch):
     found = compiled("mlp", "cupy")
     program = device_program_of(with_clock(found, "train_step")[0], found.manifest)
     monkeypatch.setattr(
-        cuda.Clock, "watcher", staticmethod(lambda kernel: program.arena[found.plans[0].base :].fill(0xFF))
+        cuda.DeviceClock, "watcher", staticmethod(lambda kernel: program.arena[found.plans[0].base :].fill(0xFF))
     )
     assert np.isnan(train("mlp", program)["loss in training"])
 

@@ -115,7 +115,7 @@ def test_a_graph_does_the_same_bit_for_bit() -> None:
 def test_too_much_memory() -> None:
     from runtime.errors import RuntimeUserError
 
-    with pytest.raises(RuntimeUserError, match="the GPU has not enough memory"):
+    with pytest.raises(RuntimeUserError, match="the GPU does not have enough memory"):
         cuda.zeros(cuda.free_bytes() * 2)
 
 

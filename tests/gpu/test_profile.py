@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("emulated")
 @pytest.fixture(autouse=True)
 def quick(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less of everything: the host takes its time."""
-    for name, value in (("COPIED", 1 << 20), ("SIDE", 16), ("STEPS_PER_GRAPH", 2), ("FEWEST_LAUNCHES", 1)):
+    for name, value in (("COPIED", 1 << 20), ("MATRIX_SIZE", 16), ("STEPS_PER_GRAPH", 2), ("FEWEST_LAUNCHES", 1)):
         monkeypatch.setattr(f"runtime.gpu.device_profiler.{name}", value)
 
 
@@ -130,4 +130,4 @@ def test_code_for_a_gpu_needs_one(command: str, place: Path):
 
 
 def test_what_holds_the_gpu_back_is_cuda():
-    assert machine_code(cuda.HOLD)
+    assert machine_code(cuda.SLEEP)

@@ -18,7 +18,7 @@ from compiler.planning.memory import Plan
 from compiler.targets.numpy.writer import NumpyWriter
 from compiler.targets.target import find_target
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Manifest, Program
+from runtime.program import LoadedProgram, Manifest
 from runtime.training.captures import Capture
 from runtime.training.progress import Reporter
 from runtime.training.run_folder import RunFolder
@@ -131,7 +131,7 @@ def random_data(manifest: Manifest, examples: int = EXAMPLES) -> Dataset:
 
 def diverging(compiled: Compilation, folder: Path, dataset: Dataset | None = None, checks: bool = True) -> Diverged:
     """Trains in a new folder until it stops for a number that is not finite."""
-    program = Program(compiled.executable, compiled.manifest)
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     run_folder = RunFolder.create("Model", "", folder)
     reporter = Reporter(quiet=True, stream=io.StringIO())
     data = dataset or random_data(compiled.manifest)

@@ -14,7 +14,7 @@ from compiler.numerics.replay import places_of
 from compiler.numerics.report import phase_of, reason_of
 from compiler.numerics.runs import run_generated, run_in_float64
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from runtime.training.captures import Capture
 from runtime.training.numerics import Guard, all_finite
 from runtime.training.progress import Reporter
@@ -172,7 +172,7 @@ def test_harmless(expression: str, tmp_path: Path):
     compiled = program(expression)
     folder = RunFolder.create("M", "", tmp_path / "run")
     reporter = Reporter(quiet=True, stream=io.StringIO())
-    loaded = Program(compiled.executable, compiled.manifest)
+    loaded = LoadedProgram(compiled.executable, compiled.manifest)
     assert train(loaded, data(), run_folder=folder, reporter=reporter, check_numerics=True).epochs == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 from tests.programs import compile_text, initialized
 
 BATCH = 3
@@ -29,12 +29,12 @@ train Small {{
 """
 
 
-def layer_program(layer: str, shape: tuple[int, ...]) -> Program:
+def layer_program(layer: str, shape: tuple[int, ...]) -> LoadedProgram:
     """The program LAYER for one layer or function and the shape of an example."""
     return initialized(compile_text(LAYER.format(layer=layer, dims=", ".join(map(str, shape)), batch=BATCH)))
 
 
-def randomize(program: Program, generator: np.random.Generator) -> Arrays:
+def randomize(program: LoadedProgram, generator: np.random.Generator) -> Arrays:
     """Gives every parameter other values than it starts with, of about the same size; returns copies by name."""
     variables = program.variables()
     names = [spec.name for spec in program.manifest.variables if spec.kind == "param"]

@@ -13,7 +13,7 @@ import pytest
 
 from compiler.driver import Compilation, compile_tree, load_tree, override
 from runtime.datasets import digits
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 from runtime.random import draw
 from tests.parity.pytorch_models import STATES, TWINS, KerasSGD, leaves
 from tests.parity.torch_or_skip import torch
@@ -41,20 +41,20 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, Program]:
+def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, LoadedProgram]:
     """A recipe, its optimizer replaced if one is given, and its program with the initial weights of a seed."""
     settings = [("optimizer", optimizer)] if optimizer else []
     compilation = compile_tree(override(load_tree(ROOT / "models" / f"{name}.nn"), settings))
     return compilation, initialized(compilation, SEED)
 
 
-def weights(program: Program) -> Arrays:
+def weights(program: LoadedProgram) -> Arrays:
     """Copies of params and states by name."""
     kept = {spec.name for spec in program.manifest.variables if spec.kind in KINDS}
     return {name: view.copy() for name, view in program.variables().items() if name in kept}
 
 
-def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> Arrays:
+def run(program: LoadedProgram, graph: str, image: np.ndarray, label: np.ndarray) -> Arrays:
     """Feeds a batch, reshaping the images to the input that the model declares, and runs the graph once."""
     inputs = program.inputs(graph, len(image))
     for name, array in {"image": image, "label": label}.items():
@@ -64,7 +64,7 @@ def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> A
 
 
 def tensors(
-    program: Program, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float64
+    program: LoadedProgram, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float64
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same batch for PyTorch."""
     shape = program.inputs("predict", len(image))["image"].shape
@@ -138,7 +138,7 @@ def test_losses_of_twenty_steps(name: str, data: Batches):
     assert program.variables()["step"] == STEPS
 
 
-def velocity(program: Program) -> dict[str, torch.Tensor]:
+def velocity(program: LoadedProgram) -> dict[str, torch.Tensor]:
     """The velocities of momentum by parameter: `v` in the optimizer."""
     slots = [spec.name for spec in program.manifest.variables if spec.kind == "slot"]
     return {name.removesuffix(".v"): torch.tensor(program.variables()[name], dtype=torch.float64) for name in slots}

@@ -10,7 +10,7 @@ from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from compiler.passes.parameter_folding import fold_parameters
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.programs import BATCH, compile_text, compiled_model, initialized, run_program, values_for
 
 BEFORE = """
@@ -136,6 +136,6 @@ def test_an_evaluation_sees_the_variables_as_they_are():
                 np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5)
 
 
-def write(program: Program) -> None:
+def write(program: LoadedProgram) -> None:
     for name in ("dense_1.w", "batch_norm_1.gamma", "batch_norm_1.running_mean"):
         program.variables()[name][...] *= 3

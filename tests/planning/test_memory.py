@@ -15,7 +15,7 @@ from compiler.planning.schedule import groups
 from compiler.reports.plan_report import format_plan
 from compiler.targets.numpy.target import PLACEMENT
 from runtime.cpu.threads import LANES, Lanes
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.delicate import DELICATE, delicate_graph
 from tests.liveness import check_liveness
 from tests.programs import (
@@ -139,7 +139,7 @@ def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytes
 
     monkeypatch.setattr("runtime.cpu.threads.tiles", record)
     compiled = compiled_model(model)
-    program = Program(compiled.executable, compiled.manifest)
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     program.views("train_step", program.batch)
     assert len(regions) == len(plan.regions)
     for (node, tiled), lanes in zip(plan.regions.items(), regions, strict=True):

@@ -335,11 +335,7 @@ RUNTIME = (
         "stale-running-mean",
         "what follows from the running statistics is computed for the first evaluation and never again",
         "runtime/program.py",
-        {
-            'f"bind_{PREPARE}" in self._functions:': (
-                'f"bind_{PREPARE}" in self._functions and (PREPARE, 1) not in self._bound:'
-            )
-        },
+        {"PREPARE in self.functions:": ("PREPARE in self.functions and (PREPARE, 1) not in self.bound:")},
         "tests/passes/test_parameter_folding.py::test_an_evaluation_sees_the_variables_as_they_are",
         "Not equal to tolerance",
     ),

@@ -15,7 +15,7 @@ from compiler.targets.shared.writer import Kernel
 from runtime.cpu.profiler import Ceilings, Clock, Measured, measure, measure_ceilings, random_arrays, tick_nanoseconds
 from runtime.datasets import Dataset, Split
 from runtime.feeding import fitted
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.programs import MODELS, compile_text, compiled_model, initialized, read_graph, run_program
 
 TINY = """
@@ -32,7 +32,7 @@ model Nested(image: f32[B, 5, 4, 3]) {
   return concat(last(scan(Rows(6), image)), last(scan(Rows(6), image, reverse=true))) |> Dense(3)
 }
 """
-CEILINGS = Ceilings("this machine", copied=64 << 20, side=1024, gigabytes=10.0, gigaflops=100.0)
+CEILINGS = Ceilings("this machine", copied=64 << 20, matrix_size=1024, gigabytes=10.0, gigaflops=100.0)
 
 
 def bare(source: str) -> list[str]:
@@ -56,7 +56,7 @@ def test_the_clock_is_all_that_differs(model: str, inside: bool):
 def test_a_clock_changes_no_result(model: str, inside: bool):
     compiled = compiled_model(model)
     executable, _ = with_clock(compiled, "train_step", inside)
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.initialize(0)
     inputs = random_arrays(plain, "train_step")
     batch = compiled.executable.batch
@@ -217,7 +217,7 @@ def test_the_clock_belongs_to_its_thread_and_starts_anew():
 
 def test_ceilings_are_positive(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.cpu.profiler.COPIED", 1000)
-    monkeypatch.setattr("runtime.cpu.profiler.SIDE", 16)
+    monkeypatch.setattr("runtime.cpu.profiler.MATRIX_SIZE", 16)
     ceilings = measure_ceilings()
     assert ceilings.machine.startswith("this machine at best, ") and ceilings.gigabytes > 0 and ceilings.gigaflops > 0
 
@@ -233,7 +233,7 @@ def test_random_inputs_fit_the_program():
 def test_a_program_is_measured_on_the_arena_of_the_other():
     compiled = compile_text(TINY)
     executable, kernels = with_clock(compiled, "train_step")
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.arena = plain.arena
     measured = measure(plain, timed, "train_step", random_arrays(plain, "train_step"), len(kernels), 3)
     assert len(measured.seconds) == len(measured.calls) == len(kernels)

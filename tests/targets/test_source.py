@@ -51,7 +51,7 @@ def test_file_name_cannot_break_out(tmp_path):
     path.write_text("model M(x: f32[B, 2]) { return x }")
     source = compile_file(path).executable.source
     assert "raise SystemExit" not in [line.strip() for line in source.splitlines()]
-    load_functions(Executable(source, "<test>", 0, 1))
+    load_functions(Executable(source, "<test>", 0, 1, "numpy"))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -70,7 +70,7 @@ def test_every_statement_has_its_node_and_its_line(model: str):
 
 def test_traceback_shows_generated_line():
     program = "def bind_x(arena, B):\n    def run():\n        raise ValueError(1)  # %0\n    return run, {}, {}\n"
-    run, _, _ = load_functions(Executable(program, "<nnc test>", 0, 1))["bind_x"](None, 1)
+    run, _, _ = load_functions(Executable(program, "<nnc test>", 0, 1, "numpy"))["x"](None, 1)
     with pytest.raises(ValueError) as caught:
         run()
     assert "raise ValueError(1)  # %0" in "".join(traceback.format_exception(caught.value))

@@ -89,7 +89,7 @@ def generate(
         comment(title),
         "",
         *imports,
-        *(["from runtime.gpu.cuda import Clock", "", "clock = Clock()"] if ticks else []),
+        *(["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []),
     ]
     blocks = [line for function in functions for line in ("", "", *function)]
     return "\n".join([*header, *constants, *definitions, *blocks]) + "\n"

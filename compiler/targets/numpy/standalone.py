@@ -38,8 +38,10 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("Settings", SETTINGS),
+    Section("Errors", f"{PACKAGE}.errors"),
     Section("Strokes of digits", f"{PACKAGE}.datasets.digit_strokes", explained=True),
     Section("Digits", f"{PACKAGE}.datasets.digits", explained=True),
+    Section("Data", f"{PACKAGE}.cpu.free_memory"),
     Section("Data", f"{PACKAGE}.datasets"),
     Section("Data", DATA),
     Section("Threads", f"{PACKAGE}.cpu.threads", explained=True),

@@ -1,7 +1,7 @@
 """NumPy source for planned graphs: functions as in shared/writer.py, with statements like these.
 
 kernels.matmul(image, dense_1_w, out=v0)             # %0: f32[B,512] = matmul(%image, %dense_1.w)
-spread(region_1, region_1_tiles)                     # a region, whose tiles are shared between threads
+run_tiles(region_1, region_1_tiles)                  # a region, whose tiles are shared between threads
 
 def region_1_tile(lane, i):
     a = v0[:, i:i + 64]                              parts of tensors for one tile of a region, made once
@@ -50,9 +50,9 @@ def generate(
         "",
         "from runtime.cpu import kernels",
         "from runtime.cpu.kernels import view",
-        *(["from runtime.training.numerics import Probe, look, taken"] if probed else []),
+        *(["from runtime.training.numerics import Probe, ranges_of, selected_ranges"] if probed else []),
         *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
-        "from runtime.cpu.threads import spread, tiles",
+        "from runtime.cpu.threads import run_tiles, tiles",
         *(["", "clock = Clock()"] if ticks and not probed else []),
         *(["", "probe = Probe()"] if probed else []),
     ]
@@ -98,7 +98,7 @@ class NumpyWriter(GraphWriter):
         self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
         self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
         self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
-        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
+        self.write(f"run_tiles({name}, {name}_tiles)  {note}", depth)
         self.last_heading = ""
         return name
 

@@ -10,8 +10,8 @@ from compiler.ir.graph import Origin
 
 # Names that generated source uses itself, or that would hide something of Python's.
 RESERVED = {
-    *("np", "kernels", "view", "spread", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
-    *("probe", "seen", "look", "taken"),
+    *("np", "kernels", "view", "run_tiles", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
+    *("probe", "operands", "ranges_of", "selected_ranges"),
     *dir(builtins),
     *keyword.kwlist,
     *keyword.softkwlist,

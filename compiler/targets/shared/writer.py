@@ -186,10 +186,10 @@ class GraphWriter(ABC):
         if self.ticks.probed is None:
             return statements
         self.ticks.probed.append(node)
-        look = "taken" if node.op.name == "select" else "look"
+        ranges = "selected_ranges" if node.op.name == "select" else "ranges_of"
         results = ", ".join(self.of[result] for result in node.results)
-        after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
-        return [f"seen = {look}({', '.join(arguments)})", *statements, after]
+        after = f"probe({len(self.ticks.probed) - 1}, operands, {results})"
+        return [f"operands = {ranges}({', '.join(arguments)})", *statements, after]
 
     def tick(self, kernel: Kernel, depth: int) -> None:
         """The clock is read after a kernel, if this source is one to be measured."""

@@ -46,7 +46,7 @@ def emulate() -> None:
     sys.modules["runtime.gpu.cuda"] = runtime.gpu.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
     from runtime.gpu import device_profiler
 
-    device_profiler.COPIED, device_profiler.SIDE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
+    device_profiler.COPIED, device_profiler.MATRIX_SIZE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
@@ -64,10 +64,12 @@ def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = (
 
 def runner_of(program: DeviceProgram, steps: int) -> tuple[DeviceRunner, np.ndarray]:
     """What trains a program for so many steps, and the order of the examples."""
+    from runtime.gpu.device_program import DeviceRunner
+
     count = steps * program.batch
     images, labels = (np.resize(array, (count, *array.shape[1:])) for array in draw_digits())
     arrays = fitted(program, "train_step", {"image": images, "label": labels}, "training")
-    return program.runner("train_step", arrays), np.random.default_rng(0).permutation(count)
+    return DeviceRunner(program, "train_step", arrays), np.random.default_rng(0).permutation(count)
 
 
 def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) -> Measure:
@@ -77,7 +79,7 @@ def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) ->
     steps = STEPS if batch == BATCH else 2
     runner, order = runner_of(program, steps)
     runner.means(order, batch)  # this compiles kernels and captures graphs
-    clock = cuda.Clock()
+    clock = cuda.DeviceClock()
 
     def measure() -> float:
         runner.feed.begin(order, batch)
