@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from compiler.cli.flags import STAGES
+from compiler.cli.flags import COMMANDS, STAGES
 from compiler.cli.programs import shipped
 from tests.cli.running import nnc
 from tests.programs import ROOT
@@ -239,3 +239,8 @@ def test_shipped_programs_import_nothing():
     """An import would be searched for in the folder of the user."""
     assert {path.stem for path in (*ROOT.glob("models/*.nn"), *ROOT.glob("examples/*.nn"))} == set(shipped())
     assert not [path for path in shipped().values() if re.search(r"^import ", path.read_text(), re.MULTILINE)]
+
+
+def test_the_readme_lists_the_commands():
+    rows = re.findall(r"^\| `([a-z-]+) ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(rows) == set(COMMANDS)

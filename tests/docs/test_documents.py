@@ -12,7 +12,7 @@ from compiler.elaborate.training import KEYS
 from compiler.ops import OPS
 from tests.programs import ROOT, compile_text
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = [
     pytest.param(match[1], id=f"{path.name}-{i}")
     for path in DOCUMENTS
