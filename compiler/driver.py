@@ -27,7 +27,7 @@ from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.passes.pipeline import Pass, check_complete, labels, run_pass, run_pipeline
 from compiler.planning.manifest import describe
 from compiler.planning.memory import Plan
-from compiler.planning.program import Variable
+from compiler.planning.program import PlacedVariable
 from compiler.targets.registry import HOST
 from compiler.targets.target import Target, find_target
 from compiler.timings import Timings
@@ -53,7 +53,7 @@ class PlannedModule:
     batch: int
     target: Target
     plans: list[Plan]
-    variables: list[Variable]
+    variables: list[PlacedVariable]
 
     @cached_property
     def source(self) -> str:

@@ -14,7 +14,7 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-Stage = TypeVar("Stage", bound=Named)
+StageType = TypeVar("StageType", bound=Named)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Timings:
         finally:
             self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
 
-    def of_stages(self, stages: Iterable[Stage], phases: Mapping[str, str]) -> Iterator[Stage]:
+    def of_stages(self, stages: Iterable[StageType], phases: Mapping[str, str]) -> Iterator[StageType]:
         """The stages, with the time of each added to its phase; what `phases` does not name belongs to the next."""
         waiting, start = 0.0, time.perf_counter()
         for stage in stages:

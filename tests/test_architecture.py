@@ -1,4 +1,4 @@
-"""The shape of the code base, as rules: who may import whom, and what stays out of the way until it is asked for."""
+"""The shape of the code base, as rules: who may import whom, and what is not imported before it is needed."""
 
 from __future__ import annotations
 
@@ -6,44 +6,142 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from compiler.targets.registry import TARGETS
 from tests.programs import ROOT
 
-# Each part may import the parts before it.
-LAYERS = ["diagnostics", "language", "ir", "ops", "autodiff", "elaborate", "passes", "memory", "codegen"]
-# ops and ir know each other: the builder asks the table, a gradient rule builds IR; scan differentiates its body.
-FRIENDS = {("ir", "ops"), ("ops", "autodiff"), ("passes", "memory")}
+# All rooms of the compiler, from the bottom to the top: each may import those above it in this list, and the runtime.
+ROOMS = (
+    "diagnostics",
+    "timings",
+    "language",
+    "ir",
+    "ops",
+    "elaborate",
+    "gradient",
+    "passes",
+    "planning",
+    "targets.registry",
+    "targets.shared",
+    "targets.c_text",
+    "targets.running",
+    "targets.target",
+    *(f"targets.{name}" for name in TARGETS),  # which do not import each other
+    "driver",
+    "reports",
+    "numerics",
+    "cli",
+    "__main__",
+)
+# Where imports in functions are needed, and why. Nowhere else is one.
+LATE = {
+    "compiler/__main__.py": "a signal may come while the rest is imported",
+    "compiler/cli": "a command imports what it needs, so that the others start at once",
+    "compiler/targets/cupy/running.py": "CuPy is imported when a program is run on a GPU",
+    "runtime": "CuPy, safetensors, rich and others are imported by the few who need them",
+}
 SOURCES = sorted([*ROOT.glob("compiler/**/*.py"), *ROOT.glob("runtime/**/*.py")])
 HEAVY = ("numpy", "lark", "rich", "safetensors", "cupy", "urllib.request")
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The modules that a file imports, wherever it does so: in functions and for type checkers too."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def room_of(module: str) -> str:
+    """`targets.numpy` of `compiler.targets.numpy.ops`; empty for the packages themselves."""
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2] if parts[:1] == ["targets"] else parts[:1])
+
+
+@each_source
 def test_imports_point_one_way(path: Path):
-    package, *rest = path.relative_to(ROOT).with_suffix("").parts
+    here, room = module_of(path), room_of(module_of(path))
     for name in imports(path):
-        top, *inner = name.split(".")
-        assert not (package == "runtime" and top == "compiler"), f"the runtime imports {name}"
+        top = name.partition(".")[0]
+        assert not (here.startswith("runtime") and top == "compiler"), f"the runtime imports {name}"
         assert top != "cupy" or path == ROOT / "runtime/gpu/cuda.py", "only one file imports CuPy"
-        here, there = rest[0], inner[0] if inner else ""
-        if package == top == "compiler" and here in LAYERS and there in LAYERS:
-            assert LAYERS.index(there) <= LAYERS.index(here) or (here, there) in FRIENDS, f"{path.name} imports {name}"
+        there = room_of(name) if top == "compiler" else ""
+        if there and there != room:
+            assert ROOMS.index(there) < ROOMS.index(room), f"{room} imports {name}"
+            targets = {f"targets.{target}" for target in TARGETS}
+            assert there not in targets, f"{name} is the business of its target"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_room_has_its_place():
+    rooms = {room_of(module) for module in MODULES if module.startswith("compiler.")} - {"targets"}
+    assert rooms == set(ROOMS)
+
+
+def test_no_imports_go_in_a_circle():
+    graph = {module: {name for name in imports(path) if name in MODULES} - {module} for module, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@each_source
+def test_imports_stand_at_the_top(path: Path):
+    """But for start-up time, and then the file is on the list; none is for type checkers alone."""
+    assert "TYPE_CHECKING" not in path.read_text()
+    name = str(path.relative_to(ROOT))
+    if any(name == known or name.startswith(f"{known}/") for known in LATE):
+        return
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+    late = [each for node in functions for each in ast.walk(node) if isinstance(each, ast.Import | ast.ImportFrom)]
+    assert not late, f"line {late[0].lineno}" if late else ""
+
+
+@each_source
+def test_nobody_asks_which_target_it_is(path: Path):
+    """The name of a target is in its own folder, the registry and the flags: what differs is a field of its record."""
+    name = str(path.relative_to(ROOT))
+    if name in ("compiler/targets/registry.py", "compiler/cli/flags.py"):
+        return
+    texts = {node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)}
+    found = [target for target in TARGETS if target in texts and not name.startswith(f"compiler/targets/{target}/")]
+    assert not found
+
+
+@each_source
 def test_a_file_opens_with_what_it_is_for(path: Path):
     text = path.read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no docstring"
+    assert not text.strip() or ast.get_docstring(tree_of(path)), "no docstring"
+
+
+def test_no_two_classes_share_a_name():
+    found: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
 def test_help_loads_nothing_heavy():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.cli.memory_limit import check_memory, main_memory
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import Compilation, compile_tree
 from compiler.language.parser import parse
@@ -47,9 +46,7 @@ class Source:
                 "the program of a dump imports files", expected="a resolved program", found="imports"
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
-        compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
-        check_memory(compiled, main_memory(None))
-        return compiled
+        return compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
 
     def passes(self) -> tuple[Pass, ...]:
         """Raises UserError for a name that is no pass."""
@@ -70,12 +67,18 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
 
-def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str) -> str:
-    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it."""
+def replay(
+    capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str, check: Callable[[Compilation], None]
+) -> str:
+    """The report of a dump; raises RuntimeUserError if the dump does not fit the program in it.
+
+    `check` may refuse a compiled program before it gets memory, by UserError.
+    """
     diagnostics = Diagnostics()
     source = Source(recipe, file)
     try:
         fused = source.compile(source.passes(), diagnostics)
+        check(fused)
         if problem := fitting(capture, fused):
             raise RuntimeUserError("the dump does not fit the program in it", found=quoted(problem))
     except UserError as error:
@@ -87,6 +90,7 @@ def replay(capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str
     lines += indented(report_of(run, capture, places))
     lines += ["", "code without fusion"]
     unfused = source.compile(without_joining(source.passes()), Diagnostics())
+    check(unfused)
     lines += indented(report_of(run_generated("unfused", unfused, capture), capture, places))
     lines += ["", "interpreter in float64"]
     exact = run_in_float64("float64", fused, capture)

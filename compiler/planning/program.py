@@ -11,18 +11,18 @@ from compiler.planning.memory import Placement, Plan, plan_graph
 from compiler.planning.packing import aligned
 from runtime.program import INFERENCE, PREPARE
 
-Variable = tuple[str, TensorType, int]  # with its offset in the arena
+PlacedVariable = tuple[str, TensorType, int]  # with its offset in the arena
 
 
 def plan_module(
     module: Module, batch: int, placement: Placement, left_out: Collection[str] = ()
-) -> tuple[list[Plan], list[Variable]]:
+) -> tuple[list[Plan], list[PlacedVariable]]:
     """Plans of all graphs but those left out, and the variables.
 
     Variables come first, at fixed offsets; the graphs share the bytes after them, since one runs at a time. Only
     `prepare` runs when the inputs of another may be filled already, so it is placed after them.
     """
-    variables: list[Variable] = []
+    variables: list[PlacedVariable] = []
     offset = 0
     for name, type in variable_types(module).items():
         variables.append((name, type, offset))

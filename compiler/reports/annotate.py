@@ -23,7 +23,7 @@ from compiler.elaborate.values import Call, tensors_in
 from compiler.ir.graph import VARIABLES, Graph, Node, Origin
 from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
-from compiler.reports.profile import Row, measure_kernels, rows_of, with_clock
+from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_clock
 from compiler.targets.shared.names import heading
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MOST_OPS = 5  # of a pass that are named
 DIRECTIONS = ("forward", "backward", "update")
 
 
-class Line(NamedTuple):
+class ModelLine(NamedTuple):
     """A line of one of the user's files."""
 
     file: str
@@ -47,14 +47,14 @@ class Line(NamedTuple):
 class Annotations:
     """What became of a program, by line."""
 
-    shapes: Mapping[Line, list[str]]
-    kernels: Mapping[tuple[Line | None, str], list[Row]]  # by line and direction; None: made by the compiler
-    regions: Mapping[Line, list[str]]  # kernels that stand at another line
-    passes: Mapping[Line, list[str]]
-    code: Mapping[Line, list[int]]
+    shapes: Mapping[ModelLine, list[str]]
+    kernels: Mapping[tuple[ModelLine | None, str], list[KernelRow]]  # by line and direction; None: made by the compiler
+    regions: Mapping[ModelLine, list[str]]  # kernels that stand at another line
+    passes: Mapping[ModelLine, list[str]]
+    code: Mapping[ModelLine, list[int]]
     timed: bool
 
-    def lines(self) -> set[Line]:
+    def lines(self) -> set[ModelLine]:
         shown = [line for line, _ in self.kernels if line]
         return {*self.shapes, *shown, *self.regions, *self.passes, *self.code}
 
@@ -77,24 +77,24 @@ def annotate(
     )
 
 
-def line_of(origin: Origin) -> Line:
-    return Line(origin.file, origin.line)
+def line_of(origin: Origin) -> ModelLine:
+    return ModelLine(origin.file, origin.line)
 
 
 # What there is --------------------------------------------------------------------------------------------------------
 
 
-def shapes_by_line(compiled: Compilation, graph: str) -> dict[Line, list[str]]:
+def shapes_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[str]]:
     """The model's inputs, the results of calls, and what else the graph gives, such as the loss."""
-    found: dict[Line, list[str]] = {}
+    found: dict[ModelLine, list[str]] = {}
     module = compiled.module
     declared = next(f.name.span for f in compiled.tree.functions if f.name.id == compiled.model.name)
     inputs = [f"{value.name} {value.type}" for value in module["predict"].of_kind("input")]
-    found[Line(declared.file, declared.line)] = inputs
+    found[ModelLine(declared.file, declared.line)] = inputs
     for call in calls_in(compiled.model.call):
         types = ", ".join(str(value.type) for value in tensors_in(call.output))
         name = call.path if call.kind != "fn" else call.name
-        found.setdefault(Line(call.span.file, call.span.line), []).append(f"{name} {types}")
+        found.setdefault(ModelLine(call.span.file, call.span.line), []).append(f"{name} {types}")
     derived = module.get(graph, Graph(graph))  # passes may add graphs
     changed = {value.name for value in derived.of_kind(*VARIABLES)}
     for name, value in derived.outputs.items():
@@ -111,13 +111,15 @@ def calls_in(call: Call) -> Iterator[Call]:
             yield from calls_in(child)
 
 
-def update_line(compiled: Compilation) -> Line | None:
+def update_line(compiled: Compilation) -> ModelLine | None:
     span = compiled.model.train.spans.get("optimizer") if compiled.model.train else None
-    return Line(span.file, span.line) if span else None
+    return ModelLine(span.file, span.line) if span else None
 
 
-def kernels_by_line(rows: Sequence[Row], update: Line | None) -> dict[tuple[Line | None, str], list[Row]]:
-    found: dict[tuple[Line | None, str], list[Row]] = {}
+def kernels_by_line(
+    rows: Sequence[KernelRow], update: ModelLine | None
+) -> dict[tuple[ModelLine | None, str], list[KernelRow]]:
+    found: dict[tuple[ModelLine | None, str], list[KernelRow]] = {}
     for row in rows:
         first = row.places[0] if row.places else None
         line = line_of(first) if first else None
@@ -126,8 +128,8 @@ def kernels_by_line(rows: Sequence[Row], update: Line | None) -> dict[tuple[Line
     return found
 
 
-def regions_by_line(rows: Sequence[Row]) -> dict[Line, list[str]]:
-    found: dict[Line, list[str]] = {}
+def regions_by_line(rows: Sequence[KernelRow]) -> dict[ModelLine, list[str]]:
+    found: dict[ModelLine, list[str]] = {}
     for row in rows:
         first, *others = dict.fromkeys(map(line_of, row.places)) if row.places else [None]
         for line in others:
@@ -137,9 +139,9 @@ def regions_by_line(rows: Sequence[Row]) -> dict[Line, list[str]]:
     return found
 
 
-def passes_by_line(compiled: Compilation, graph: str, passes: Sequence[Pass]) -> dict[Line, list[str]]:
+def passes_by_line(compiled: Compilation, graph: str, passes: Sequence[Pass]) -> dict[ModelLine, list[str]]:
     """The passes that changed which nodes come from a line, or which of them run in a region."""
-    found: dict[Line, list[str]] = {}
+    found: dict[ModelLine, list[str]] = {}
     module = compiled.module
     before = nodes_by_line(module.get(graph))
     for each, label in zip(passes, labels(passes), strict=True):
@@ -155,8 +157,8 @@ def passes_by_line(compiled: Compilation, graph: str, passes: Sequence[Pass]) ->
 Nodes = Counter[tuple[str, bool]]  # ops, and whether they are in a region
 
 
-def nodes_by_line(graph: Graph | None) -> dict[Line, Nodes]:
-    found: dict[Line, Nodes] = {}
+def nodes_by_line(graph: Graph | None) -> dict[ModelLine, Nodes]:
+    found: dict[ModelLine, Nodes] = {}
 
     def visit(nodes: Sequence[Node], in_region: bool) -> None:
         for node in nodes:
@@ -186,12 +188,12 @@ def show_change(before: Nodes, after: Nodes) -> str:
     return " ".join(shown)
 
 
-def code_by_line(compiled: Compilation, graph: str) -> dict[Line, list[int]]:
+def code_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[int]]:
     """The lines below the headings of the generated source; a heading holds until the next, or an empty line."""
     headings: dict[str, Origin | None] = {
         heading(node.origin): node.origin for node in compiled.optimized[graph].walk()
     }
-    found: dict[Line, list[int]] = {}
+    found: dict[ModelLine, list[int]] = {}
     inside, here = False, None
     for number, text in enumerate(compiled.executable.source.splitlines(), 1):
         if text.startswith("def "):
@@ -216,12 +218,12 @@ def format_annotations(annotations: Annotations, tree: Program, sources: Mapping
         parts += ["", f"{file}", ""] if len(files) > 1 else []
         for number, text in enumerate(texts, 1):
             parts.append(f"{number:>{LABEL - 3}} | {text}".rstrip())
-            parts += notes(annotations, Line(file, number))
+            parts += notes(annotations, ModelLine(file, number))
     made = [text for direction in DIRECTIONS for text in kernel_notes(annotations, None, direction)]
     return "\n".join([*parts, *(["made by the compiler", *made] if made else [])]).strip("\n") + "\n"
 
 
-def notes(annotations: Annotations, line: Line) -> Iterator[str]:
+def notes(annotations: Annotations, line: ModelLine) -> Iterator[str]:
     """What stands below a line of the model."""
     yield from labelled("shapes", annotations.shapes.get(line, ()))
     for direction in DIRECTIONS:
@@ -231,7 +233,7 @@ def notes(annotations: Annotations, line: Line) -> Iterator[str]:
     yield from labelled("code", wrapped(ranges(annotations.code.get(line, ()))))
 
 
-def kernel_notes(annotations: Annotations, line: Line | None, direction: str) -> Iterator[str]:
+def kernel_notes(annotations: Annotations, line: ModelLine | None, direction: str) -> Iterator[str]:
     """The kernels of one name together; the sum first where there are several."""
     rows = annotations.kernels.get((line, direction), [])
     names = list(dict.fromkeys(row.name for row in rows))
@@ -240,7 +242,7 @@ def kernel_notes(annotations: Annotations, line: Line | None, direction: str) ->
     yield from labelled(direction, shown)
 
 
-def show_kernel(rows: Sequence[Row], name: str, timed: bool) -> str:
+def show_kernel(rows: Sequence[KernelRow], name: str, timed: bool) -> str:
     time = f"{sum(row.seconds for row in rows) * 1e3:9.3f} ms " if timed else ""
     calls = sum(row.calls for row in rows)
     return f"{time}{sum(row.cost.bytes for row in rows) / 1e6:9.3f} MB  {f'{calls:.0f} ' if calls > 1 else ''}{name}"

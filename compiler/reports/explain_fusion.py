@@ -18,7 +18,6 @@ from compiler.ir.graph import Graph, Literal, Module, Node
 from compiler.ir.op import VIEW
 from compiler.ir.printer import number
 from compiler.language.syntax import Program
-from compiler.planning.memory import scan_length
 from compiler.targets.shared.regions import Region, flattened, is_backward
 from compiler.targets.target import Target
 
@@ -34,14 +33,14 @@ WORDS = {  # of ops that passes may have moved to another place
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelNames:
     """What stands where in the model: the texts of its files, and the names that are called in them."""
 
     sources: Mapping[str, str]
     known: Container[str]
 
     @classmethod
-    def of(cls, tree: Program, sources: Mapping[str, str]) -> Names:
+    def of(cls, tree: Program, sources: Mapping[str, str]) -> ModelNames:
         return cls(sources, {*library().names(), *(function.name.id for function in tree.functions)})
 
     def word(self, node: Node) -> str:
@@ -59,25 +58,19 @@ class Names:
         return " ".join([match[0], *layers[layers.index(here) + 1 :]]) if here in layers else match[0]
 
 
-NO_NAMES = Names({}, ())
+NO_NAMES = ModelNames({}, ())
 
 
-def explain(module: Module, target: Target, names: Names = NO_NAMES, graph: str | None = None) -> str:
+def explain(module: Module, target: Target, names: ModelNames = NO_NAMES, graph: str | None = None) -> str:
     """The report of all graphs that run on the target, or of one."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
     return "\n\n".join("\n".join(GraphReport(each, target, names).lines()) for each in graphs) + "\n"
 
 
-def launches(graph: Graph) -> int:
-    """How many kernels a run of a graph starts: one for a node or region, at every step of a scan; none for views."""
-    kernels = [node for node in graph.nodes if VIEW not in node.op.traits]
-    return sum(scan_length(n, 1) * launches(n.body) if n.op.name == "scan" else 1 for n in kernels)
-
-
 class GraphReport:
     """The report of one graph, or of the body of a scan."""
 
-    def __init__(self, graph: Graph, target: Target, names: Names, scan: str = ""):
+    def __init__(self, graph: Graph, target: Target, names: ModelNames, scan: str = ""):
         self.target, self.names = target, names
         self.title = scan or f"graph {graph.name}"
         self.graph, self.regions = flattened(graph)

@@ -18,7 +18,6 @@ from compiler.planning.packing import Block
 COLUMNS, ROWS = 60, 8  # of the chart
 MOST_AT_PEAK = 30
 MOST_NAMED = 3
-Names = Mapping[Value, str]
 
 
 # The plan -------------------------------------------------------------------------------------------------------------

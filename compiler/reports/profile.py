@@ -42,7 +42,7 @@ MILLISECONDS, MICROSECONDS = Unit("ms", 1e3, 3), Unit("µs", 1e6, 1)
 
 
 @dataclass(frozen=True)
-class Row:
+class KernelRow:
     """The kernels of one name and place; all figures are for a step."""
 
     name: str
@@ -60,10 +60,10 @@ class Profile:
     graph: str
     batch: int
     data: str  # what the steps ran on
-    rows: Sequence[Row]
+    rows: Sequence[KernelRow]
     measured: Measured
     ceilings: Ceilings
-    inside: Sequence[Row] | None = None  # of regions and scans; the time of all threads together
+    inside: Sequence[KernelRow] | None = None  # of regions and scans; the time of all threads together
 
     @property
     def unit(self) -> Unit:
@@ -84,7 +84,7 @@ def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: i
 
 def measure_kernels(
     compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
-) -> tuple[list[Row], Measured]:
+) -> tuple[list[KernelRow], Measured]:
     from runtime.cpu.profiler import random_arrays
     from runtime.feeding import fitted
 
@@ -108,17 +108,19 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
     return replace(compiled.executable, source=source, name=f"{compiled.executable.name} with a clock"), kernels
 
 
-def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[Row]:
+def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[KernelRow]:
     """Kernels of one name and place together, those that take longest first; in running order if nobody measured."""
-    found: dict[tuple[str, tuple[Origin, ...]], list[Row]] = {}
+    found: dict[tuple[str, tuple[Origin, ...]], list[KernelRow]] = {}
     figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
     for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
         cost = kernel_cost(kernel, batch)
         here = tuple(places_of(kernel.nodes))
-        each = Row(kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations)))
+        each = KernelRow(
+            kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations))
+        )
         found.setdefault((kernel.name, here), []).append(each)
     rows = [
-        Row(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
+        KernelRow(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
         for (name, here), rows in found.items()
     ]
     return sorted(rows, key=lambda row: -row.seconds)
@@ -178,7 +180,7 @@ def show_time(seconds: float, whole: float, profile: Profile) -> str:
     return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / whole if whole else 0:6.1%}"
 
 
-def show_row(row: Row, whole: float, profile: Profile) -> str:
+def show_row(row: KernelRow, whole: float, profile: Profile) -> str:
     time = f"{show_time(row.seconds, whole, profile)}  {row.calls:6.0f}"
     bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
     speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)

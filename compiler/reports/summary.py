@@ -15,7 +15,7 @@ TITLES = ("Layer", "Output shape", "Parameters")
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One line of the table; `variables` are those of the layer and of everything inside it."""
 
     layer: str
@@ -23,13 +23,13 @@ class Row:
     parameters: int
 
 
-def rows(model: ElaboratedModel) -> Iterator[Row]:
+def rows(model: ElaboratedModel) -> Iterator[LayerRow]:
     """The layers that the model's author called, in order of execution; library layers are not taken apart."""
     for call in model.call.children:
         yield from call_rows(call, model)
 
 
-def call_rows(call: Call, model: ElaboratedModel) -> Iterator[Row]:
+def call_rows(call: Call, model: ElaboratedModel) -> Iterator[LayerRow]:
     """A row per library layer or piped function; one from the file gives its parts and its own params."""
     if call.from_library or not call.children:
         if call.kind != "fn" or call.piped:
@@ -51,9 +51,9 @@ def count(name: str, model: ElaboratedModel) -> int:
     return prod(int(dim) for dim in model.variables.by_name[name].type.shape)  # type: ignore[arg-type]
 
 
-def row(call: Call, parameters: int) -> Row:
+def row(call: Call, parameters: int) -> LayerRow:
     label = f"{call.path} ({call.name})" if call.kind != "fn" else call.name
-    return Row(label, show_output(call.output), parameters)
+    return LayerRow(label, show_output(call.output), parameters)
 
 
 def show_output(output: Any) -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from compiler.ir.graph import Graph, Module, Node, Value
 from compiler.passes.pipeline import Pass
 from compiler.planning.memory import Placement, Plan
-from compiler.planning.program import Variable, plan_module
+from compiler.planning.program import PlacedVariable, plan_module
 from compiler.targets.registry import HOST, TARGETS
 from compiler.targets.shared.regions import Region
 
@@ -37,8 +37,10 @@ class Target:
     reasons: Callable[[Graph, Sequence[Region], bool], Reason]
     optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the one before which it runs
     on_host: tuple[str, ...] = ()  # graphs that run on the host
+    # (file, manifest, module, data, name) -> a script that trains without nnc; None if the target has none
+    standalone: Callable[..., str] | None = None
 
-    def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[Variable]]:
+    def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[PlacedVariable]]:
         """Plans of all graphs that run on the target, and the variables with their offsets."""
         return plan_module(module, batch, self.placement, self.on_host)
 

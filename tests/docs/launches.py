@@ -1,4 +1,6 @@
-"""What generated source launches on a GPU, counted by running it on a device that does nothing."""
+"""The operations of a graph, and what generated source launches on a GPU, counted by running it on a device that does
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,26 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from compiler.ir.graph import Graph
+from compiler.ir.op import VIEW
+from compiler.planning.memory import scan_length
 from runtime.cpu.kernels.basic import steps, view
 from runtime.program import Executable, aligned_zeros, load_functions
 
 KINDS = ("product", "convolution", "kernel", "copy")
+
+
+def operations(graph: Graph, in_region: bool = False, in_regions_only: bool = False) -> int:
+    """How many operations a run of a graph takes, those of a scan at each of its steps; views are none."""
+    total = 0
+    for node in graph.nodes:
+        if node.op.name == "scan":
+            total += scan_length(node, 1) * operations(node.body, in_region, in_regions_only)
+        elif node.op.name == "fused":
+            total += operations(node.body, True, in_regions_only)
+        elif VIEW not in node.op.traits:
+            total += in_region or not in_regions_only
+    return total
 
 
 def count_launches(executable: Executable, graph: str) -> Counter[str]:

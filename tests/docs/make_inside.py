@@ -25,11 +25,9 @@ sys.path.insert(0, str(ROOT))
 from compiler.driver import (  # noqa: E402 this file is also a script
     compile_tree,
     load_tree,
-    stages_of_program,
 )
-from compiler.reports.explain_fusion import launches  # noqa: E402
 from tests.cli.running import nnc  # noqa: E402
-from tests.docs.launches import KINDS, count_launches  # noqa: E402
+from tests.docs.launches import KINDS, count_launches, operations  # noqa: E402
 from tests.programs import MODELS  # noqa: E402
 
 DOCUMENTS = (ROOT / "docs/inside.md", ROOT / "docs/gpu.md")
@@ -41,7 +39,7 @@ PIECE = re.compile(
 WIDTH = 150
 GRAPHS = ("train_step", "predict")
 KERNELS = """\
-| model | graph | as derived | before fusion | after fusion | calls of NumPy |
+| model | graph | as derived | for NumPy | of these in regions | launches on a GPU |
 |---|---|---:|---:|---:|---:|
 """
 LAUNCHES = """\
@@ -101,18 +99,15 @@ def find(lines: tuple[str, ...], pattern: str, after: int = -1) -> int:
 
 
 def kernel_table() -> str:
-    """How many kernels a step and a prediction start: without passes, before and after fusion, and as NumPy runs it."""
+    """The operations of a step and a prediction, and how many are fused."""
     rows = []
     for model in MODELS:
-        stages = {}
-        for stage in stages_of_program(load_tree(f"models/{model}.nn")):
-            if isinstance(stage.content, dict):
-                stages[stage.name] = {name: launches(graph) for name, graph in stage.content.items()}
-        names = list(stages)
-        before = names[names.index("fusion") - 1]
-        for graph in GRAPHS:
-            counts = (f"{stages[name][graph]:,}" for name in ("gradient", before, "fusion", "optimized"))
-            rows.append(f"| {model} | {graph} | {' | '.join(counts)} |\n")
+        numpy, cupy = (compile_tree(load_tree(f"models/{model}.nn"), target=target) for target in ("numpy", "cupy"))
+        for name in GRAPHS:
+            graph = numpy.optimized[name]
+            counts = [operations(numpy.module[name]), operations(graph), operations(graph, in_regions_only=True)]
+            counts.append(count_launches(cupy.executable, name).total())
+            rows.append(f"| {model} | {name} | {' | '.join(f'{count:,}' for count in counts)} |\n")
     return KERNELS + "".join(rows)
 
 
@@ -123,7 +118,7 @@ def launch_table() -> str:
         compiled = compile_tree(load_tree(f"models/{model}.nn"), target="cupy")
         for name in GRAPHS:
             counted = count_launches(compiled.executable, name)
-            counts = [launches(compiled.module[name]), *(counted[kind] for kind in KINDS), counted.total()]
+            counts = [operations(compiled.module[name]), *(counted[kind] for kind in KINDS), counted.total()]
             rows.append(f"| {model} | {name} | {' | '.join(f'{count:,}' for count in counts)} |\n")
     return LAUNCHES + "".join(rows)
 

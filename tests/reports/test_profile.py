@@ -10,7 +10,7 @@ import pytest
 from compiler.driver import Compilation
 from compiler.planning.costs import Cost, cost_of
 from compiler.planning.memory import scan_length
-from compiler.reports.profile import Profile, Row, format_profile, measure_kernels, profile, rows_of, with_clock
+from compiler.reports.profile import KernelRow, Profile, format_profile, measure_kernels, profile, rows_of, with_clock
 from compiler.targets.shared.writer import Kernel
 from runtime.cpu.profiler import Ceilings, Clock, Measured, measure, measure_ceilings, random_arrays, tick_nanoseconds
 from runtime.datasets import Dataset, Split
@@ -116,7 +116,7 @@ def test_a_whole_profile_has_all_its_parts():
 
 def test_shares_add_up():
     """The kernels and what is outside of them are the whole step, however it was measured."""
-    rows = [Row("matmul", (), 1, 0.006, Cost(10, 20)), Row("add", (), 2, 0.003, Cost(0, 0))]
+    rows = [KernelRow("matmul", (), 1, 0.006, Cost(10, 20)), KernelRow("add", (), 2, 0.003, Cost(0, 0))]
     shown = Profile("a.nn", "predict", 8, "points", rows, Measured([], [], 0.010, 50), CEILINGS)
     lines = format_profile(shown).splitlines()
     figures = [line.split()[:2] for line in lines if re.match(r" +\d", line)]
@@ -130,7 +130,7 @@ def test_shares_add_up():
 
 
 def test_figures_are_held_against_the_ceilings():
-    row = Row("matmul", (), 1, 0.001, Cost(5_000_000, 50_000_000))
+    row = KernelRow("matmul", (), 1, 0.001, Cost(5_000_000, 50_000_000))
     text = format_profile(Profile("a.nn", "predict", 8, "points", [row], Measured([], [], 0.001, 1), CEILINGS))
     assert "5.0   50%     50.0   50%  matmul  made by the compiler" in text
 

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from compiler.targets.numpy.linker import Key, Linker, free_names
+from compiler.targets.numpy.linker import Definition, Linker, free_names
 
 KERNELS = '''
 """Kernels."""
@@ -73,7 +73,7 @@ def linked(*names: str, **options: dict) -> dict[str, str]:
     """The text of each module that something is taken from for names of the main module."""
     linker = Linker("project", SOURCES, **{"replaced": {}, "values": {}, **options})
     for name in names:
-        linker.need(Key("project.main", name))
+        linker.need(Definition("project.main", name))
     texts = {}
     for module in linker.module_order:
         texts[module] = "\n".join(line for piece in linker.pieces(module) for line in piece.lines)
@@ -121,8 +121,8 @@ def test_imports_that_are_tried_stay_together():
 
 
 def test_definitions_and_values_in_place_of_others():
-    replaced = {Key("project.kernels", "decorated"): Key("project.threads", "spread")}
-    found = linked("helper", replaced=replaced, values={Key("project.main", "LIMIT"): "1 + 1"})
+    replaced = {Definition("project.kernels", "decorated"): Definition("project.threads", "spread")}
+    found = linked("helper", replaced=replaced, values={Definition("project.main", "LIMIT"): "1 + 1"})
     assert "LIMIT = 1 + 1" in found["project.main"]
     assert "return area(LIMIT), spread" in found["project.main"]
     assert "decorated" not in found["project.kernels"]

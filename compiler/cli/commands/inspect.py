@@ -78,18 +78,18 @@ def emit_command(flags: argparse.Namespace) -> None:
 def emit_standalone(flags: argparse.Namespace) -> None:
     """Writes a file that trains the model on its own, for data stored as those of the data set are."""
     from compiler.cli.commands.run import compile_for, describe_data
-    from compiler.targets.numpy.standalone import GRAPHS, standalone
     from compiler.targets.target import find_target
     from runtime.training.checkpoint import write_atomically
 
     refuse_ir(flags.file, "emit --standalone")
     if flags.graph:
         raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
+    target = find_target(flags.target)
+    if target.standalone is None:
+        raise RuntimeUserError("this target has no standalone script", expected="no --target", found=flags.target)
     tree, data = load_program(source_of(flags.file), flags, overrides(flags))
     compiled = compile_for(tree, describe_data(data, flags), flags)
-    module = {name: compiled.optimized[name] for name in GRAPHS if name in compiled.optimized}
-    plans, variables = find_target().plan(module, compiled.manifest.settings.batch)
-    text = standalone(tree.file, compiled.manifest, plans, variables, data, flags.standalone.name)
+    text = target.standalone(tree.file, compiled.manifest, compiled.optimized, data, flags.standalone.name)
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
 

@@ -43,13 +43,13 @@ def annotate_command(flags: argparse.Namespace) -> None:
 def explain_fusion_command(flags: argparse.Namespace) -> None:
     from compiler.driver import PlannedModule
     from compiler.language.syntax import Program
-    from compiler.reports.explain_fusion import NO_NAMES, Names, explain
+    from compiler.reports.explain_fusion import NO_NAMES, ModelNames, explain
     from compiler.reports.stages import check_graph
 
     names = NO_NAMES
     for stage in all_stages(flags):
         if isinstance(stage.content, Program):
-            names = Names.of(stage.content, flags.diagnostics.sources)
+            names = ModelNames.of(stage.content, flags.diagnostics.sources)
         if isinstance(stage.content, PlannedModule):
             check_graph(stage, flags.graph)
             module = {plan.graph.name: plan.graph for plan in stage.content.plans}

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 
 def replay_command(flags: argparse.Namespace) -> None:
+    from compiler.cli.memory_limit import check_memory, main_memory
     from compiler.numerics.replay import PROGRAM, replay
     from runtime.training.captures import read_dump
 
     capture, recipe, known = read_dump(flags.file)
     program = flags.file.parent / PROGRAM
-    print(replay(capture, recipe, known, str(program) if program.exists() else PROGRAM))
+    file = str(program) if program.exists() else PROGRAM
+    print(replay(capture, recipe, known, file, lambda compiled: check_memory(compiled, main_memory())))
 
 
 def refuse_checks(flags: argparse.Namespace) -> None:

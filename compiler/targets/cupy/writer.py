@@ -22,13 +22,14 @@ from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import CONVOLUTION
 from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.choosing import device_kernel
 from compiler.targets.cupy.regions import body_of
 from compiler.targets.shared.names import Names, comment
-from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, Variable, variables_function
+from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
 HEADER = (
     "import numpy as np",
@@ -60,7 +61,7 @@ def cannot_run(node: Node) -> UserError:
 def generate(
     title: str,
     plans: Sequence[Plan],
-    variables: Sequence[Variable],
+    variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     """The module's source; arguments as for `numpy.generate`."""

@@ -19,14 +19,14 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
-class Key(NamedTuple):
+class Definition(NamedTuple):
     """A definition: the module it stands in, and its name there."""
 
     module: str
     name: str
 
 
-class Import(NamedTuple):
+class ImportedName(NamedTuple):
     """What an import statement binds: a name of a module or, where `name` is empty, the module itself."""
 
     module: str
@@ -38,7 +38,7 @@ class Use(NamedTuple):
     """A place where a statement names something: `matmul` or `kernels.matmul`."""
 
     node: ast.Name | ast.Attribute
-    target: Key | Import
+    target: Definition | ImportedName
 
 
 class Edit(NamedTuple):
@@ -61,7 +61,7 @@ class Piece:
     gap: int
 
 
-class Module:
+class SourceModule:
     """A module taken apart: its docstring, its definitions, and what its imports bind, those in functions included."""
 
     def __init__(self, name: str, text: str):
@@ -70,7 +70,7 @@ class Module:
         self.tree = ast.parse(text)
         self.docstring = ast.get_docstring(self.tree) or ""
         self.definitions: dict[str, ast.stmt] = {}
-        self.imports: dict[str, Import] = {}
+        self.imports: dict[str, ImportedName] = {}
         for statement in self.tree.body:
             tried = isinstance(statement, ast.Try)  # several imports, of which one succeeds
             imports = {each.alias: each for each in imports_in(statement)}
@@ -100,20 +100,24 @@ class Linker:
     """
 
     def __init__(
-        self, package: str, sources: Mapping[str, str], replaced: Mapping[Key, Key], values: Mapping[Key, str]
+        self,
+        package: str,
+        sources: Mapping[str, str],
+        replaced: Mapping[Definition, Definition],
+        values: Mapping[Definition, str],
     ):
         self.package, self.replaced, self.values = package, replaced, values
-        self.modules = {name: Module(name, text) for name, text in sources.items()}
-        self.needed: dict[Key, None] = {}  # in the order in which they are found
+        self.modules = {name: SourceModule(name, text) for name, text in sources.items()}
+        self.needed: dict[Definition, None] = {}  # in the order in which they are found
         self.uses: dict[ast.stmt, list[Use]] = {}  # of the statements that define them
-        self.imports: dict[Import, None] = {}
+        self.imports: dict[ImportedName, None] = {}
 
-    def module(self, name: str) -> Module:
+    def module(self, name: str) -> SourceModule:
         if name not in self.modules:
-            self.modules[name] = Module(name, source_of(name))
+            self.modules[name] = SourceModule(name, source_of(name))
         return self.modules[name]
 
-    def need(self, key: Key) -> None:
+    def need(self, key: Definition) -> None:
         """Takes a definition and all that it needs."""
         self.needed[key] = None
         statement = self.module(key.module).definitions[key.name]
@@ -121,7 +125,7 @@ class Linker:
             return
         self.uses[statement] = list(self.uses_in(key.module, statement))
         for use in self.uses[statement]:
-            if isinstance(use.target, Import):
+            if isinstance(use.target, ImportedName):
                 self.imports[use.target] = None
             elif use.target not in self.needed:
                 self.need(use.target)
@@ -131,39 +135,39 @@ class Linker:
         for node in ast.walk(statement):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in free:
                 base = self.resolve(module, node.value.id)
-                if isinstance(base, Import) and self.is_ours(base.module):
+                if isinstance(base, ImportedName) and self.is_ours(base.module):
                     target = self.resolve(base.module, node.attr)
                     assert target is not None, f"{base.module} has no {node.attr}"
                     yield Use(node, target)
             elif isinstance(node, ast.Name) and node.id in free:
                 target = self.resolve(module, node.id)
-                if isinstance(target, Key) or (target and not self.is_ours(target.module)):
+                if isinstance(target, Definition) or (target and not self.is_ours(target.module)):
                     yield Use(node, target)
 
-    def resolve(self, module: str, name: str) -> Key | Import | None:
+    def resolve(self, module: str, name: str) -> Definition | ImportedName | None:
         """What a name means in a module; None for a builtin."""
         here = self.module(module)
         if name in here.definitions:
-            return self.replaced.get(Key(module, name), Key(module, name))
+            return self.replaced.get(Definition(module, name), Definition(module, name))
         found = here.imports.get(name)
         if found is None or not found.name or not self.is_ours(found.module):
             return found
-        return self.resolve(found.module, found.name) or Import(f"{found.module}.{found.name}", "", name)
+        return self.resolve(found.module, found.name) or ImportedName(f"{found.module}.{found.name}", "", name)
 
     def is_ours(self, module: str) -> bool:
         return module in self.modules or module.partition(".")[0] == self.package
 
     @cached_property
-    def names(self) -> dict[Key, str]:
+    def names(self) -> dict[Definition, str]:
         """What every definition is called in the file."""
-        hidden: dict[Key, set[str]] = {key: set() for key in self.needed}
+        hidden: dict[Definition, set[str]] = {key: set() for key in self.needed}
         for statement, uses in self.uses.items():
             local = names_inside(statement)
             for node, target in uses:
-                if isinstance(target, Key) and not (isinstance(node, ast.Name) and node.id == target.name):
+                if isinstance(target, Definition) and not (isinstance(node, ast.Name) and node.id == target.name):
                     hidden[target] |= local
         taken = {each.alias for each in self.imports}
-        names: dict[Key, str] = {}
+        names: dict[Definition, str] = {}
         for key in self.needed:
             names[key] = free_name(key, taken | hidden[key])
             taken.add(names[key])
@@ -175,7 +179,7 @@ class Linker:
         needs: dict[str, dict[str, None]] = {key.module: {} for key in self.needed}
         for key in self.needed:
             targets = self.uses[self.module(key.module).definitions[key.name]]
-            needs[key.module] |= {use.target.module: None for use in targets if isinstance(use.target, Key)}
+            needs[key.module] |= {use.target.module: None for use in targets if isinstance(use.target, Definition)}
         order: dict[str, None] = {}
 
         def visit(module: str, path: tuple[str, ...]) -> None:
@@ -201,18 +205,18 @@ class Linker:
     def edits(self, module: str, statement: ast.stmt) -> Iterator[Edit]:
         """What a statement names by the names of the file, and the value that it is given."""
         for node, target in self.uses[statement]:
-            name = target.alias if isinstance(target, Import) else self.names[target]
+            name = target.alias if isinstance(target, ImportedName) else self.names[target]
             if not isinstance(node, ast.Name) or node.id != name:
                 yield replacement(node, name)
         if isinstance(statement, DEFINITIONS):
             start = len("class " if isinstance(statement, ast.ClassDef) else "def ")
-            new_name = self.names[Key(module, statement.name)]
+            new_name = self.names[Definition(module, statement.name)]
             yield Edit(statement.lineno, start, start + len(statement.name), new_name)
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
             for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and Key(module, node.id) in self.needed and stored(node):
-                    yield replacement(node, self.names[Key(module, node.id)])
-                    if statement.value and (value := self.values.get(Key(module, node.id))):
+                if isinstance(node, ast.Name) and Definition(module, node.id) in self.needed and stored(node):
+                    yield replacement(node, self.names[Definition(module, node.id)])
+                    if statement.value and (value := self.values.get(Definition(module, node.id))):
                         yield replacement(statement.value, value)
 
 
@@ -224,7 +228,7 @@ def source_of(module: str) -> str:
     return text
 
 
-def free_name(key: Key, taken: set[str]) -> str:
+def free_name(key: Definition, taken: set[str]) -> str:
     """The name of a definition; where it is taken, that of its module before it, and underscores after it."""
     name = key.name
     if name in taken:
@@ -260,12 +264,12 @@ def stored(name: ast.Name) -> bool:
     return isinstance(name.ctx, ast.Store)
 
 
-def imports_in(statement: ast.stmt) -> Iterator[Import]:
+def imports_in(statement: ast.stmt) -> Iterator[ImportedName]:
     for node in ast.walk(statement):
         if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
-            yield from (Import(node.module, name.name, name.asname or name.name) for name in node.names)
+            yield from (ImportedName(node.module, name.name, name.asname or name.name) for name in node.names)
         elif isinstance(node, ast.Import):
-            yield from (Import(name.name, "", name.asname or name.name.partition(".")[0]) for name in node.names)
+            yield from (ImportedName(name.name, "", name.asname or name.name.partition(".")[0]) for name in node.names)
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> list[str]:

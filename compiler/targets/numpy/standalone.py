@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from compiler.ir.types import TensorType
+from compiler.ir.graph import Module
 from compiler.planning.memory import Plan
-from compiler.targets.numpy.linker import Import, Key, Linker, Piece
+from compiler.targets.numpy.linker import Definition, ImportedName, Linker, Piece
+from compiler.targets.numpy.target import TARGET
 from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
-from compiler.targets.numpy.writer import generate
 from runtime.datasets import BUILT_IN
 from runtime.program import PREPARE, Manifest
 
@@ -69,13 +69,13 @@ statement is the node that it computes.
 def standalone(
     file: str,
     manifest: Manifest,
-    plans: Sequence[Plan],
-    variables: Sequence[tuple[str, TensorType, int]],
+    module: Module,
     data: str,
     name: str,
 ) -> str:
     """The text of a file called `name` that trains the model of `file`, by default on the data set or path `data`."""
     chosen = manifest.settings
+    plans, variables = TARGET.plan({graph: module[graph] for graph in GRAPHS if graph in module}, chosen.batch)
     settings = {
         "DATA": None if data in BUILT_IN else data,
         "BATCH": chosen.batch,
@@ -90,15 +90,15 @@ def standalone(
     ordered = sorted(plans, key=lambda plan: GRAPHS.index(plan.graph.name))
     linker = Linker(
         PACKAGE,
-        sources={GENERATED: EXPLANATION + generate(file, ordered, variables) + table_of_graphs(ordered)},
+        sources={GENERATED: EXPLANATION + TARGET.generate(file, ordered, variables) + table_of_graphs(ordered)},
         replaced={
-            Key(f"{PACKAGE}.cpu.threads", "thread_count"): Key(BLAS, "thread_count"),
-            Key(DATA, "load_data"): Key(DATA, f"load_{data if data in BUILT_IN else 'arrays'}"),
-            Key(SETTINGS, "GRAPHS"): Key(GENERATED, "GRAPHS"),
+            Definition(f"{PACKAGE}.cpu.threads", "thread_count"): Definition(BLAS, "thread_count"),
+            Definition(DATA, "load_data"): Definition(DATA, f"load_{data if data in BUILT_IN else 'arrays'}"),
+            Definition(SETTINGS, "GRAPHS"): Definition(GENERATED, "GRAPHS"),
         },
-        values={Key(SETTINGS, setting): double_quoted([repr(value)])[0] for setting, value in settings.items()},
+        values={Definition(SETTINGS, setting): double_quoted([repr(value)])[0] for setting, value in settings.items()},
     )
-    linker.need(Key(TRAINING, "main"))
+    linker.need(Definition(TRAINING, "main"))
     lines = file_lines(linker, {"model": plain(manifest.model), "file": plain(file), "name": plain(name)})
     return "\n".join(lines) + "\n"
 
@@ -155,7 +155,7 @@ def heading(module: str) -> str:
     return section.title + rest.replace(".", ": ", 1)
 
 
-def import_lines(imports: Iterable[Import]) -> list[str]:
+def import_lines(imports: Iterable[ImportedName]) -> list[str]:
     """Whole modules first; then names, by module, each sorted as constants, classes, functions."""
     whole = {
         f"import {module}" + (f" as {alias}" if alias != module else "") for module, name, alias in imports if not name

@@ -18,6 +18,7 @@ from compiler.targets.numpy.order import preferred_order, view
 from compiler.targets.numpy.regions import fuse, reasons
 from compiler.targets.numpy.tiles import check_regions, place_region
 from compiler.targets.numpy.writer import generate
+from compiler.targets.running import late
 from compiler.targets.shared.passes import SIMPLIFYING
 from compiler.targets.target import Target
 
@@ -38,4 +39,5 @@ PIPELINE = (
 )
 
 PLACEMENT = Placement(scratch_of, preferred_order, view, place_region)
-TARGET = Target("numpy", PIPELINE, PLACEMENT, generate, check_regions, reasons)
+STANDALONE = late("compiler.targets.numpy.standalone", "standalone")
+TARGET = Target("numpy", PIPELINE, PLACEMENT, generate, check_regions, reasons, standalone=STANDALONE)

@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from compiler.ir.graph import Node, Value
 from compiler.ir.printer import number
 from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
 from compiler.targets.numpy.division import SHARED, divided_axis
 from compiler.targets.numpy.ops import EMITTERS, copy
 from compiler.targets.numpy.tiles import TilePlan
 from compiler.targets.shared.names import comment
-from compiler.targets.shared.python_text import Emission
+from compiler.targets.shared.python_text import NodeText
 from compiler.targets.shared.writer import (
     INDENT,
     NO_TICKS,
     START_CLOCK,
     GraphWriter,
     Ticks,
-    Variable,
     variables_function,
 )
 
@@ -37,7 +37,7 @@ from compiler.targets.shared.writer import (
 def generate(
     title: str,
     plans: Sequence[Plan],
-    variables: Sequence[Variable],
+    variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
@@ -75,7 +75,7 @@ class NumpyWriter(GraphWriter):
         homes = [self.plan.owner[result] for result in node.results]
         same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
         outs = ", ".join(self.of[result] for result in node.results)
-        return EMITTERS[node.op.name](Emission(node, arguments, outs, same, self.scratch(node)))
+        return EMITTERS[node.op.name](NodeText(node, arguments, outs, same, self.scratch(node)))
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""

@@ -20,13 +20,13 @@ from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Origin, Value
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
 from compiler.planning.memory import Plan
+from compiler.planning.program import PlacedVariable
 from compiler.planning.schedule import groups
 from compiler.planning.strides import Order
 from compiler.targets.shared.names import Names, comment, heading
-from compiler.targets.shared.python_text import NUMPY_TYPES, VIEWS, Emission, show_shape, show_value
+from compiler.targets.shared.python_text import NUMPY_TYPES, VIEWS, NodeText, show_shape, show_value
 
 INDENT = "    "
-Variable = tuple[str, TensorType, int]  # its name, and its offset in the arena
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ NO_TICKS = Ticks()
 START_CLOCK = "tick = clock.start()"
 
 
-def variables_function(plans: Sequence[Plan], variables: Sequence[Variable]) -> list[str]:
+def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable]) -> list[str]:
     """`bind_variables`: views of all variables but those that `prepare` computes."""
     folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
     variables = [each for each in variables if each[0] not in folded]
@@ -238,7 +238,7 @@ class GraphWriter(ABC):
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""
-        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](NodeText(node, arguments, ''))}  {note}"
         if node.operands[0] in self.moving:
             self.moving.add(node.result)
             self.write(line, depth)
