@@ -1,4 +1,4 @@
-"""From a captured step to a report: its program is compiled again, the step run again, and what it showed is told."""
+"""From a captured step to a report: compiles its program again, runs the step again, and reports the first bad op."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from runtime.program import Program
 from runtime.training.captures import Capture, Found, Recipe
 from runtime.training.conditions import changes, conditions
 
-PROGRAM = "program.nn"  # the resolved program in the folder of a run, beside its dumps
+PROGRAM = "program.nn"  # the resolved program in the folder of a run, next to its dumps
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How a data set kept an array."""
+    """How a data set stored an array."""
 
     dtype: str
     scale: float
@@ -32,13 +32,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """A program's text, compiled by a recipe, with fewer passes if wanted."""
+    """The text of a program, and how it was compiled."""
 
     recipe: Recipe
     file: str
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
-        """Raises UserError, or RuntimeUserError for what is no resolved program."""
+        """Raises UserError, or RuntimeUserError if the text is not a resolved program."""
         diagnostics.sources[self.file] = self.recipe.text
         tree = parse(self.recipe.text, self.file, diagnostics)
         if tree.imports:
@@ -49,7 +49,7 @@ class Source:
         return compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
 
     def passes(self) -> tuple[Pass, ...]:
-        """Raises UserError for a name that is no pass."""
+        """Raises UserError if a name is not a pass."""
         return choose(find_target().pipeline, self.recipe.passes, ())
 
 
@@ -59,11 +59,11 @@ def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:
 
 
 def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, str]) -> str:
-    """What is told at once when training stops: the first bad op in the code that ran, and the batch."""
+    """The report when training stops: the first bad op in the code that ran, and the batch."""
     run = run_generated("fused", compiled, capture)
     blame, places = find(run.trace), places_of(compiled, sources)
     if blame is None or run.found.differing(capture.found):
-        return "\n".join([batch_line(capture), "run again, the step gave other numbers: the machine may be at fault"])
+        return f"{batch_line(capture)}\nthe step gave different numbers when run again: the machine may be faulty"
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
 
@@ -72,7 +72,7 @@ def replay(
 ) -> str:
     """The report of a dump; raises RuntimeUserError if the dump does not fit the program in it.
 
-    `check` may refuse a compiled program before it gets memory, by UserError.
+    `check` may raise UserError for a compiled program before its memory is allocated.
     """
     diagnostics = Diagnostics()
     source = Source(recipe, file)
@@ -103,18 +103,18 @@ def indented(lines: Sequence[str]) -> list[str]:
 
 
 def sameness(again: Found, before: Found, known: Mapping[str, Any]) -> str:
-    """Whether the step gave the same bits as in training, and what may be why not."""
+    """Whether the step gave the same bits as in training, and possible reasons if not."""
     differing = again.differing(before)
     if not differing:
         return "the same bits as in training"
     changed = "; ".join(changes(known, conditions()))
-    return f"other bits than in training ({', '.join(differing)}); {changed or 'nothing known changed'}"
+    return f"different bits than in training ({', '.join(differing)}); {changed or 'no known reason'}"
 
 
 def verdict(fused: Run, exact: Run) -> str:
-    """What the runs say together."""
+    """The conclusion from both runs."""
     if not fused.trace.bad:
         return "the step is finite now"
     if not exact.trace.bad:
-        return "finite in float64: the numbers are beyond what float32 can hold"
-    return "not finite in float64 either: not a matter of precision"
+        return "finite in float64: the numbers are beyond the range of float32"
+    return "not finite in float64 either: precision is not the cause"

@@ -42,14 +42,14 @@ FORWARD = {
     "log(h - 3)": ("log", "the logarithm of a negative number"),
     "log(h - 1)": ("log", "the logarithm of zero"),
     "x / (h - 1)": ("div", "a division by zero, or overflow"),
-    "sqrt(h - 3)": ("sqrt", "the root of a negative number"),
+    "sqrt(h - 3)": ("sqrt", "the square root of a negative number"),
     "(h - 3) ** (h - 0.5)": ("pow", ""),
-    "exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "h * 3e38 * x": ("mul", "overflow: beyond what the type can hold"),
-    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond what the type can hold"),
-    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond what the type can hold"),
-    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond what the type can hold"),
+    "exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "h * 3e38 * x": ("mul", "overflow: beyond the range of the type"),
+    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond the range of the type"),
+    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond the range of the type"),
+    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond the range of the type"),
 }
 
 

@@ -28,7 +28,7 @@ def test_planted(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             capture = captured(compiled, folder)
             assert (capture.epoch, capture.step) == (1, 1), key
             run = run_generated("fused", compiled, capture)
-        assert run.found.differing(capture.found) == [], "other bits than in training"
+        assert run.found.differing(capture.found) == [], "different bits than in training"
         blame = find(run.trace)
         assert blame is not None and blame.node is planted.nodes[key], key
         program = Program(compiled.executable, compiled.manifest)
