@@ -40,7 +40,7 @@ class Trace:
     graph: Graph
     batch: int
     inputs: Mapping[str, Range]
-    regions: Mapping[Node, RegionPlan] = field(default_factory=dict)  # that have a plan of their own
+    regions: Mapping[Node, RegionPlan] = field(default_factory=dict)  # that have their own plan
     seen: dict[Node, list[Seen]] = field(default_factory=dict)
     outputs: dict[str, Range] = field(default_factory=dict)  # the loss, and variables
 

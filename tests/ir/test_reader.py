@@ -78,7 +78,7 @@ MISTAKES = {
     "\x00": ("1:1", "syntax error"),
     "graph g(%é: f32[] input) {\nreturn\n}": ("1:9", "syntax error"),
     returning("%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body=0)"): ("2:14", "scan: the body is not valid"),
-    returning(f"%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body={BODY})"): ("2:14", "does not take this as v"),
+    returning(f"%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body={BODY})"): ("2:14", "a different type for v"),
     returning(f"%0: f32[2] = fused(%x, %x, body={BODY.replace('%h, ', '%x, ')})"): ("3:18", "%x is not defined"),
     returning("%0: f32[2] = exp(" + "[" * 5000): ("2:49", "nested too deeply"),
     returning("%0: f32[2] = fused(body=graph b() {" * 5000): ("2:1075", "nested too deeply"),
