@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+from runtime.training.interrupt import Interrupted
+
 STARTED = time.perf_counter()
 
 
@@ -14,20 +16,18 @@ def main() -> int:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, stop)
     try:
-        from compiler.cli.run import run
+        from compiler.cli.run import run  # here, so that a signal during the import ends as any other
 
         return run(sys.argv[1:], STARTED)
-    except KeyboardInterrupt as interruption:  # while that is imported, or an error is told
+    except KeyboardInterrupt as interruption:  # during that import, or while an error is printed
         return 128 + getattr(interruption, "signal", signal.SIGINT)
-    finally:  # nothing is left to be done, and the exit code is settled: the interpreter may shut down in peace
+    finally:  # the exit code is settled: no signal may disturb the interpreter as it shuts down
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
 
 def stop(number: int, frame: object) -> None:
-    """SIGTERM ends a command as SIGINT does, cleaning up behind it; training has handlers of its own."""
-    from runtime.training.interrupt import Interrupted
-
+    """Makes SIGTERM end a command as SIGINT does, with its cleanup; training installs its own handlers."""
     raise Interrupted(number)
 
 

@@ -1,4 +1,4 @@
-"""Errors for the author of a model: positions in source text, and how they are collected, ordered and printed."""
+"""Errors for the author of a model: positions in source text; how errors are collected, sorted and printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 TAB_WIDTH = 4
 LONGEST_EXCERPT = 160  # columns of a source line shown around the caret
-LONGEST_GUESSED_NAME = 64  # names beyond this get no "did you mean": comparing them takes quadratic time
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark below an error, such as where a shape came from."""
+    """A remark below an error, such as where a shape comes from."""
 
     message: str
     span: Span | None = None
@@ -44,7 +43,7 @@ class Diagnostic:
 
 
 class UserError(Exception):
-    """Anything that the user can mend. Its text is the rendering of all its diagnostics."""
+    """Mistakes that the user can fix. The text is that of all diagnostics."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None):
         self.diagnostics = tuple(diagnostics)
@@ -55,7 +54,7 @@ class UserError(Exception):
     def plain(
         cls, message: str, *, expected: str | None = None, found: str | None = None, notes: Iterable[Note] = ()
     ) -> UserError:
-        """An error without a place in a file: about a flag, the data or a checkpoint."""
+        """An error without a position in a file: about a flag, the data or a checkpoint."""
         return cls([Diagnostic(message, None, expected, found, tuple(notes))])
 
     def __str__(self) -> str:
@@ -85,7 +84,7 @@ class Diagnostics:
         self._found.setdefault((span, message), Diagnostic(message, span, expected, found, tuple(notes)))
 
     def raise_if_any(self) -> None:
-        """Raises a UserError with all errors so far, those without a place first, then by file, line and column."""
+        """Raises a UserError with all errors so far: first those without a position, then by file, line and column."""
         if self._found:
             raise UserError(sorted(self._found.values(), key=_position), dict(self.sources))
 
@@ -104,27 +103,13 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     return "\n".join(map(_printable, lines))
 
 
-def did_you_mean(name: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
-    """`did you mean "Dense"?` for the candidate closest to the name, whatever its case, or an empty string.
-
-    The likeness is between 0 and 1 (equal); candidates below it are not proposed.
-    """
-    from difflib import get_close_matches
-
-    if len(name) > LONGEST_GUESSED_NAME:
-        return ""
-    by_lower_case = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
-    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=likeness)
-    return f'did you mean "{by_lower_case[matches[0]]}"?' if matches else ""
-
-
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:
     span = diagnostic.span
     return (span.file, span.line, span.column) if span else ("", 0, 0)
 
 
 def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
-    """The source line and the underline, in display columns. A span of several lines is underlined in its first."""
+    """The source line and the underline, in display columns. Of a span of several lines the first is shown."""
     source_lines = sources.get(span.file, "").split("\n")
     if span.line > len(source_lines) or span.file not in sources:
         return []
@@ -144,5 +129,5 @@ def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    """Nothing from a source file may steer the terminal: control characters and lone surrogates become `?`."""
+    """Nothing from a source file may control the terminal: control characters and lone surrogates become `?`."""
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from compiler.diagnostics import Diagnostics, Span, UserError
 from compiler.elaborate.inputs import Storage
+from compiler.elaborate.library import library, with_imports
 from compiler.elaborate.model import ElaboratedModel
-from compiler.elaborate.namespaces import library, with_imports
 from compiler.elaborate.program import check_all, elaborate
 from compiler.gradient.train_step import differentiate
 from compiler.ir.graph import Module
@@ -89,13 +89,20 @@ class Compilation:
 
 
 def load_tree(
-    path: str | Path, overrides: Overrides = (), model: str | None = None, diagnostics: Diagnostics | None = None
+    path: str | Path,
+    overrides: Overrides = (),
+    model: str | None = None,
+    diagnostics: Diagnostics | None = None,
+    file: str | None = None,
 ) -> Program:
-    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors."""
+    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors.
+
+    Positions name it `file`, by default its path.
+    """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     text = read_source(path, diagnostics)
     diagnostics.raise_if_any()
-    tree = with_imports(parse(text or "", str(path), diagnostics), diagnostics)
+    tree = with_imports(parse(text or "", file or str(path), diagnostics), diagnostics)
     if len(diagnostics):
         check_all(tree, diagnostics)
     diagnostics.raise_if_any()

@@ -1,10 +1,10 @@
-"""Makes `waves.npz`, a small data set of one's own, with NumPy alone; own_arrays.nn trains on it.
+"""Makes `waves.npz`, a small data set for own_arrays.nn, with NumPy only.
 
     python examples/own_arrays.py waves.npz
     python -m compiler train examples/own_arrays.nn --data waves.npz
 
-A data set is a .npz file (or a folder of .npy files) whose arrays carry the names of the model's inputs and targets and
-have one row per example. `NAME_test` holds the rows to test with; without such arrays the last sixth is held out.
+A data set is a .npz file (or a folder of .npy files) whose arrays have the names of the model's inputs and targets and
+one row per example. `NAME_test` contains the test rows; without such arrays, the last sixth of the rows is for testing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIRECTIONS = 4
 
 
 def waves(rows: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points f32[rows, 2] in [-1, 1)^2, a direction u8[rows] each, the height f32[rows] of its wave at the point."""
+    """Points f32[rows, 2] in [-1, 1)^2, their directions u8[rows], and the heights f32[rows] of the waves there."""
     point = random.uniform(-1, 1, (rows, 2)).astype(np.float32)
     direction = random.integers(DIRECTIONS, size=rows, dtype=np.uint8)
     angle = direction * (np.pi / DIRECTIONS)
@@ -40,7 +40,7 @@ def main(path: str) -> None:
         direction_test=direction_test,
         height_test=height_test,
     )
-    print(f"{path}: {TRAIN:,} examples to train with, {TEST:,} to test with")
+    print(f"{path}: {TRAIN:,} training examples, {TEST:,} test examples")
 
 
 if __name__ == "__main__":

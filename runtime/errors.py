@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 LONGEST_NAME = 200  # characters of a name or path that a message shows
+LONGEST_GUESSED_NAME = 64  # characters: comparing names takes quadratic time
 
 
 class RuntimeUserError(Exception):
@@ -45,9 +46,18 @@ def quoted(name: str) -> str:
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown) + '"'
 
 
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """A question that offers the candidate most like `name`, or "" where none is."""
-    import difflib
+def did_you_mean(
+    name: str, candidates: Iterable[str], likeness: float = 0.6, longest: int = LONGEST_GUESSED_NAME
+) -> str:
+    """`did you mean "Dense"?` for the candidate closest to the name, ignoring case, or an empty string.
 
-    close = difflib.get_close_matches(name, list(candidates), n=1)
-    return f"did you mean {quoted(close[0])}?" if close else ""
+    The likeness is between 0 and 1 (equal); candidates below it are not suggested. For a name with more than `longest`
+    characters nothing is suggested.
+    """
+    from difflib import get_close_matches  # only when something is wrong: it would slow down every start
+
+    if len(name) > longest:
+        return ""
+    by_lower_case = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
+    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=likeness)
+    return f"did you mean {quoted(by_lower_case[matches[0]])}?" if matches else ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from compiler.diagnostics import Diagnostics
 from compiler.driver import Compilation, compile_tree, load_tree
-from compiler.elaborate.namespaces import with_imports
+from compiler.elaborate.library import with_imports
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays
 from compiler.ir.reader import read_module

@@ -1,11 +1,11 @@
 """Compiled programs on disk, by the hash of what they are compiled from; a hit needs neither parser nor passes.
 
-An entry is one file of text: the SHA-256 of the rest, then JSON. Its name has two parts. The first stands for the path
-and the flags of a command, so that a miss can be explained by an older entry of the same command; the second for the
-contents: of the file, of the flags, of the compiler. What is known only after parsing is written into the entry and
-compared when it is read: the files that are imported, and how the data set keeps its arrays.
+An entry is one text file: the SHA-256 of the rest, then JSON. Its name has two parts: a hash of the path and the flags
+of a command, so that a miss can be explained by an older entry of the same command, and a hash of the contents of the
+program and of the compiler. What is known only after parsing is written into the entry and compared when it is read:
+the imported files, and how the data set is stored.
 
-Files are told by their contents and never by their dates, which tools keep: reading all of the compiler takes 3 ms.
+Files are compared by content, not by date, since some tools preserve dates: reading all of the compiler takes 3 ms.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Storage = Mapping[str, Sequence[Any]]  # array -> dtype and scale
 
 @dataclass(frozen=True)
 class Build:
-    """What training, evaluation and prediction need of a compiled program."""
+    """A compiled program as training, evaluation and prediction need it."""
 
     executable: Executable
     manifest: Manifest
@@ -47,11 +47,11 @@ class Build:
 
 @dataclass(frozen=True)
 class Entry:
-    """A build with what it depends on beside its key."""
+    """A build with what it depends on besides its key."""
 
     build: Build
-    files: Mapping[str, str]  # that were read, the program itself and what it imports -> their hashes
-    storage: Storage | None  # of a program that is compiled for a data set
+    files: Mapping[str, str]  # path -> hash, of the program itself and of the files it imports
+    storage: Storage | None  # of the data set, if the program is compiled for one
 
     @classmethod
     def from_json(cls, values: Any) -> Entry:
@@ -66,19 +66,19 @@ class Entry:
         build = Build(executable_from(build["executable"]), whole, build["text"], build["data"])
         entry = cls(build, dict(values["files"]), values["storage"])
         if not conforms(entry, cls):
-            raise ValueError("it holds something else")
+            raise ValueError("it has other contents")
         return entry
 
 
 def executable_from(values: Mapping[str, Any]) -> Executable:
-    """What `asdict` gave, as it was."""
+    """The inverse of `asdict`."""
     inner = values["initializer"]
     outer = {**values, "passes": tuple(values["passes"])}
     return Executable(**{**outer, "initializer": inner and executable_from(inner)})
 
 
 def conforms(value: Any, hint: Any) -> bool:
-    """Whether a value out of JSON is of the type that a field is declared with; numbers count something."""
+    """Whether a value from JSON has the declared type of a field; numbers must not be negative."""
     arguments = get_args(hint)
     match get_origin(hint) or hint:
         case types.UnionType:
@@ -97,16 +97,16 @@ def conforms(value: Any, hint: Any) -> bool:
 
 @dataclass(frozen=True)
 class Key:
-    """What a program is compiled from, as far as it is known before it is read."""
+    """What a program is compiled from, as far as this is known before it is parsed."""
 
     path: str
     choices: tuple[Any, ...]  # the flags that matter
-    program: str  # hashes of contents
+    program: str  # hash of the contents
     compiler: str
 
     @classmethod
     def of(cls, path: str | Path, choices: Sequence[Any]) -> Key | None:
-        """None for a file that cannot be read: whoever compiles it will say why."""
+        """None for a file that cannot be read: compiling it will report why."""
         program = hash_of_file(path)
         return cls(str(path), tuple(choices), program, compiler_hash()) if program else None
 
@@ -120,19 +120,19 @@ class Key:
 
 
 class Cache:
-    """The entries in a folder; no folder is a cache that is off."""
+    """The entries in a folder; None switches the cache off."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
 
     @classmethod
     def of_user(cls) -> Cache:
-        """$NNC_CACHE, a folder or `off`; else $XDG_CACHE_HOME/nnc/programs, or the like below ~/.cache."""
+        """$NNC_CACHE, a folder or `off`; else $XDG_CACHE_HOME/nnc/programs, or ~/.cache/nnc/programs."""
         chosen = os.environ.get("NNC_CACHE", "")
         if chosen:
             return cls(None if chosen == "off" else Path(chosen))
         base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # the standard has relative paths ignored
+        if not os.path.isabs(base):  # the standard says to ignore relative paths
             base = os.path.join(os.path.expanduser("~"), ".cache")
         return cls(Path(base, "nnc", "programs"))
 
@@ -155,7 +155,7 @@ class Cache:
         return entry, f"hit {key.name}"
 
     def why_not(self, key: Key) -> str:
-        """What has changed since the newest entry of the same command."""
+        """What changed since the newest entry of the same command."""
         for path in self.entries(f"{key.command}-*.json"):
             try:
                 known = read_entry(path)
@@ -167,7 +167,7 @@ class Cache:
         return "no entry"
 
     def store(self, key: Key | None, entry: Entry) -> None:
-        """Writes an entry whole or not at all, and removes the oldest; no matter if the disk is full or read-only."""
+        """Writes an entry atomically and removes the oldest; ignores a full or read-only disk."""
         if self.folder is None or key is None or entry.files.get(key.path) != key.program:
             return
         values = {"program": key.program, "compiler": key.compiler, "entry": asdict(entry)}
@@ -182,7 +182,7 @@ class Cache:
             self.tidy()
 
     def tidy(self) -> None:
-        """Removes the oldest entries, and what killed processes left."""
+        """Removes the oldest entries, and files that killed processes left."""
         left = [path for path in self.entries(".*.tmp") if path.stat().st_mtime < time.time() - OLD]
         for path in [*self.entries("*.json")[MOST_ENTRIES:], *left]:
             path.unlink(missing_ok=True)
@@ -192,31 +192,31 @@ class Cache:
         assert self.folder is not None
         found = []
         for path in self.folder.glob(pattern):
-            with suppress(OSError):  # others remove entries, too
+            with suppress(OSError):  # other processes remove entries, too
                 found.append((path.stat().st_mtime_ns, path))
         return [path for _, path in sorted(found, reverse=True)]
 
 
 def read_entry(path: Path) -> dict[str, Any]:
-    """The JSON of an entry; raises OSError or ValueError for what is not whole, or not of this user."""
+    """The JSON of an entry; raises OSError or ValueError if it is incomplete or belongs to another user."""
     status, content = read_file(path, LARGEST_ENTRY)
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        raise ValueError("it is another user's")
+        raise ValueError("it belongs to another user")
     known, _, text = content.decode("utf-8").partition("\n")
     if digest(text) != known:
         raise ValueError("its hash is wrong")
     values = json.loads(text)
     if not isinstance(values, dict):
-        raise ValueError("it holds something else")
+        raise ValueError("it has other contents")
     return values
 
 
 def read_file(path: str | Path, largest: int) -> tuple[os.stat_result, bytes]:
-    """Raises OSError or ValueError for what is no regular file, or too large."""
+    """Raises OSError or ValueError for a file that is not regular, or too large."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
-            raise ValueError("it is no regular file, or too large")
+            raise ValueError("it is not a regular file, or too large")
         return status, file.read(largest)
 
 
@@ -232,7 +232,7 @@ def short_hash(values: Sequence[Any]) -> str:
 
 
 def hash_of_file(path: str | Path) -> str | None:
-    """SHA-256 of a file of source text, if it can be read."""
+    """SHA-256 of a source file, or None if it cannot be read."""
     try:
         return hashlib.sha256(read_file(path, LARGEST_SOURCE)[1]).hexdigest()
     except (OSError, ValueError):
@@ -240,7 +240,7 @@ def hash_of_file(path: str | Path) -> str | None:
 
 
 def compiler_hash() -> str:
-    """SHA-256 of everything that makes programs what they are: compiler, standard library and runtime."""
+    """SHA-256 of everything that a compiled program depends on: compiler, standard library and runtime."""
     result = hashlib.sha256()
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     for package in PACKAGES:

@@ -1,4 +1,8 @@
-"""The command line: runs a command, and tells of what went wrong with an exit code. Nothing is computed here."""
+"""The command line: runs one command and turns errors and signals into messages and exit codes.
+
+A command's module is imported only when the command runs, so that `--help` loads nothing heavy. Inside of such a module
+all imports are at the top.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from compiler.cli.flags import read_flags
+from compiler.cli.flags import COMMANDS, read_flags
+from compiler.diagnostics import Diagnostics, UserError
 from runtime.errors import RuntimeUserError
+from runtime.training.interrupt import Interrupted
 
 USER_ERROR, BROKEN_PIPE = 2, 141  # exit codes; the last is 128 + the signal
 
@@ -20,7 +27,7 @@ def run(arguments: Sequence[str], started: float) -> int:
     gc.disable()  # a compilation makes many objects and little garbage
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may know ASCII alone
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # some terminals only know ASCII
     try:
         flags = read_flags(arguments)
         code = run_command(flags, started)
@@ -31,28 +38,28 @@ def run(arguments: Sequence[str], started: float) -> int:
         return USER_ERROR
     except KeyboardInterrupt as interruption:
         return 128 + getattr(interruption, "signal", signal.SIGINT)
-    except BrokenPipeError:  # the reader of our output is gone: there is nobody to tell
+    except BrokenPipeError:  # whoever read our output is gone
         drop_output()
         return BROKEN_PIPE
-    except OSError as error:  # what reads and writes files tells of its own errors: most likely this is our output
+    except (
+        OSError
+    ) as error:  # code that reads or writes files reports its own errors, so this is most likely our output
         print(f"error: cannot write {error.filename or 'the output'}\n  found: {error.strerror}", file=sys.stderr)
         drop_output()
         return USER_ERROR
 
 
 def drop_output() -> None:
-    """What is still to be written goes nowhere, so that the interpreter does not try again on its way out."""
+    """Discards output that is not written yet, so that the interpreter does not try again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_command(flags: argparse.Namespace, started: float) -> int:
-    from compiler.cli.commands import COMMANDS
-    from compiler.diagnostics import Diagnostics, UserError
-    from runtime.training.interrupt import Interrupted
-
+    """Runs the command that the flags belong to; returns its exit code."""
     flags.started, flags.diagnostics = started, Diagnostics()
+    module, _, function = COMMANDS[flags.command].function.partition(":")
     try:
-        return COMMANDS[flags.command](flags) or 0
+        return getattr(import_module(f"compiler.cli.commands.{module}"), function)(flags) or 0
     except UserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR

@@ -1,14 +1,25 @@
-"""Syntax tree to graph IR: runs the compile-time part of a program, and what is left of it is the graph.
+"""Syntax tree to graph IR: the compile-time part of a program is run, and what remains is the graph.
 
-program.py           a program to its models; declarations.py what can be said before anything runs
-model.py             a model to its graphs init, predict, evaluate and train_step; inputs.py, losses.py, training.py
-evaluator.py         runs expressions.py and statements.py; reports mistakes where the author made them
-calls.py             hyperparameters, tensors, shape variables (signatures.py); scans.py a cell to a `scan` node
-variables.py         names, params, states, carries
-builtins.py          functions that are not written in the language: tensor_builtins.py, number_builtins.py, indexing.py
-arithmetic.py        operators; arguments.py what builtins accept
-namespaces.py        which declarations a name can mean: the file, its imports, the standard library
-values.py frames.py  what expressions are at compile time, and what is running
-recursion.py         room for calls within calls
-context.py           the graph being built: nodes, variables, captures of scan bodies
+program.py                          a program to its models
+declarations.py                     what can be checked before anything runs
+model.py                            a model to its graphs init, predict, evaluate and train_step
+losses.py training.py               the train block: losses, metrics and settings
+forward.py inputs.py                a forward pass of a model; inputs and targets
+library.py                          which declaration a name means: the file, its imports, the standard library
+expressions.py statements.py        how each kind of expression and statement runs
+tensor_builtins.py number_builtins.py   functions that are not written in the language
+scans.py                            a cell to a `scan` node
+variables.py                        assignments; params, states and carries
+calls.py                            hyperparameters, tensors and shape variables of a call
+indexing.py arithmetic.py           x[i, a:b] and operators
+arguments.py                        checks of the arguments of builtins
+builtins.py                         how builtins are registered and called
+signatures.py                       arguments to parameters, shapes to shape variables
+evaluator.py                        runs nodes of the tree with the tables that the files above fill; reports mistakes
+frames.py                           the declarations that are running
+context.py                          the graph being built: nodes, variables, captures of scan bodies
+values.py                           compile-time values and namespaces
+recursion.py                        stack space for nested calls
+
+A file imports only files below it.
 """

@@ -1,10 +1,10 @@
-"""What the arguments of builtins may be: a check gives the argument in the form that an op takes, or refuses it."""
+"""Checks of arguments of builtins: each returns the argument as an op takes it, or raises TypeRuleError."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.signatures import as_shape
 from compiler.elaborate.values import describe, is_number, is_tensor
 from compiler.ir.builder import literal
@@ -35,14 +35,14 @@ def whole(value: Any, what: str) -> int:
     return value
 
 
-def truth(value: Any, what: str) -> bool:
+def boolean(value: Any, what: str) -> bool:
     if not isinstance(value, bool):
-        raise TypeRuleError(f"{what} is not a truth value", "true or false", describe(value))
+        raise TypeRuleError(f"{what} is not a boolean", "true or false", describe(value))
     return value
 
 
 def axis_of(value: Any, rank: int) -> int:
-    """An axis counted from 0; negative ones count from the end."""
+    """The axis, counted from 0; negative ones count from the end."""
     axis = whole(value, "the axis")
     if not -rank <= axis < rank:
         expected = f"{-rank} to {rank - 1}" if rank else "none: a scalar has no axes"
@@ -51,7 +51,7 @@ def axis_of(value: Any, rank: int) -> int:
 
 
 def axes_of(value: Any, rank: int) -> tuple[int, ...]:
-    """All axes for none, else one or a list."""
+    """The axes of a list or of one axis; all axes for none."""
     if value is None:
         return tuple(range(rank))
     return tuple(sorted({axis_of(axis, rank) for axis in (value if isinstance(value, list) else [value])}))
@@ -60,7 +60,7 @@ def axes_of(value: Any, rank: int) -> tuple[int, ...]:
 def shape_of(value: Any) -> tuple[Dim, ...]:
     shape = as_shape(value)
     if shape is None:
-        raise TypeRuleError("not a shape", "a list of whole numbers from 0", describe(value))
+        raise TypeRuleError("not a shape", "a list of whole numbers, at least 0", describe(value))
     return shape
 
 

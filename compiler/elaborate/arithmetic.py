@@ -1,4 +1,4 @@
-"""Operators: on numbers at compile time, on tensors as nodes, and on the run-time batch as either."""
+"""Operators: numbers are computed at compile time, tensors give nodes, and the run-time batch gives either."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import Closure, describe, is_number, is_tensor
 from compiler.ir.builder import literal
 from compiler.ir.graph import Literal, Value
@@ -27,14 +27,14 @@ PYTHON: dict[str, Callable[[Any, Any], Any]] = {
 
 def unary(site: Site, operation: str, operand: Any) -> Any:
     if operation == "not":
-        return site.emit("not", operand) if is_tensor(operand) else not truth(operand)
+        return site.emit("not", operand) if is_tensor(operand) else not boolean(operand)
     if isinstance(operand, Batch):
         operand = site.scalar(operand)
     if is_tensor(operand):
         return site.emit("neg", operand)
     if is_number(operand):
         return -operand
-    raise TypeRuleError("- does not take this", "a number or a tensor", describe(operand))
+    raise TypeRuleError("- cannot be applied to this", "a number or a tensor", describe(operand))
 
 
 def binary(site: Site, operation: str, left: Any, right: Any) -> Any:
@@ -52,21 +52,21 @@ def binary(site: Site, operation: str, left: Any, right: Any) -> Any:
         return numbers(operation, left, right)
     if operation == "+" and type(left) is type(right) and isinstance(left, str | list):
         return joined(left, right)
-    takes = "tensors" if operation == "@" else "numbers or tensors"
-    raise TypeRuleError(f"{operation} does not take these", takes, f"{describe(left)} and {describe(right)}")
+    expected = "tensors" if operation == "@" else "numbers or tensors"
+    raise TypeRuleError(f"{operation} cannot be applied to these", expected, f"{describe(left)} and {describe(right)}")
 
 
 def logic(site: Site, operation: str, left: Any, right: Any) -> Any:
-    """`and` and `or`; at compile time the left side has not decided already."""
+    """`and` and `or`; at compile time, only if the left operand alone does not decide."""
     if is_tensor(left) or is_tensor(right):
-        return site.emit(operation, *(side if is_tensor(side) else truth(side) for side in (left, right)))
-    truth(left)
-    return truth(right)
+        return site.emit(operation, *(each if is_tensor(each) else boolean(each) for each in (left, right)))
+    boolean(left)
+    return boolean(right)
 
 
-def truth(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeRuleError("not a truth value", "true or false", describe(value))
+        raise TypeRuleError("not a boolean", "true or false", describe(value))
     return value
 
 
@@ -85,17 +85,17 @@ def numbers(operation: str, left: int | float, right: int | float) -> int | floa
 
 
 def in_range(result: Any, text: str) -> Any:
-    """A compile-time number that is not too large, and is a number at all."""
+    """The result of a computation, unless it is not a real number or is too large."""
     if isinstance(result, complex) or result != result:
         raise TypeRuleError("the result is not a number", found=text)
-    if abs(result) > (LARGEST_FLOAT if isinstance(result, float) else LARGEST_INTEGER):
-        limit = LARGEST_FLOAT if isinstance(result, float) else LARGEST_INTEGER
+    limit = LARGEST_FLOAT if isinstance(result, float) else LARGEST_INTEGER
+    if abs(result) > limit:
         raise TypeRuleError("the number is too large", f"at most {limit}", text)
     return result
 
 
 def joined(left: Any, right: Any) -> Any:
-    """Two strings or two lists in one."""
+    """The concatenation of two strings or two lists."""
     longest, what = (LONGEST_STRING, "characters") if isinstance(left, str) else (LONGEST_LIST, "items")
     if len(left) + len(right) > longest:
         raise TypeRuleError("the result is too long", f"at most {longest} {what}", str(len(left) + len(right)))
@@ -105,7 +105,7 @@ def joined(left: Any, right: Any) -> Any:
 def equal(left: Any, right: Any) -> bool:
     """Whether two compile-time values are the same: lists by their items, functions by declaration and hyperparameters.
 
-    It walks instead of recursing, and gives up on lists that share so many parts that there is no end to it.
+    It does not recurse, as lists may nest deeply, and gives up on lists that share so many parts that it would not end.
     """
     pending, steps = [(left, right)], 0
     while pending:
@@ -139,16 +139,16 @@ def with_batch(site: Site, operation: str, left: Any, right: Any) -> Any:
 
 
 def tensors(site: Site, operation: str, left: Any, right: Any) -> Value:
-    """An operator with at least one tensor; numbers take the tensor's dtype, integers become f32 where they must."""
-    sides = [site.scalar(side) if isinstance(side, Batch) else side for side in (left, right)]
-    dtype = next(side.type.dtype for side in sides if is_tensor(side))
-    for side in sides:
-        if not (is_tensor(side) or is_number(side) or (isinstance(side, bool) and dtype == "bool")):
-            raise TypeRuleError(f"{operation} does not take this", "a tensor or a number", describe(side))
+    """An operator with at least one tensor; numbers take the tensor's dtype, integers become f32 if needed."""
+    operands = [site.scalar(each) if isinstance(each, Batch) else each for each in (left, right)]
+    dtype = next(each.type.dtype for each in operands if is_tensor(each))
+    for each in operands:
+        if not (is_tensor(each) or is_number(each) or (isinstance(each, bool) and dtype == "bool")):
+            raise TypeRuleError(f"{operation} cannot be applied to this", "a tensor or a number", describe(each))
     whole = dtype not in ("f32", "f64", "bool")
-    if whole and (operation in ("/", "**") or any(isinstance(side, float) for side in sides)):
-        sides, dtype = [as_float(site, side, "f32") for side in sides], "f32"
-    x, y = (side if is_tensor(side) else literal(side, dtype) for side in sides)  # type: ignore[arg-type]
+    if whole and (operation in ("/", "**") or any(isinstance(each, float) for each in operands)):
+        operands, dtype = [as_float(site, each, "f32") for each in operands], "f32"
+    x, y = (each if is_tensor(each) else literal(each, dtype) for each in operands)  # type: ignore[arg-type]
     if operation in COMPARISONS:
         name, swapped = COMPARISONS[operation]
         return site.emit(name, y, x) if swapped else site.emit(name, x, y)
@@ -162,7 +162,7 @@ def tensors(site: Site, operation: str, left: Any, right: Any) -> Value:
 
 
 def floor_quotient(site: Site, x: Value, y: Value) -> Value:
-    """x // y. Whole numbers of up to 32 bits go through f64, in which their quotients round down exactly."""
+    """x // y. Whole numbers of up to 32 bits are divided in f64, in which the quotient rounds down exactly."""
     dtype = x.type.dtype
     if dtype not in ("i32", "u8") or y.type.dtype != dtype:
         return site.emit("floor", site.emit("div", x, y))

@@ -1,31 +1,28 @@
-"""The functions that the compiler implements: how they are registered and called.
+"""Builtins, the functions that the compiler implements: how they are registered and called.
 
-Everything else of the library is written in the language (`compiler/std`). A builtin's Python signature is its
-signature in the language; it raises TypeRuleError with what it expected and found. Their code is in tensor_builtins.py
-and number_builtins.py.
+The rest of the library is written in the language (`compiler/std`). A builtin's Python signature is its signature in
+the language; it raises TypeRuleError with what it expected and found. The builtins are in tensor_builtins.py and
+number_builtins.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import CO_VARARGS
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
-from compiler.elaborate.context import Site
-from compiler.elaborate.signatures import Given, Problem, bind
-from compiler.elaborate.values import Builtin, Call, tensors_in
+from compiler.elaborate.evaluator import Evaluator, Site
+from compiler.elaborate.frames import Frame
+from compiler.elaborate.signatures import Given, Mismatch, bind
+from compiler.elaborate.values import Builtin, CallRecord, tensors_in
 from compiler.ir.types import TypeRuleError
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-    from compiler.elaborate.frames import Frame
 
 BUILTINS: dict[str, Builtin] = {}
 
 
 def register(name: str, function: Callable[..., Any]) -> None:
-    """Adds a function of a Site and arguments under a name."""
+    """Adds a builtin: a function of a Site and of the arguments of the call."""
     code = function.__code__
     variadic = bool(code.co_flags & CO_VARARGS)
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
@@ -34,7 +31,7 @@ def register(name: str, function: Callable[..., Any]) -> None:
 
 
 def builtin(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Registers under the Python name without a trailing underscore."""
+    """Registers a function under its Python name, without a trailing underscore."""
     register(function.__name__.rstrip("_"), function)
     return function
 
@@ -42,13 +39,13 @@ def builtin(function: Callable[..., Any]) -> Callable[..., Any]:
 def call_builtin(
     evaluator: Evaluator, called: Builtin, given: Sequence[Given], span: Span, frame: Frame, piped: bool
 ) -> Any:
-    """Binds the arguments by the Python signature and calls; every refusal is reported at the call."""
+    """Binds the arguments to the Python signature and calls the function; mistakes are reported at the call."""
     rest, named = [], given
     if called.variadic:
         rest = [argument.value for argument in given if not argument.name]
         named = [argument for argument in given if argument.name]
     bound = bind(called.name, called.parameters, called.optional, named, span, "argument")
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return evaluator.fail(bound.span, frame, bound.message, bound.expected, bound.found)
     values = {name: argument.value for name, argument in bound.items()}
     try:
@@ -58,10 +55,10 @@ def call_builtin(
             refusal.message = f"{called.name}: {refusal.message}"
         return evaluator.refuse(refusal, span, frame, [argument.value for argument in given])
     evaluator.weigh(result, span, frame)
-    fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # a scan tells of its cell
+    fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # scan has recorded its cell
     if fresh:
         source = next((argument.value for argument in given if tensors_in(argument.value)), None)
         evaluator.remember(called.name, fresh, source, span, frame)
     if piped and frame.call is not None and not frame.namespace.is_library:
-        frame.call.children.append(Call(called.name, frame.path, "fn", True, True, span, result))
+        frame.call.children.append(CallRecord(called.name, frame.path, "fn", True, True, span, result))
     return result

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate.builtins import call_builtin
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.frames import CONTINUE, Frame
-from compiler.elaborate.signatures import ELLIPSIS, Computed, Given, Problem, agree, bind, match, names_and_optional
+from compiler.elaborate.signatures import ELLIPSIS, Computed, Given, Mismatch, agree, bind, match, names_and_optional
 from compiler.elaborate.values import (
     POISON,
     Builtin,
-    Call,
+    CallRecord,
     Closure,
     Poison,
     describe,
@@ -29,27 +29,24 @@ from compiler.ir.types import Batch, TypeRuleError
 from compiler.language import syntax
 from compiler.language.formatter import format_type
 
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-
 DEEPEST_CALL = 60
 STEPS_OF_A_CALL = 8
 RUNS_IN = {
     "cell": "a cell runs in scan(cell, x)",
-    "optimizer": "an optimizer runs as optimizer = … of a train block",
+    "optimizer": "an optimizer runs as optimizer = … in a train block",
     "model": "a model runs in a train block",
 }
 
 
 def call(evaluator: Evaluator, function: Any, given: Sequence[Given], span: Span, frame: Frame) -> Any:
-    """`f(…)`: hyperparameters first where a declaration has both, unless the first argument is one for the tensors."""
+    """`f(…)`: binds hyperparameters if the declaration still waits for them, unless the arguments are tensors."""
     if isinstance(function, Closure) and function.waits_for_hyperparameters and not takes_tensors(function, given):
         return with_hyperparameters(evaluator, function, given, span, frame)
     return apply_last(evaluator, function, given, span, frame)
 
 
 def takes_tensors(closure: Closure, given: Sequence[Given]) -> bool:
-    """`relu(x)` and `relu(x=image)`, in place of `relu()(x)`."""
+    """Whether the arguments are tensors: `elu(image)` and `elu(x=image)` are short for `elu()(image)`."""
     if not given or given[0].name is None:
         return bool(given) and is_tensor(given[0].value)
     hyperparameters, tensors = ([p.name.id for p in group] for group in closure.declaration.groups)
@@ -59,12 +56,12 @@ def takes_tensors(closure: Closure, given: Sequence[Given]) -> bool:
 def with_hyperparameters(
     evaluator: Evaluator, closure: Closure, given: Sequence[Given], span: Span, frame: Frame
 ) -> Closure | Poison:
-    """The closure with its first group bound; what is not given takes its default."""
+    """The closure with its first group bound; hyperparameters that are not given take their defaults."""
     if too_deep(evaluator, closure, span, frame):
         return POISON
     group = closure.declaration.groups[0]
     bound = bind(closure.name, *names_and_optional(group), given, span, "hyperparameter")
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return refuse_call(evaluator, closure, bound, frame)
     values = {name: argument.value for name, argument in bound.items()}
     defaults = Frame(closure.namespace, closure.name, "fn", values, span=span, caller=frame, depth=frame.depth + 1)
@@ -74,24 +71,24 @@ def with_hyperparameters(
     return POISON if poisoned(*values.values()) else Closure(closure.declaration, closure.namespace, values)
 
 
-def refuse_call(evaluator: Evaluator, closure: Closure, problem: Problem, frame: Frame) -> Poison:
-    """Reports a call that does not fit, unless the signature may be lost with a syntax error."""
+def refuse_call(evaluator: Evaluator, closure: Closure, mismatch: Mismatch, frame: Frame) -> Poison:
+    """Reports a call that does not match the signature, unless a syntax error may have damaged the signature."""
     if closure.declaration.damaged:
         return POISON
-    return evaluator.fail(problem.span, frame, problem.message, problem.expected, problem.found)
+    return evaluator.fail(mismatch.span, frame, mismatch.message, mismatch.expected, mismatch.found)
 
 
 def too_deep(evaluator: Evaluator, closure: Closure, span: Span, frame: Frame) -> bool:
     if frame.depth >= DEEPEST_CALL:
         message = f"{closure.name} calls itself too deeply"
-        evaluator.fail(span, frame, message, f"at most {DEEPEST_CALL} calls inside each other")
+        evaluator.fail(span, frame, message, f"at most {DEEPEST_CALL} nested calls")
     return frame.depth >= DEEPEST_CALL
 
 
 def apply_last(
     evaluator: Evaluator, function: Any, given: Sequence[Given], span: Span, frame: Frame, piped: bool = False
 ) -> Any:
-    """Gives the last group its arguments and runs the body; hyperparameters not given take their defaults."""
+    """Binds the last group and runs the body; hyperparameters that are not given take their defaults."""
     if poisoned(function, *(argument.value for argument in given)):
         return POISON
     if isinstance(function, Builtin):
@@ -110,7 +107,7 @@ def apply_last(
         if function.declaration.damaged:
             return POISON
         name = function.declaration.name
-        return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "its end")
+        return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "the end of the body")
     leave(evaluator, inner, result, given[0].value if given else None, span, frame)
     return result
 
@@ -130,12 +127,12 @@ def enter(
     group = closure.declaration.groups[-1]
     noun = "tensor" if closure.kind != "fn" or any(parameter.type for parameter in group) else "argument"
     bound = bind(closure.name, *names_and_optional(group), given, span, noun)
-    if isinstance(bound, Problem):
+    if isinstance(bound, Mismatch):
         return refuse_call(evaluator, closure, bound, frame)
     inner = new_frame(closure, span, frame)
     if closure.kind in ("layer", "cell") and not place(evaluator, closure, inner, span, frame):
         return POISON
-    inner.call = Call(closure.name, inner.path, closure.kind, closure.namespace.is_library, piped, span)
+    inner.call = CallRecord(closure.name, inner.path, closure.kind, closure.namespace.is_library, piped, span)
     return inner if bind_arguments(evaluator, closure, group, bound, inner) else POISON
 
 
@@ -156,10 +153,10 @@ def new_frame(closure: Closure, span: Span, frame: Frame) -> Frame:
 
 
 def place(evaluator: Evaluator, closure: Closure, inner: Frame, span: Span, frame: Frame) -> bool:
-    """Gives a layer or cell its path; False where nothing with parameters can run."""
+    """Gives a layer or cell its path; False after reporting that none can run here."""
     for where, here in (
         ("an optimizer", frame.is_inside("optimizer")),
-        ("a first value", evaluator.context.root is evaluator.variables.init),
+        ("an initial value", evaluator.context.root is evaluator.variables.init),
     ):
         if here:
             message = f"a {closure.kind} cannot run inside {where}"
@@ -179,7 +176,7 @@ def bind_arguments(
     bound: dict[str, Given],
     inner: Frame,
 ) -> bool:
-    """Puts the arguments into the frame; False after reporting those that do not fit the signature."""
+    """Binds the arguments in the frame; False after reporting those that do not match the signature."""
     checks: list[tuple[syntax.Parameter, Given, Computed]] = []
     for parameter in group:
         given = bound.get(parameter.name.id)
@@ -225,7 +222,7 @@ def tensor_argument(
 def refuse_argument(
     evaluator: Evaluator, closure: Closure, parameter: syntax.Parameter, given: Given, inner: Frame
 ) -> bool:
-    """Reports an argument of another type than the signature says."""
+    """Reports an argument whose type does not match the signature."""
     assert inner.caller is not None and parameter.type is not None
     name = parameter.name.id
     message = f"{closure.name} cannot take this as {name}"
@@ -243,7 +240,7 @@ def expected_type(pattern: syntax.TypeExpression, dims: dict[str, Any]) -> str:
     return format_type(pattern) + (f" with {', '.join(shown)}" if shown else "")
 
 
-def names_in(node: syntax.Node) -> Iterator[str]:
+def names_in(node: syntax.SyntaxNode) -> Iterator[str]:
     if isinstance(node, syntax.EllipsisDim):
         yield ELLIPSIS
     elif isinstance(node, syntax.Name):
@@ -253,7 +250,7 @@ def names_in(node: syntax.Node) -> Iterator[str]:
 
 
 def leave(evaluator: Evaluator, inner: Frame, result: Any, source: Any, span: Span, frame: Frame) -> None:
-    """Remembers where tensors came from (for error messages) and what was called (for `summary`)."""
+    """Records where tensors come from (for error messages) and what was called (for `summary`)."""
     assert inner.call is not None
     inner.call.output = result
     if frame.call is not None:

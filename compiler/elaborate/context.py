@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Literal, Origin, Scalar, Value
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
 
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-    from compiler.elaborate.frames import Frame
-
-LARGEST_GRAPH = 100_000  # nodes; what expands without end is given up within five seconds
-STEPS_FOR_AN_OPERATION = 24  # compile-time steps that each node may take: only what leads to no nodes is limited
+LARGEST_GRAPH = 100_000  # nodes; endless expansion is stopped within five seconds
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
 
 
 class TooLarge(TypeRuleError):
-    """The graph grows beyond all bounds; going on would only take time."""
+    """The graph is too large; continuing would only take time."""
 
 
 @dataclass
 class Variable:
-    """A tensor that lives from step to step: a param, a state, or a slot of the optimizer."""
+    """A tensor that is kept from step to step: a param, a state, or a slot of the optimizer."""
 
     name: str
     type: TensorType
@@ -36,7 +31,7 @@ class Variable:
 
 @dataclass
 class Variables:
-    """All variables of a model, and the graph that gives them their first values."""
+    """All variables of a model, and the graph that computes their initial values."""
 
     by_name: dict[str, Variable] = field(default_factory=dict)
     init: Context = field(default_factory=lambda: Context(Graph("init")))
@@ -68,11 +63,11 @@ class Context:
         return value
 
     def counter(self, name: str) -> Value:
-        """The graph input `seed: i64[]` or `step: i32[]`, made when first asked for."""
+        """The graph input `seed: i64[]` or `step: i32[]`, created on first use."""
         return self.variable(name, COUNTERS[name], "counter")
 
     def variable(self, name: str, type: TensorType, kind: str) -> Value:
-        """The graph input of a variable, made when first asked for."""
+        """The graph input of a variable, created on first use."""
         root = self.root
         if name not in root.variables:
             root.variables[name] = root.input(name, type, kind)
@@ -83,7 +78,7 @@ class Context:
         if len(self.graph.nodes) >= LARGEST_GRAPH:
             raise TooLarge("the model is too large", f"at most {LARGEST_GRAPH} operations")
         local = [self.localize(operand) if isinstance(operand, Value) else operand for operand in operands]
-        self.builder.origin = origin  # not with `at`, which takes longer than the rest
+        self.builder.origin = origin  # set directly: the context manager `at` would take longer than the rest
         try:
             result = self.builder.emit(name, local, attributes)
         finally:
@@ -92,13 +87,13 @@ class Context:
         return result
 
     def localize(self, value: Value) -> Value:
-        """The value as this graph knows it; raises TypeRuleError for one that does not exist where this graph runs."""
+        """The value as this graph sees it; raises TypeRuleError if it does not exist yet when this graph runs."""
         if isinstance(value, Literal) or value in self.own:
             return value
         if value not in self.captured:
             if self.parent is None:
                 message = "this tensor does not exist yet when this is computed"
-                raise TypeRuleError(message, "numbers, shapes, and tensors made of them", f"a tensor {value.type}")
+                raise TypeRuleError(message, "numbers, shapes, or tensors made from them", f"a tensor {value.type}")
             outer = self.parent.localize(value)
             self.captured[value] = self.input(f"captured_{len(self.captured)}", outer.type, "constant")
         return self.captured[value]
@@ -108,27 +103,3 @@ class Context:
         if isinstance(dim, Batch):
             return self.emit("extent", (), {"factor": dim.factor, "power": 1}, origin)
         return literal(dim, "f32")
-
-
-@dataclass(slots=True)
-class Site:
-    """One expression being elaborated: what operators and builtins emit nodes through."""
-
-    evaluator: Evaluator
-    span: Span
-    frame: Frame
-
-    def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
-        """Adds a node; raises TypeRuleError when the op refuses the operands."""
-        self.evaluator.namespace.steps -= STEPS_FOR_AN_OPERATION
-        return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
-
-    def cast(self, value: Value, dtype: str) -> Value:
-        return value if value.type.dtype == dtype else self.emit("cast", value, dtype=dtype)
-
-    @property
-    def context(self) -> Context:
-        return self.evaluator.context
-
-    def scalar(self, dim: Dim) -> Value:
-        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))

@@ -1,18 +1,19 @@
-"""What can be said of declarations before anything runs: their signatures, and names that nothing declares.
+"""Checks of declarations before anything runs: their signatures, and names that nothing declares.
 
-So a mistake is found in a layer that no model uses, and in a branch that is not taken.
+So mistakes are found even in a layer that no model uses, and in a branch that never runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostics import Diagnostics, did_you_mean
+from compiler.diagnostics import Diagnostics
 from compiler.elaborate.expressions import CONSTANTS
-from compiler.elaborate.namespaces import Namespace
+from compiler.elaborate.values import Namespace
 from compiler.language import syntax
+from runtime.errors import did_you_mean
 
-# What is given to declarations that are not called: how many tensors, at least and at most.
+# Kinds that the compiler calls, not the program: how many tensors it passes, at least and at most.
 TAKES = {
     "optimizer": (3, 3, "a parameter, its gradient and the step", "(p, g, step)"),
     "cell": (1, 1, "one step of a sequence", "(x: f32[B, n])"),
@@ -22,11 +23,11 @@ TRAIN_NOUNS = {"loss": "loss", "optimizer": "optimizer", "metrics": "metric"}
 
 
 def check_declarations(program: syntax.Program, namespace: Namespace, diagnostics: Diagnostics) -> None:
-    """Records what is wrong with the declarations of a program, whether they are used or not."""
+    """Records the mistakes in the declarations of a program, whether they are used or not."""
     for function in program.functions:
         check_signature(function, diagnostics)
         bound, uses = names_of(function)
-        lost = function.damaged  # with a statement that has a syntax error, an assignment may be gone
+        lost = function.damaged  # an assignment may be lost with a statement that has a syntax error
         unknown = [name for name in uses if name.id not in bound and not (lost and not name.id[0].isupper())]
         report_unknown(unknown, bound, namespace, diagnostics)
     for train in program.trains:
@@ -36,16 +37,16 @@ def check_declarations(program: syntax.Program, namespace: Namespace, diagnostic
 
 
 def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None:
-    """Parameters: each name once, no types of hyperparameters, and as many as whoever calls it gives."""
+    """Parameters: unique names, hyperparameters without types, and as many tensors as the compiler passes."""
     name, tensors = function.name, function.groups[-1]
     seen: set[str] = set()
     for parameter in [parameter for group in function.groups for parameter in group]:
         if parameter.name.id in seen:
             message = f"{name.id} has two parameters named {parameter.name.id}"
-            diagnostics.error(parameter.name.span, message, expected="names that differ", found=parameter.name.id)
+            diagnostics.error(parameter.name.span, message, expected="unique names", found=parameter.name.id)
         seen.add(parameter.name.id)
         if parameter.type and sum(isinstance(dim, syntax.EllipsisDim) for dim in parameter.type.dims) > 1:
-            diagnostics.error(parameter.type.span, "`...` stands twice in a type", expected="one `...`", found="two")
+            diagnostics.error(parameter.type.span, "`...` occurs twice in a type", expected="one `...`", found="two")
     for parameter in function.groups[0] if len(function.groups) == 2 else ():
         if parameter.type:
             message, expected = f"the hyperparameter {parameter.name.id} has a type", "a name, or name = default"
@@ -58,7 +59,7 @@ def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None
             diagnostics.error(name.span, f"{name.id} does not take {takes}", expected=expected, found=found)
 
 
-def names_of(node: syntax.Node) -> tuple[set[str], list[syntax.Name]]:
+def names_of(node: syntax.SyntaxNode) -> tuple[set[str], list[syntax.Name]]:
     """The names that a declaration binds anywhere in it, and all uses of names, in source order."""
     binders = {id(name): name for name in binders_in(node)}
     names = [name for name in descendants(node) if isinstance(name, syntax.Name)]
@@ -68,8 +69,8 @@ def names_of(node: syntax.Node) -> tuple[set[str], list[syntax.Name]]:
     return bound, [name for name in names if id(name) not in binders]
 
 
-def binders_in(node: syntax.Node) -> Iterator[syntax.Name]:
-    """The names in places that give them a meaning: parameters, shape variables, assignments."""
+def binders_in(node: syntax.SyntaxNode) -> Iterator[syntax.Name]:
+    """The names where they are bound: as parameters, shape variables and targets of assignments."""
     for each in descendants(node):
         if isinstance(each, syntax.Assign):
             yield from each.targets
@@ -82,7 +83,7 @@ def binders_in(node: syntax.Node) -> Iterator[syntax.Name]:
             yield from (dim for dim in (each.type.dims if each.type else ()) if isinstance(dim, syntax.Name))
 
 
-def descendants(node: syntax.Node) -> Iterator[syntax.Node]:
+def descendants(node: syntax.SyntaxNode) -> Iterator[syntax.SyntaxNode]:
     """The node and everything below it, in source order."""
     pending = [node]
     while pending:
@@ -94,7 +95,7 @@ def descendants(node: syntax.Node) -> Iterator[syntax.Node]:
 def report_unknown(
     names: list[syntax.Name], bound: set[str], namespace: Namespace, diagnostics: Diagnostics, noun: str | None = None
 ) -> None:
-    """Reports the names that mean nothing, and notes them so that nobody else does."""
+    """Reports names that are not declared, and marks them so that they are reported only once."""
     for name in names:
         if name.id in CONSTANTS or name.id == "training" or namespace.find(name.id):
             continue
@@ -104,6 +105,6 @@ def report_unknown(
         diagnostics.error(
             name.span,
             f"unknown {what} {name.id}" + (f"; {hint}" if hint else ""),
-            expected="what the file, its imports or the standard library declare",
+            expected="a name declared in the file, its imports or the standard library",
             found=name.id,
         )

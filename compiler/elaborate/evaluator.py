@@ -1,34 +1,37 @@
-"""Runs the compile-time part of a program. What it emits on the way is the graph.
+"""Runs the compile-time part of a program. The nodes that it emits on the way are the graph.
 
-Nothing here raises for a mistake in a model: the mistake is recorded once, at the innermost line of the user's own
-files, and the expression's value becomes POISON, which every later step lets pass in silence. So all mistakes of a file
-are found in one run.
+A mistake in a model raises nothing here: it is recorded once, at the innermost line in the user's own files, and the
+expression's value becomes POISON, which all later steps pass on silently. So all mistakes of a file are found in one
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from compiler.diagnostics import Diagnostics, Note, Span
-from compiler.elaborate.context import Context, Site, TooLarge, Variables
-from compiler.elaborate.expressions import EXPRESSIONS
-from compiler.elaborate.frames import CONTINUE, Frame, Step
-from compiler.elaborate.namespaces import Namespace
-from compiler.elaborate.statements import STATEMENTS
-from compiler.elaborate.values import POISON, Poison, poisoned, tensors_in
-from compiler.ir.graph import Origin, Value
-from compiler.ir.types import TypeRuleError
+from compiler.elaborate.context import Context, TooLarge, Variables
+from compiler.elaborate.frames import CONTINUE, Frame, ShapeStep
+from compiler.elaborate.values import POISON, Namespace, Poison, poisoned, tensors_in
+from compiler.ir.graph import Origin, Scalar, Value
+from compiler.ir.types import Dim, TypeRuleError
 from compiler.language import syntax
 
 MOST_STEPS = 3_000_000
+STEPS_FOR_AN_OPERATION = 24  # compile-time steps credited for each node: only steps that emit none are limited
 DEEPEST_NESTING = 2_000  # expressions and statements inside each other, calls included
 LONGEST_HISTORY = 6
 
+# How each type of node in the syntax tree runs: expressions.py and statements.py fill these tables.
+EXPRESSIONS: dict[type, Callable[[Evaluator, Any, Frame], Any]] = {}
+STATEMENTS: dict[type, Callable[[Evaluator, Any, Frame], Any]] = {}
+
 
 class GaveUp(Exception):
-    """The program is too large to be run through; that has been reported."""
+    """The program is too large to elaborate; that has been reported."""
 
 
 class Evaluator:
@@ -43,7 +46,7 @@ class Evaluator:
         self.context = context
         self.training = training
         self.updates: dict[str, Value] = {}  # new values of states, by name
-        self.history: dict[Value, Step] = {}
+        self.history: dict[Value, ShapeStep] = {}
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ class Evaluator:
             self.nesting -= 1
 
     def tick(self, span: Span, frame: Frame, cost: int = 1) -> None:
-        """Counts a step; a program that takes too many, or nests too deeply, is given up."""
+        """Counts a step; gives up on a program that takes too many or nests too deeply."""
         self.namespace.steps += cost
         if self.namespace.steps > MOST_STEPS:
             self.give_up(span, frame, "the program takes too long to expand", f"at most {MOST_STEPS} steps")
@@ -81,7 +84,7 @@ class Evaluator:
             self.give_up(span, frame, "calls and expressions nest too deeply", f"at most {DEEPEST_NESTING} levels")
 
     def weigh(self, result: Any, span: Span, frame: Frame) -> None:
-        """A long list takes the time of several steps."""
+        """Counts a long list as several steps."""
         if isinstance(result, list):
             self.tick(span, frame, cost=len(result) // 16)
 
@@ -91,7 +94,7 @@ class Evaluator:
 
     @contextmanager
     def within(self, context: Context) -> Iterator[None]:
-        """Nodes go to another graph for a while."""
+        """Meanwhile, nodes are emitted to another graph."""
         previous, self.context = self.context, context
         try:
             yield
@@ -119,7 +122,7 @@ class Evaluator:
         found: str | None = None,
         tensors: Iterable[Any] = (),
     ) -> Poison:
-        """Records a mistake, with the history of the tensors that took part in it, and returns POISON."""
+        """Records a mistake, with the history of the tensors involved, and returns POISON."""
         user_span, user_frame = self.site(span, frame)
         notes = self.shape_history(tensors)
         if user_frame is not frame:
@@ -131,13 +134,13 @@ class Evaluator:
         return POISON
 
     def refuse(self, refusal: TypeRuleError, span: Span, frame: Frame, tensors: Iterable[Any] = ()) -> Poison:
-        """Records what an op or a builtin does not allow."""
+        """Records the error that an op or a builtin has raised."""
         if isinstance(refusal, TooLarge):
             self.give_up(span, frame, refusal.message, refusal.expected)
         return self.fail(span, frame, refusal.message, refusal.expected, refusal.found, tensors)
 
     def guarded(self, span: Span, frame: Frame, function: Any, *arguments: Any) -> Any:
-        """Calls what may raise TypeRuleError with a Site; poison passes through, a refusal is reported here."""
+        """Calls a function that may raise TypeRuleError with a Site; poison is passed on, and errors are reported."""
         if poisoned(*arguments):
             return POISON
         try:
@@ -150,7 +153,7 @@ class Evaluator:
     # The history of shapes -------------------------------------------------------------------------------------------
 
     def remember(self, name: str, result: Any, source: Any, span: Span, frame: Frame) -> None:
-        """Notes which call tensors came out of. A call that keeps the shape is no part of its history."""
+        """Records which call returned the tensors. Calls that keep the shape are left out of its history."""
         tensors = tensors_in(result)
         (source,) = (tensors and tensors_in(source)[:1]) or (None,)
         for tensor in tensors:
@@ -158,7 +161,7 @@ class Evaluator:
                 if source in self.history:
                     self.history.setdefault(tensor, self.history[source])
             elif not frame.namespace.is_library:
-                self.history[tensor] = Step(name, span, source)
+                self.history[tensor] = ShapeStep(name, span, source)
 
     def shape_history(self, values: Iterable[Any]) -> list[Note]:
         """Where the shapes of the tensors among some values come from, latest first."""
@@ -169,3 +172,27 @@ class Evaluator:
                 notes.append(Note(f"{tensor.type} from {step.name}", step.span))
                 tensor = step.source
         return list(dict.fromkeys(notes))
+
+
+@dataclass(slots=True)
+class Site:
+    """The expression being elaborated; operators and builtins emit their nodes through it."""
+
+    evaluator: Evaluator
+    span: Span
+    frame: Frame
+
+    def emit(self, name: str, *operands: Value | Scalar, **attributes: Any) -> Any:
+        """Adds a node; raises TypeRuleError when the op refuses the operands."""
+        self.evaluator.namespace.steps -= STEPS_FOR_AN_OPERATION
+        return self.context.emit(name, operands, attributes, self.evaluator.origin(self.span, self.frame))
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        return value if value.type.dtype == dtype else self.emit("cast", value, dtype=dtype)
+
+    @property
+    def context(self) -> Context:
+        return self.evaluator.context
+
+    def scalar(self, dim: Dim) -> Value:
+        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))

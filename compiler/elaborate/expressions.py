@@ -1,21 +1,18 @@
-"""What each kind of expression evaluates to."""
+"""How each kind of expression is evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.elaborate import calls
 from compiler.elaborate.arithmetic import binary, unary
+from compiler.elaborate.evaluator import EXPRESSIONS, Evaluator
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.indexing import index
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.values import POISON, is_tensor, poisoned
 from compiler.language import syntax
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 CONSTANTS: dict[str, Any] = {"none": None, "pi": 3.141592653589793}
 
@@ -36,9 +33,7 @@ def evaluate_name(evaluator: Evaluator, node: syntax.Name, frame: Frame) -> Any:
         return found
     if frame.damaged or node.span in frame.namespace.unknown:  # reported already, or lost with a syntax error
         return POISON
-    return evaluator.fail(
-        node.span, frame, f"{node.id} has no value here", "an assignment that has run before", node.id
-    )
+    return evaluator.fail(node.span, frame, f"{node.id} has no value here", "an assignment that ran earlier", node.id)
 
 
 def evaluate_list(evaluator: Evaluator, node: syntax.ListLiteral, frame: Frame) -> Any:
@@ -83,13 +78,13 @@ def evaluate_call(evaluator: Evaluator, node: syntax.Call, frame: Frame) -> Any:
     given = [Given(evaluator.evaluate(a.value, frame), a.span, a.name) for a in node.arguments]
     for before, argument in pairwise(given):
         if before.name and not argument.name:
-            expected = "arguments by position, then those by name"
+            expected = "positional arguments first, then named ones"
             return evaluator.fail(argument.span, frame, "this argument needs a name", expected, "no name")
     return calls.call(evaluator, function, given, node.span, frame)
 
 
 def evaluate_pipe(evaluator: Evaluator, node: syntax.Pipe, frame: Frame) -> Any:
-    stages = []  # a long pipeline is a deep left spine: walk it in a loop
+    stages = []  # a long pipeline nests deeply on the left: a loop, not recursion
     value: syntax.Expression = node
     while isinstance(value, syntax.Pipe):
         stages.append(value.function)
@@ -101,7 +96,7 @@ def evaluate_pipe(evaluator: Evaluator, node: syntax.Pipe, frame: Frame) -> Any:
     return result
 
 
-EXPRESSIONS: dict[type, Callable[..., Any]] = {
+EXPRESSIONS |= {
     syntax.Number: evaluate_constant,
     syntax.String: evaluate_constant,
     syntax.Boolean: evaluate_constant,

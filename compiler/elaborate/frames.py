@@ -1,4 +1,4 @@
-"""What is running while a program is elaborated: a frame for each declaration that was entered."""
+"""The declarations that are running while a program is elaborated, a frame for each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate.context import Variable
-from compiler.elaborate.namespaces import Namespace
-from compiler.elaborate.values import Call
+from compiler.elaborate.values import CallRecord, Namespace
 from compiler.ir.graph import Value
 
 CONTINUE = object()  # the result of a statement that did not return
@@ -16,7 +15,7 @@ CONTINUE = object()  # the result of a statement that did not return
 
 @dataclass(eq=False)
 class Carry:
-    """A carry of a running cell: its first value, in the graph around the scan, and where it was assigned last."""
+    """A carry of a running cell: its initial value, in the graph around the scan, and its last assignment."""
 
     start: Value
     span: Span
@@ -24,7 +23,7 @@ class Carry:
 
 @dataclass(eq=False)
 class Frame:
-    """One running declaration: its names, its place among the layers, and who called it."""
+    """A running declaration: its names, its path among the layers, and its caller."""
 
     namespace: Namespace
     name: str
@@ -35,7 +34,7 @@ class Frame:
     persistent: dict[str, Variable] = field(default_factory=dict)  # params, states and slots by local name
     carries: dict[str, Carry] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
-    call: Call | None = None
+    call: CallRecord | None = None
     span: Span | None = None  # of the call
     caller: Frame | None = None
     damaged: bool = False
@@ -49,9 +48,14 @@ class Frame:
         return frame is not None
 
 
+def root_frame(namespace: Namespace, span: Span | None = None) -> Frame:
+    """The frame around everything: where the train block calls losses and optimizers."""
+    return Frame(namespace, "", "fn", span=span)
+
+
 @dataclass(frozen=True)
-class Step:
-    """Which call a tensor came out of, and which tensor went in: the history of its shape."""
+class ShapeStep:
+    """A step in the history of a shape: the call that returned a tensor, and the tensor it was given."""
 
     name: str
     span: Span

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compiler.elaborate.arguments import whole
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import describe, is_tensor
 from compiler.ir.graph import Value
 from compiler.ir.types import Batch, Dim, TypeRuleError
@@ -14,12 +14,12 @@ WHOLE = slice(None)
 
 
 def index(site: Site, target: Any, items: list[Any]) -> Any:
-    """What an index takes out of a tensor or a list; raises TypeRuleError."""
+    """The element or part of a tensor or list at an index; raises TypeRuleError."""
     if isinstance(target, list):
         return index_list(target, items)
     if is_tensor(target):
         return index_tensor(site, target, items)
-    raise TypeRuleError("this has no elements", "a tensor or a list", describe(target))
+    raise TypeRuleError("this cannot be indexed", "a tensor or a list", describe(target))
 
 
 def index_list(items: list[Any], indices: list[Any]) -> Any:
@@ -29,7 +29,7 @@ def index_list(items: list[Any], indices: list[Any]) -> Any:
     if isinstance(at, slice):
         start, stop, step = slice_bounds(at)
         if step == 0:
-            raise TypeRuleError("the step is 0", "another number", "0")
+            raise TypeRuleError("the step is 0", "a step other than 0", "0")
         return items[start:stop:step]
     if not -len(items) <= whole(at, "the index") < len(items):
         expected = f"{-len(items)} to {len(items) - 1}" if items else "no index: the list is empty"
@@ -38,7 +38,7 @@ def index_list(items: list[Any], indices: list[Any]) -> Any:
 
 
 def index_tensor(site: Site, target: Value, items: list[Any]) -> Value:
-    """A slice along each axis; axes that a number picks from are dropped."""
+    """A slice along each axis; axes that are indexed by a number are dropped."""
     shape = target.type.shape
     if len(items) > len(shape):
         raise TypeRuleError("too many indices", f"at most {len(shape)}, for {target.type}", str(len(items)))
@@ -61,12 +61,12 @@ def bounds(item: Any, dim: Dim) -> tuple[int, Any, int]:
     if item == WHOLE:
         return 0, dim, 1
     if isinstance(dim, Batch):
-        found = "a part of it" if isinstance(item, slice) else describe(item)
-        raise TypeRuleError("the batch axis can only be taken whole", "`:` for this axis", found)
+        found = "a slice" if isinstance(item, slice) else describe(item)
+        raise TypeRuleError("the batch axis cannot be indexed or sliced", "`:` for this axis", found)
     if isinstance(item, slice):
         start, stop, step = slice_bounds(item)
         if step is not None and step < 1:
-            raise TypeRuleError("the step is not positive", "1 or more (flip(x, axis) turns an axis round)", str(step))
+            raise TypeRuleError("the step is not positive", "1 or more (flip(x, axis) reverses an axis)", str(step))
         first, last, stride = slice(start, stop, step).indices(dim)
         return first, max(first, last), stride
     at = whole(item, "the index")

@@ -1,13 +1,12 @@
-"""The inputs of a graph: a model's inputs and the targets of its loss, converted from the way a data set keeps them."""
+"""The inputs of a graph: a model's inputs and the targets of its loss, converted from their form in the data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from compiler.elaborate.context import Site
-from compiler.elaborate.evaluator import Evaluator
-from compiler.elaborate.frames import Frame, Step
+from compiler.elaborate.evaluator import Evaluator, Site
+from compiler.elaborate.frames import Frame, ShapeStep
 from compiler.elaborate.signatures import ELLIPSIS, as_shape
 from compiler.elaborate.values import describe, poisoned
 from compiler.elaborate.variables import RESERVED
@@ -18,7 +17,7 @@ from compiler.language.formatter import format_type
 
 
 class Storage(Protocol):
-    """How a data set keeps an array: the compiled step converts it."""
+    """How a data set stores an array; the compiled step converts it."""
 
     @property
     def dtype(self) -> str: ...
@@ -51,8 +50,8 @@ def input_type(evaluator: Evaluator, parameter: syntax.Parameter, frame: Frame) 
     if not shape or shape[0] != Batch() or not all(isinstance(dim, int) for dim in shape[1:]):
         found, shown = format_type(pattern), f"{pattern.dtype}[{', '.join(map(show_size, dims))}]"
         found += f", which is {shown}" if shown != found else ""
-        message = f"the sizes of {name} are not the batch and then whole numbers"
-        evaluator.fail(pattern.span, frame, message, f"{pattern.dtype}[B, 28, 28], say", found)
+        message = f"the shape of {name} is not the batch followed by whole numbers"
+        evaluator.fail(pattern.span, frame, message, f"a type such as {pattern.dtype}[B, 28, 28]", found)
         return None
     try:
         return TensorType(pattern.dtype, shape)
@@ -73,14 +72,14 @@ def declare_input(
     storage: Mapping[str, Storage],
     frame: Frame,
 ) -> Value | None:
-    """An input or target of the graph; None after reporting that its name is taken."""
-    taken = next((value for value in evaluator.context.graph.inputs if value.name == name.id), None)
-    if taken is not None or name.id in RESERVED:
-        what = f"the {taken.kind} {name.id}, {taken.type}" if taken is not None else name.id
-        expected = "another name: training needs this one"
-        if taken is not None and taken.kind == "input":
+    """An input or target of the graph; None after reporting that its name is in use."""
+    other = next((value for value in evaluator.context.graph.inputs if value.name == name.id), None)
+    if other is not None or name.id in RESERVED:
+        found = f"the {other.kind} {name.id}, {other.type}" if other is not None else name.id
+        expected = "another name: training uses this one"
+        if other is not None and other.kind == "input":
             expected = f"the type of the model's input {name.id}, or another name"
-        evaluator.fail(name.span, frame, f"the {kind} {name.id} cannot have this name", expected, what)
+        evaluator.fail(name.span, frame, f"the {kind} {name.id} cannot have this name", expected, found)
         return None
     stored = storage.get(name.id)
     dtype = stored.dtype if stored else type.dtype
@@ -89,5 +88,5 @@ def declare_input(
     value = site.cast(value, type.dtype)
     if stored and stored.scale != 1 and type.is_float:
         value = site.emit("mul", value, stored.scale)
-    evaluator.history[value] = Step(f"the {kind} {name.id}", evaluator.site(name.span, frame)[0], None)
+    evaluator.history[value] = ShapeStep(f"the {kind} {name.id}", evaluator.site(name.span, frame)[0], None)
     return value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from compiler.diagnostics import Span
 from compiler.elaborate import calls
 from compiler.elaborate.evaluator import Evaluator
+from compiler.elaborate.forward import Forward
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.inputs import Storage, declare_input, input_type
 from compiler.elaborate.signatures import Given, agree, counted, match
@@ -17,20 +17,17 @@ from compiler.ir.graph import Value
 from compiler.ir.types import TensorType
 from compiler.language.syntax import Parameter
 
-if TYPE_CHECKING:
-    from compiler.elaborate.model import Forward
-
 Targets = dict[str, Value]
 
 
 def add_losses(
     train: TrainBlock, model: str, forward: Forward, root: Frame, storage: Mapping[str, Storage]
 ) -> dict[str, TensorType] | None:
-    """Makes `loss` and the metrics the outputs of the graph. The types of the targets, or None after a mistake."""
+    """Makes `loss` and the metrics the outputs of the graph. Returns the types of the targets; None after a mistake."""
     evaluator, graph, outputs = forward.evaluator, forward.evaluator.context.graph, list(forward.outputs.values())
     loss, at = train.values["loss"], train.spans["loss"]
     if not isinstance(loss, Closure):
-        message, expected = "a loss says what its targets are", "a function with typed parameters"
+        message, expected = "this loss does not declare its targets", "a function with typed parameters"
         evaluator.fail(at, root, message, expected, describe(loss))
         return None
     parameters = loss.declaration.groups[-1]
@@ -43,9 +40,10 @@ def add_losses(
     results = {"loss": scalar(evaluator, loss, named, at, root)}
     for name, metric, span in zip(train.metric_names, train.values["metrics"], train.metric_spans, strict=True):
         if name in evaluator.variables.by_name:
-            evaluator.fail(span, root, f"the metric {name} cannot have this name", "another name", "that of a variable")
+            message, found = f"the metric {name} cannot have this name", "the name of a variable"
+            evaluator.fail(span, root, message, "another name", found)
         given = [Given(value, span) for value in (*outputs, *targets.values())]
-        results[name] = scalar(evaluator, metric, given[: most_taken(metric)], span, root)
+        results[name] = scalar(evaluator, metric, given[: count_parameters(metric)], span, root)
     found = {name: value for name, value in results.items() if value is not None}
     graph.outputs.clear()
     graph.outputs |= found
@@ -89,7 +87,7 @@ def output_shapes(
 def declare_targets(
     parameters: Sequence[Parameter], forward: Forward, scope: Frame, storage: Mapping[str, Storage]
 ) -> Targets | None:
-    """The parameters of a loss that have no default are targets, or inputs of the model of the same name and type."""
+    """Parameters of a loss without a default are targets, or inputs of the model with the same name and type."""
     targets: Targets = {}
     needed = [parameter for parameter in parameters if parameter.default is None]
     for parameter in needed:
@@ -103,15 +101,15 @@ def declare_targets(
     return targets if len(targets) == len(needed) else None
 
 
-def most_taken(metric: Closure | Builtin) -> int | None:
-    """How many of the outputs and targets a metric takes: one that needs no targets names none."""
+def count_parameters(metric: Closure | Builtin) -> int | None:
+    """The number of outputs and targets that a metric takes (it may leave out targets from the end); None for all."""
     return len(metric.declaration.groups[-1]) if isinstance(metric, Closure) else None
 
 
 def scalar(
     evaluator: Evaluator, function: Closure | Builtin, given: list[Given], span: Span, root: Frame
 ) -> Value | None:
-    """The number that a loss or metric gives; None after reporting what is wrong."""
+    """The scalar that a loss or metric returns; None after reporting a mistake."""
     value = calls.apply_last(evaluator, function, given, span, root)
     if isinstance(value, Poison):
         return None

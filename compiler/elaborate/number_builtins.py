@@ -1,4 +1,4 @@
-"""Builtins on compile-time values: shapes, lists, numbers, and tests of what a value is."""
+"""Builtins on compile-time values: shapes, lists, numbers, and tests of values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from compiler.elaborate.arguments import axes_of, number, shape_of, tensor, whole
 from compiler.elaborate.arithmetic import LARGEST_INTEGER, LONGEST_LIST, in_range, numbers
 from compiler.elaborate.builtins import builtin, register
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import describe, is_function, is_number
 from compiler.ir.graph import Value
 from compiler.ir.types import Dim, TypeRuleError, extent
@@ -95,7 +95,7 @@ def float_(site: Site, value: Any) -> Any:
     return float(number(value, "the value"))
 
 
-# What a value is ------------------------------------------------------------------------------------------------------
+# Tests of values and errors -------------------------------------------------------------------------------------------
 
 
 def register_test(name: str, test: Callable[[Any], bool]) -> None:

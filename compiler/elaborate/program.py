@@ -1,18 +1,20 @@
-"""A program to its models: which one is meant, and what is wrong with any of them."""
+"""A program to its models: the one to compile is chosen, and the mistakes of all are recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 
-from compiler.diagnostics import Diagnostics, Note, Span, did_you_mean
+from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.elaborate.declarations import check_declarations
 from compiler.elaborate.evaluator import GaveUp
 from compiler.elaborate.inputs import Storage
+from compiler.elaborate.library import user_namespace
 from compiler.elaborate.model import ElaboratedModel, ModelBuilder
-from compiler.elaborate.namespaces import Namespace, user_namespace
 from compiler.elaborate.recursion import recursive
+from compiler.elaborate.values import Namespace
 from compiler.language import syntax
+from runtime.errors import did_you_mean
 
 
 @recursive
@@ -22,7 +24,7 @@ def elaborate(
     model: str | None = None,
     storage: Mapping[str, Storage] | None = None,
 ) -> ElaboratedModel | None:
-    """One model: named, the trained one, or the only one. If there are mistakes, those of all models are recorded."""
+    """One model: by name, else the trained or the only one. If there are mistakes, those of all models are recorded."""
     namespace = checked(program, diagnostics)
     chosen = choose_model(program, diagnostics, model)
     result = None
@@ -36,7 +38,7 @@ def elaborate(
 
 @recursive
 def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[ElaboratedModel]:
-    """All models of a file and its imports, which may be none; mistakes are recorded."""
+    """All models of a file and its imports, if any; mistakes are recorded."""
     namespace, models = checked(program, diagnostics), models_of(program)
     if not program.functions and not len(diagnostics):
         choose_model(program, diagnostics, None)
@@ -47,7 +49,7 @@ def check_all(program: syntax.Program, diagnostics: Diagnostics) -> list[Elabora
 
 
 def checked(program: syntax.Program, diagnostics: Diagnostics) -> Namespace:
-    """The declarations of a program, after recording what is wrong with them and with what train blocks name."""
+    """The declarations of a program, after recording mistakes in them and in the names of train blocks."""
     namespace, models = user_namespace(program, diagnostics), models_of(program)
     check_declarations(program, namespace, diagnostics)
     first: dict[str, syntax.Train] = {}
@@ -57,7 +59,7 @@ def checked(program: syntax.Program, diagnostics: Diagnostics) -> Namespace:
             unknown_model(name, span, list(models), diagnostics)
         elif first.setdefault(name, train) is not train:
             message, notes = f"a second train block for {name}", [Note("the first is here", first[name].model.span)]
-            diagnostics.error(span, message, expected="one train block a model", found=name, notes=notes)
+            diagnostics.error(span, message, expected="one train block per model", found=name, notes=notes)
     return namespace
 
 
@@ -106,4 +108,4 @@ def choose_model(program: syntax.Program, diagnostics: Diagnostics, name: str | 
 
 def declared_kinds(program: syntax.Program) -> str:
     kinds = dict.fromkeys(function.kind for function in program.functions)
-    return " and ".join(f"declarations of kind {kind}" for kind in kinds) or "no declaration"
+    return " and ".join(f"declarations of kind {kind}" for kind in kinds) or "no declarations"

@@ -1,4 +1,4 @@
-"""Room for recursion: elaboration calls itself as deeply as a model's calls and expressions nest."""
+"""Stack space for recursion: elaboration recurses as deeply as a model's calls and expressions nest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import wraps
 from types import FunctionType
 from typing import ParamSpec, TypeVar, cast
 
-RECURSION_LIMIT = 20_000  # Python's; elaboration caps the depth of calls and expressions well below it
+RECURSION_LIMIT = 20_000  # Python's; elaboration limits the depth of calls and expressions well below it
 STACK_SLOTS = 1 << 16  # of eight bytes; never touched, so they take addresses but no memory
 
 P = ParamSpec("P")
@@ -18,10 +18,10 @@ R = TypeVar("R")
 def recursive(function: Callable[P, R]) -> Callable[P, R]:
     """Lets a function recurse deeply, and cheaply.
 
-    CPython keeps the frames of Python functions in chunks of 16 KB, and gives a chunk back to the operating system when
-    its last frame has returned. A call across the border of a chunk, repeated, maps and unmaps memory each time: half
-    of the time in which a large model is elaborated. A chunk is as large as its first frame wants, in powers of two:
-    one with slots for half a megabyte leaves as much to the frames after it.
+    CPython keeps the frames of Python functions in chunks of 16 KB, and returns a chunk to the operating system when
+    its last frame has returned. Repeated calls across the border of a chunk map and unmap memory each time, which took
+    half of the elaboration time of a large model. A chunk is as large as its first frame needs, rounded up to a power
+    of two: a first frame with half a megabyte of slots leaves as much for the frames after it.
     """
 
     @wraps(function)

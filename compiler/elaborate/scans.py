@@ -1,4 +1,4 @@
-"""A cell and a sequence to one `scan` node: the cell's body becomes a graph of its own, run over the time axis."""
+"""A cell and a sequence to one `scan` node: the cell's body becomes a separate graph that runs over the time axis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from compiler.elaborate import calls
-from compiler.elaborate.context import Context, Site
+from compiler.elaborate.context import Context
+from compiler.elaborate.evaluator import Site
 from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.values import POISON, Closure, Poison, describe_type, is_number, is_tensor, poisoned
@@ -18,7 +19,7 @@ INPUT_ORDER = ("carry", "sequence", "constant")
 
 
 def scan_cell(site: Site, cell: Closure, x: Value, reverse: bool) -> Value | list[Value] | Poison:
-    """Runs a cell over axis 1 of `x: [B, T, …]`; returns `[B, T, …]` per returned tensor, in order of processing."""
+    """Runs a cell over axis 1 of `x: [B, T, …]`; gives `[B, T, …]` for each returned tensor, in order of processing."""
     if x.type.rank < 2 or not isinstance(x.type.shape[1], int):
         raise TypeRuleError("the sequence has no time axis", "f32[B, T, …]", str(x.type))
     evaluator = site.evaluator
@@ -55,13 +56,13 @@ def scan_cell(site: Site, cell: Closure, x: Value, reverse: bool) -> Value | lis
 
 
 def next_carry(site: Site, name: str, frame: Frame) -> Any:
-    """What the next step will read: the value that the cell assigned last."""
+    """The value that the next step reads: the one that the cell assigned last."""
     value, carry, evaluator = frame.variables[name], frame.carries[name], site.evaluator
     if is_number(value):
         value = filled(evaluator, value, carry.start.type, carry.span, frame)
     if poisoned(value) or (is_tensor(value) and value.type == carry.start.type):
         return value
-    message = f"the carry {name} keeps its type from step to step"
+    message = f"the carry {name} cannot change its type from step to step"
     return evaluator.fail(carry.span, frame, message, str(carry.start.type), describe_type(value), [value])
 
 
@@ -73,7 +74,7 @@ def step_outputs(site: Site, cell: Closure, result: Any, frame: Frame) -> Sequen
     if result is CONTINUE and cell.declaration.damaged:
         return [POISON]
     message = f"{cell.name} returns nothing" if result is CONTINUE else f"{cell.name} does not return tensors"
-    found = "its end" if result is CONTINUE else describe_type(result)
+    found = "the end of the body" if result is CONTINUE else describe_type(result)
     return [site.evaluator.fail(cell.declaration.name.span, frame, message, "a return of tensors", found)]
 
 

@@ -1,4 +1,4 @@
-"""Arguments to parameters, and the shapes of tensors to the shape variables of a signature."""
+"""Binds arguments to parameters, and the sizes of tensors to the shape variables of a signature."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.elaborate.values import poisoned
 from compiler.ir.types import Batch, Dim, TensorType
 from compiler.language.syntax import EllipsisDim, Expression, Name, Parameter, TypeExpression
+from runtime.errors import did_you_mean
 
 ELLIPSIS = "..."  # among the shape variables: the dimensions that an ellipsis stands for
 
 
 @dataclass(slots=True)
 class Given:
-    """One argument of a call: its value, where it stands, and its keyword if it has one."""
+    """One argument of a call: its value, its position in the source, and its keyword if it has one."""
 
     value: Any
     span: Span
@@ -24,8 +25,8 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why a call does not fit: what the diagnostic will say."""
+class Mismatch:
+    """Why a call does not match a signature: the parts of the diagnostic."""
 
     message: str
     span: Span
@@ -35,16 +36,16 @@ class Problem:
 
 def bind(
     callee: str, names: Sequence[str], optional: Collection[str], given: Sequence[Given], span: Span, noun: str
-) -> dict[str, Given] | Problem:
-    """The argument of each parameter that has one; `noun` says what they are: tensor, hyperparameter, argument."""
+) -> dict[str, Given] | Mismatch:
+    """The argument of each parameter that has one; `noun` is the word for them: tensor, hyperparameter, argument."""
 
-    def problem(message: str, span: Span, found: str | None = None) -> Problem:
+    def mismatch(message: str, span: Span, found: str | None = None) -> Mismatch:
         takes = counted(len(names), noun) + (f" ({', '.join(names)})" if names else "")
-        return Problem(message, span, takes, found or counted(len(given), noun))
+        return Mismatch(message, span, takes, found or counted(len(given), noun))
 
     positional = [argument for argument in given if argument.name is None]
     if len(positional) > len(names):
-        return problem(f"too many {noun}s for {callee}", positional[len(names)].span)
+        return mismatch(f"too many {noun}s for {callee}", positional[len(names)].span)
     bound = dict(zip(names, positional, strict=False))
     for argument in given:
         if argument.name is None:
@@ -52,15 +53,15 @@ def bind(
         if argument.name not in names:
             hint = did_you_mean(argument.name, names)
             message = f"{callee} has no {noun} named {argument.name}" + (f"; {hint}" if hint else "")
-            return problem(message, argument.span, argument.name)
+            return mismatch(message, argument.span, argument.name)
         if argument.name in bound:
-            return problem(f"{callee} is given {argument.name} twice", argument.span)
+            return mismatch(f"{callee} is given {argument.name} twice", argument.span)
         bound[argument.name] = argument
     missing = [name for name in names if name not in bound and name not in optional]
     if missing:
-        message = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in the call of {callee}"
-        itself = f"none (without parentheses, {callee} is the {'function' if noun != 'tensor' else 'layer'} itself)"
-        return problem(message, span, None if given else itself)
+        message = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in the call to {callee}"
+        found = "none" if noun == "hyperparameter" else f"none (to pass {callee} as a value, omit the parentheses)"
+        return mismatch(message, span, None if given else found)
     return bound
 
 
@@ -73,11 +74,11 @@ def names_and_optional(parameters: Sequence[Parameter]) -> tuple[list[str], set[
     return [p.name.id for p in parameters], {p.name.id for p in parameters if p.default is not None}
 
 
-Computed = list[tuple[Expression, Dim]]  # dimensions of a signature that are expressions, and what they must be
+Computed = list[tuple[Expression, Dim]]  # dimensions that are expressions, and the sizes they must have
 
 
 def match(pattern: TypeExpression, type: TensorType, dims: dict[str, Any]) -> Computed | None:
-    """Matches a tensor's type with a signature's; None if they differ.
+    """Matches a tensor's type with that of a signature; None if they differ.
 
     Names that are not bound yet are bound in `dims`, and so are the dimensions of an ellipsis. The dimensions that must
     be computed are returned, to be checked with `agree` when the names of the whole signature are known.

@@ -1,17 +1,14 @@
-"""What each kind of statement does. A statement gives CONTINUE, or what the declaration returns."""
+"""How each kind of statement runs. The result is CONTINUE, or what the declaration returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compiler.elaborate.evaluator import STATEMENTS, Evaluator
 from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.values import POISON, describe, is_function, is_tensor, poisoned, tensors_in
 from compiler.elaborate.variables import assign, declare
 from compiler.language import syntax
-
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
 
 
 def run_assign(evaluator: Evaluator, node: syntax.Assign, frame: Frame) -> Any:
@@ -40,9 +37,10 @@ def run_if(evaluator: Evaluator, node: syntax.If, frame: Frame) -> Any:
     if poisoned(condition):
         return POISON
     if not isinstance(condition, bool):
-        message, expected = "not a truth value", "true or false"
+        message, expected = "not a boolean", "true or false"
         if is_tensor(condition):
-            message, expected = "if decides at compile time", "a compile-time value (where(…) chooses by a tensor)"
+            message = "the condition of an if must be known at compile time"
+            expected = "a compile-time value (to choose by a tensor, use where(…))"
         return evaluator.fail(node.condition.span, frame, message, expected, describe(condition))
     return evaluator.run(node.then if condition else node.otherwise, frame)
 
@@ -52,10 +50,9 @@ def run_for(evaluator: Evaluator, node: syntax.For, frame: Frame) -> Any:
     if poisoned(items):
         return POISON
     if not isinstance(items, list):
-        expected = "a list or range(n) (scan runs over the steps of a tensor)"
-        return evaluator.fail(
-            node.iterable.span, frame, "for runs over a list at compile time", expected, describe(items)
-        )
+        message = "a for loop runs over a list at compile time"
+        expected = "a list or range(n) (to run over the steps of a tensor, use scan)"
+        return evaluator.fail(node.iterable.span, frame, message, expected, describe(items))
     for item in items:
         evaluator.tick(node.span, frame)
         assign(evaluator, node.variable, item, frame)
@@ -66,7 +63,7 @@ def run_for(evaluator: Evaluator, node: syntax.For, frame: Frame) -> Any:
 
 
 def run_expression(evaluator: Evaluator, node: syntax.ExpressionStatement, frame: Frame) -> Any:
-    """Nothing but `error(…)` and checks have an effect: a tensor or a layer that is left standing was forgotten."""
+    """Only `error(…)` and checks have an effect: a tensor or a layer that is not used was forgotten."""
     value = evaluator.evaluate(node.value, frame)
     if is_function(value) or tensors_in(value):
         message, expected = "this value is not used", "name = …, or return …"
@@ -79,7 +76,7 @@ def run_declare(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> Any
     return CONTINUE
 
 
-STATEMENTS: dict[type, Callable[..., Any]] = {
+STATEMENTS |= {
     syntax.Assign: run_assign,
     syntax.Return: run_return,
     syntax.If: run_if,

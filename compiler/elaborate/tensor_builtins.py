@@ -1,14 +1,26 @@
-"""Builtins on tensors: each a few lines from arguments to nodes. Functions of numbers fold at compile time."""
+"""Builtins on tensors. Functions of numbers are computed at compile time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from compiler.elaborate.arguments import axes_of, axis_of, dtype_of, number, pair, pairs, shape_of, tensor, truth, whole
+from compiler.elaborate.arguments import (
+    axes_of,
+    axis_of,
+    boolean,
+    dtype_of,
+    number,
+    pair,
+    pairs,
+    shape_of,
+    tensor,
+    whole,
+)
 from compiler.elaborate.arithmetic import binary, in_range
 from compiler.elaborate.builtins import builtin, register
-from compiler.elaborate.context import Site
+from compiler.elaborate.evaluator import Site
+from compiler.elaborate.scans import scan_cell
 from compiler.elaborate.values import Closure, describe, is_number, is_tensor, show_items
 from compiler.ir.builder import literal
 from compiler.ir.graph import Value
@@ -41,7 +53,7 @@ def register_extremum(name: str, on_numbers: Callable[..., Any]) -> Callable[[Si
     def apply(site: Site, a: Any, b: Any) -> Any:
         if is_number(a) and is_number(b):
             return on_numbers(a, b)
-        return site.emit(name, *(side if is_number(side) else tensor(site, side) for side in (a, b)))
+        return site.emit(name, *(each if is_number(each) else tensor(site, each) for each in (a, b)))
 
     register(name, apply)
     return apply
@@ -62,7 +74,7 @@ def clip(site: Site, x: Any, low: Any, high: Any) -> Any:
 def where(site: Site, condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, bool):
         return a if condition else b
-    dtype = next((side.type.dtype for side in (a, b) if is_tensor(side)), "f32")
+    dtype = next((each.type.dtype for each in (a, b) if is_tensor(each)), "f32")
     return site.emit("select", tensor(site, condition), tensor(site, a, dtype), tensor(site, b, dtype))
 
 
@@ -82,13 +94,13 @@ def stop_gradient(site: Site, x: Any) -> Any:
 @builtin
 def sum_(site: Site, x: Any, axes: Any = None, keepdims: Any = False) -> Any:
     x = tensor(site, x)
-    return site.emit("sum", x, axes=axes_of(axes, x.type.rank), keepdims=truth(keepdims, "keepdims"))
+    return site.emit("sum", x, axes=axes_of(axes, x.type.rank), keepdims=boolean(keepdims, "keepdims"))
 
 
 @builtin
 def reduce_max(site: Site, x: Any, axes: Any = None, keepdims: Any = False) -> Any:
     x = tensor(site, x)
-    return site.emit("reduce_max", x, axes=axes_of(axes, x.type.rank), keepdims=truth(keepdims, "keepdims"))
+    return site.emit("reduce_max", x, axes=axes_of(axes, x.type.rank), keepdims=boolean(keepdims, "keepdims"))
 
 
 @builtin
@@ -105,7 +117,7 @@ def reshape(site: Site, x: Any, shape: Any) -> Any:
         total, rest = extent(x.type.shape), extent(shape_of([dim for dim in dims if dim != -1]))
         factor, left = divmod(total.factor, rest.factor) if rest.factor else (0, 1)
         if left or total.power - rest.power not in (0, 1):
-            raise TypeRuleError("the elements do not divide", f"a shape of {total} elements", show_items(dims))
+            raise TypeRuleError("the elements do not divide evenly", f"a shape of {total} elements", show_items(dims))
         dims[dims.index(-1)] = Batch(factor) if total.power > rest.power else factor
     return site.emit("reshape", x, shape=shape_of(dims))
 
@@ -136,7 +148,8 @@ def split(site: Site, x: Any, parts: Any, axis: Any = -1) -> Any:
     at, count = axis_of(axis, x.type.rank), whole(parts, "the number of parts")
     size = x.type.shape[at]
     if not isinstance(size, int) or count < 1 or size % count:
-        raise TypeRuleError(f"axis {at} does not split into {count} equal parts", f"a multiple of {count}", str(x.type))
+        message, expected = f"axis {at} cannot be split into {count} equal parts", f"a multiple of {count}"
+        raise TypeRuleError(message, expected, str(x.type))
     step = size // count
     return [slice_axis(site, x, at, i * step, (i + 1) * step) for i in range(count)]
 
@@ -170,7 +183,8 @@ def iota(site: Site, size: Any) -> Any:
 def gather(site: Site, table: Any, indices: Any) -> Any:
     table = tensor(site, table)
     if table.type.shape and isinstance(table.type.shape[0], Batch):
-        raise TypeRuleError("the rows of the table are the batch", "a table known before the data", str(table.type))
+        expected = "a table with a known number of rows"
+        raise TypeRuleError("the first axis of the table is the batch", expected, str(table.type))
     return site.emit("gather", table, tensor(site, indices))
 
 
@@ -232,11 +246,9 @@ def patches(site: Site, x: Any, window: Any, stride: Any = 1, padding: Any = Non
 
 @builtin
 def scan(site: Site, cell: Any, x: Any, reverse: Any = False) -> Any:
-    from compiler.elaborate.scans import scan_cell  # which calls cells, and calls call builtins
-
     if not isinstance(cell, Closure) or cell.kind != "cell":
         raise TypeRuleError("the first argument is not a cell", "a cell", describe(cell))
-    return scan_cell(site, cell, tensor(site, x), truth(reverse, "reverse"))
+    return scan_cell(site, cell, tensor(site, x), boolean(reverse, "reverse"))
 
 
 # Random numbers -------------------------------------------------------------------------------------------------------

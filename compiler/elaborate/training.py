@@ -1,4 +1,4 @@
-"""The train block: every key with its default and what it may be."""
+"""The train block: every key with its default and the values it accepts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.values import Closure, describe, is_function, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
 from runtime.datasets import BUILT_IN
+from runtime.errors import did_you_mean
 
 LARGEST = 2**31 - 1
 
@@ -26,7 +27,7 @@ def functions(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Key:
+class TrainKey:
     """One key of a train block."""
 
     default: Any
@@ -34,24 +35,24 @@ class Key:
     expected: str
 
 
-KEYS: dict[str, Key] = {
-    "data": Key("digits", lambda v: isinstance(v, str), "mnist, digits, or the path of a data set as a string"),
-    "loss": Key(None, is_function, "a function of the outputs and targets"),
-    "metrics": Key([], functions, "a list of functions of the outputs and targets"),
-    "optimizer": Key(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
-    "batch": Key(128, whole(1), "a whole number from 1"),
-    "epochs": Key(1, whole(1), "a whole number from 1"),
-    "seed": Key(0, whole(0), "a whole number from 0"),
-    "shuffle": Key(True, lambda v: isinstance(v, bool), "true or false"),
-    "patience": Key(None, lambda v: v is None or whole(1)(v), "none or a number of epochs from 1"),
-    "checkpoint": Key(1, whole(1), "a number of epochs from 1"),
+KEYS: dict[str, TrainKey] = {
+    "data": TrainKey("digits", lambda v: isinstance(v, str), "mnist, digits, or the path of a data set as a string"),
+    "loss": TrainKey(None, is_function, "a function of the outputs and targets"),
+    "metrics": TrainKey([], functions, "a list of functions of the outputs and targets"),
+    "optimizer": TrainKey(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
+    "batch": TrainKey(128, whole(1), "a whole number, at least 1"),
+    "epochs": TrainKey(1, whole(1), "a whole number, at least 1"),
+    "seed": TrainKey(0, whole(0), "a whole number, at least 0"),
+    "shuffle": TrainKey(True, lambda v: isinstance(v, bool), "true or false"),
+    "patience": TrainKey(None, lambda v: v is None or whole(1)(v), "none, or a number of epochs, at least 1"),
+    "checkpoint": TrainKey(1, whole(1), "a number of epochs, at least 1"),
 }
 NEEDED = ("loss", "optimizer")
 
 
 @dataclass(frozen=True)
 class TrainBlock:
-    """A train block with its values; `spans` says where each given key stands, `metric_spans` each metric."""
+    """A train block with its values; `spans` has the position of each given key, `metric_spans` of each metric."""
 
     model: str
     values: dict[str, Any]
@@ -61,11 +62,11 @@ class TrainBlock:
 
     @property
     def metric_names(self) -> list[str]:
-        """The names of the metrics, with a number where they would not be unique among the outputs of a step."""
+        """The names of the metrics, numbered if they would not be unique among the outputs of a step."""
         names: list[str] = []
         for metric in self.values["metrics"]:
-            taken, count, name = {*names, *RESERVED}, 1, metric.name
-            while name in taken:
+            used, count, name = {*names, *RESERVED}, 1, metric.name
+            while name in used:
                 count += 1
                 name = f"{metric.name}_{count}"
             names.append(name)
@@ -73,7 +74,7 @@ class TrainBlock:
 
 
 def read_train_block(node: syntax.Train, evaluator: Evaluator, frame: Frame) -> TrainBlock | None:
-    """Checks and evaluates a train block and records its mistakes; None if there is no loss to go on with."""
+    """Checks and evaluates a train block and records its mistakes; None without a usable loss."""
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}
     metric_spans: list[Span] = []
@@ -84,8 +85,8 @@ def read_train_block(node: syntax.Train, evaluator: Evaluator, frame: Frame) -> 
             message = f"unknown key {name} in train {node.model.id}" + (f"; {hint}" if hint else "")
             evaluator.fail(entry.key.span, frame, message, ", ".join(KEYS), name)
         elif name in spans:
-            expected = f"one {name}, as in line {spans[name].line}"
-            evaluator.fail(entry.key.span, frame, f"{name} is given twice", expected, "another")
+            expected = f"one {name}; the first is in line {spans[name].line}"
+            evaluator.fail(entry.key.span, frame, f"{name} is given twice", expected, "a second one")
         else:
             spans[name] = entry.value.span
             values[name] = entry_value(entry, evaluator, frame)
@@ -101,7 +102,7 @@ def read_train_block(node: syntax.Train, evaluator: Evaluator, frame: Frame) -> 
 
 
 def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
-    """The value of an entry, POISON if it cannot be one; a built-in data set's name is a name of its own."""
+    """The value of an entry, or POISON after a mistake; the name of a built-in data set is its own value."""
     name, key = entry.key.id, KEYS[entry.key.id]
     if name == "data" and isinstance(entry.value, syntax.Name):
         if entry.value.id in BUILT_IN:
@@ -112,10 +113,10 @@ def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
     value = evaluator.evaluate(entry.value, frame)
     if poisoned(value) or key.accepts(value):
         return value
-    return evaluator.fail(entry.value.span, frame, f"not a value for {name}", key.expected, describe(value))
+    return evaluator.fail(entry.value.span, frame, f"invalid value for {name}", key.expected, describe(value))
 
 
 def item_spans(node: syntax.Expression, count: int) -> list[Span]:
-    """Where the items of a list stand, if it is written out; else the list."""
+    """The spans of the items of a list, if it is written out; else the span of the whole list for each."""
     written = isinstance(node, syntax.ListLiteral) and len(node.items) == count
     return [item.span for item in node.items] if written else [node.span] * count  # type: ignore[union-attr]

@@ -1,27 +1,23 @@
-"""What an expression can be while a program is elaborated: a number, a string, a list, a function, or a tensor."""
+"""Compile-time values: numbers, strings, lists, functions and tensors, and the namespaces in which names find them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
+from compiler.diagnostics import Span
 from compiler.ir.graph import Value
 from compiler.ir.types import Batch
 from compiler.language.syntax import Function
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from compiler.diagnostics import Span
-    from compiler.elaborate.namespaces import Namespace
 
 LONGEST_EXCERPT = 60  # characters of a string or a list shown in a message
 
 
 class Poison:
-    """The value of an expression that has been reported as wrong; whatever touches it stays silent."""
+    """The value of an expression with a reported mistake; whatever uses it reports nothing more."""
 
     def __repr__(self) -> str:
         return "poison"
@@ -36,7 +32,7 @@ class Closure:
 
     declaration: Function
     namespace: Namespace
-    hyperparameters: dict[str, Any] | None = None  # None: the first of two groups is still to be given
+    hyperparameters: dict[str, Any] | None = None  # None: the first of two groups is not given yet
 
     @property
     def name(self) -> str:
@@ -59,12 +55,35 @@ class Builtin:
     function: Callable[..., Any]
     parameters: tuple[str, ...]
     optional: tuple[str, ...] = ()  # those of the parameters that have a default
-    variadic: bool = False  # takes any number of values by position; all parameters go by name
+    variadic: bool = False  # takes any number of positional values; its parameters are given by name
 
 
 @dataclass(eq=False)
-class Call:
-    """One application of a layer or function, kept for `summary`: what was called, what came out, which variables."""
+class Namespace:
+    """The declarations of a program or of the library; other names are looked up in the parent."""
+
+    declarations: Mapping[str, Function] = field(default_factory=dict)
+    builtins: dict[str, Builtin] = field(default_factory=dict)
+    parent: Namespace | None = None
+    is_library: bool = False
+    unknown: set[Span] = field(default_factory=set)  # uses of names that have been reported as unknown
+    steps: int = 0  # compile-time steps that the program has taken so far
+
+    def find(self, name: str) -> Closure | Builtin | None:
+        if name in self.declarations:
+            return Closure(self.declarations[name], self)
+        if name in self.builtins:
+            return self.builtins[name]
+        return self.parent.find(name) if self.parent else None
+
+    def names(self) -> list[str]:
+        inherited = self.parent.names() if self.parent else []
+        return [*self.declarations, *self.builtins, *inherited]
+
+
+@dataclass(eq=False)
+class CallRecord:
+    """One call of a layer or function, kept for `summary`: what was called, its result, and its variables."""
 
     name: str
     path: str
@@ -74,10 +93,10 @@ class Call:
     span: Span
     output: Any = None
     variables: list[str] = field(default_factory=list)
-    children: list[Call] = field(default_factory=list)
+    children: list[CallRecord] = field(default_factory=list)
 
 
-NUMBERS, FUNCTIONS = (int, float), (Closure, Builtin)  # asked for often: making a union anew each time takes longer
+NUMBERS, FUNCTIONS = (int, float), (Closure, Builtin)  # checked often: building a union each time would take longer
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -105,7 +124,7 @@ def poisoned(*values: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """A value in the words of an error message."""
+    """A value as error messages describe it."""
     if isinstance(value, Value):
         return f"a tensor {value.type}"
     if isinstance(value, bool):

@@ -1,12 +1,13 @@
-"""Names and what they hold: assignments, and the tensors that outlive a step: params, states, slots and carries."""
+"""Assignments, and the declarations of tensors that outlive a step: params, states, slots and carries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate import calls
 from compiler.elaborate.context import Variable
+from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Carry, Frame
 from compiler.elaborate.signatures import Given, as_shape
 from compiler.elaborate.values import (
@@ -26,15 +27,12 @@ from compiler.ir.types import FLOATS, TensorType, TypeRuleError
 from compiler.language import syntax
 from compiler.language.formatter import format_type
 
-if TYPE_CHECKING:
-    from compiler.elaborate.evaluator import Evaluator
-
-HOLDERS = {"param": ("layer", "cell", "model"), "state": ("layer", "model", "optimizer"), "carry": ("cell",)}
-RESERVED = ("loss", "seed", "step")  # the training step keeps these beside a model's inputs and variables
+DECLARED_IN = {"param": ("layer", "cell", "model"), "state": ("layer", "model", "optimizer"), "carry": ("cell",)}
+RESERVED = ("loss", "seed", "step")  # names of the training step, next to a model's inputs and variables
 
 
 def assign(evaluator: Evaluator, target: syntax.Name, value: Any, frame: Frame) -> None:
-    """`name = value`; assigning to a state says what it will be in the next step."""
+    """`name = value`; assigning to a state sets its value for the next step."""
     kept = frame.persistent.get(target.id)
     if kept is None:
         frame.variables[target.id] = value
@@ -48,23 +46,23 @@ def assign(evaluator: Evaluator, target: syntax.Name, value: Any, frame: Frame) 
         if evaluator.training and is_tensor(tensor):
             evaluator.updates[kept.name] = frame.variables[target.id] = tensor
     elif not poisoned(value):
-        message = f"the state {target.id} keeps its type"
+        message = f"the state {target.id} cannot change its type"
         evaluator.fail(target.span, frame, message, str(kept.type), describe_type(value), [value])
 
 
 def declare(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> None:
     """`param`, `state` or `carry`; a mistake leaves the name poisoned."""
     name, kind = node.name.id, node.kind
-    if frame.kind not in HOLDERS[kind]:
-        expected = f"a {kind} in a " + " or ".join(HOLDERS[kind])
-        evaluator.fail(node.span, frame, f"no {kind} can be declared here", expected, f"a {kind} in {a_kind(frame)}")
+    if frame.kind not in DECLARED_IN[kind]:
+        expected = f"a {kind} in a " + " or ".join(DECLARED_IN[kind])
+        evaluator.fail(node.span, frame, f"a {kind} cannot be declared here", expected, f"a {kind} in {a_kind(frame)}")
     elif kind == "state" and evaluator.context.parent:
         evaluator.fail(node.span, frame, "a layer with a state cannot run inside a cell", "layers without state", name)
     elif name in frame.persistent or name in frame.carries or name in frame.parameters:
         evaluator.fail(node.name.span, frame, f"{name} is declared twice", "one declaration of each name", name)
         return
     elif not frame.path and name in RESERVED:
-        evaluator.fail(node.name.span, frame, f"{name} has a meaning of its own in training", "another name", name)
+        evaluator.fail(node.name.span, frame, f"{name} is a reserved name in training", "another name", name)
     else:
         type = declared_type(evaluator, node, frame)
         if not isinstance(type, Poison):
@@ -79,17 +77,17 @@ def a_kind(frame: Frame) -> str:
 
 
 def declared_type(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> TensorType | Poison | None:
-    """The type written down; None where it follows from the value."""
+    """The declared type; None if it follows from the value."""
     kind, name = node.kind, node.name.id
     if node.value is None:
-        found = "no value"
-        return evaluator.fail(node.span, frame, f"the {kind} {name} needs a first value", "= zeros, say", found)
+        message, expected = f"the {kind} {name} needs an initial value", "a value, such as = zeros"
+        return evaluator.fail(node.span, frame, message, expected, "no value")
     if node.type is None:
         if kind == "param":
             expected = f"param {name}: f32[…] = …"
             return evaluator.fail(node.span, frame, f"the param {name} needs a type", expected, "no type")
         return None
-    message, expected = f"not a shape for a {kind}", "whole numbers, known at compile time, from 0"
+    message, expected = f"not a shape for a {kind}", "whole numbers, at least 0, known at compile time"
     found = format_type(node.type)
     dims = []
     for dim in node.type.dims:
@@ -103,7 +101,7 @@ def declared_type(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> T
         found += f", which is {node.type.dtype}{show_items(dims)}"
         return evaluator.fail(node.type.span, frame, message, expected, found)
     if kind == "param" and node.type.dtype not in FLOATS:
-        message = "a param is trained, so it holds fractions"
+        message = "a param is trained, so it needs a float dtype"
         return evaluator.fail(node.type.span, frame, message, " or ".join(FLOATS), node.type.dtype)
     try:
         return TensorType(node.type.dtype, shape)
@@ -112,13 +110,13 @@ def declared_type(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> T
 
 
 def declare_variable(evaluator: Evaluator, node: syntax.Declare, type: TensorType | None, frame: Frame) -> Any:
-    """The graph input that holds a variable; its first value is built when it is met for the first time."""
+    """The graph input of a variable; its initial value is built when it is declared for the first time."""
     name = f"{frame.path}.{node.name.id}" if frame.path else node.name.id
     kind = "slot" if frame.kind == "optimizer" else node.kind
     where, _ = evaluator.site(node.span, frame)
     variable = evaluator.variables.by_name.get(name)
     if variable is not None and (variable.span != where or variable.type != (type or variable.type)):
-        message = f"{name} is another variable when the model trains than when it predicts"
+        message = f"the declaration of {name} differs between training and prediction"
         expected = f"{variable.type}, as in line {variable.span.line}"
         return evaluator.fail(node.name.span, frame, message, expected, str(type) if type else "another declaration")
     if variable is None:
@@ -135,7 +133,7 @@ def declare_variable(evaluator: Evaluator, node: syntax.Declare, type: TensorTyp
 
 
 def initial_value(evaluator: Evaluator, node: syntax.Declare, type: TensorType | None, frame: Frame) -> Value | Poison:
-    """Builds a variable's first value in the init graph: a number, a function of the shape, or an expression."""
+    """Builds a variable's initial value in the init graph: a number, a function of the shape, or an expression."""
     assert node.value is not None
     span = node.value.span
     with evaluator.within(evaluator.variables.init):
@@ -145,7 +143,8 @@ def initial_value(evaluator: Evaluator, node: syntax.Declare, type: TensorType |
         if isinstance(value, Poison):
             return POISON
         if not is_tensor(value) and not is_number(value):
-            message, expected = f"not a first value for {node.name.id}", "a number, a tensor or a function of the shape"
+            message = f"not an initial value for {node.name.id}"
+            expected = "a number, a tensor or a function of the shape"
             return evaluator.fail(span, frame, message, expected, describe(value))
         value = filled(evaluator, value, type or TensorType("f32"), span, frame)
         if isinstance(value, Poison):
@@ -157,7 +156,7 @@ def initial_value(evaluator: Evaluator, node: syntax.Declare, type: TensorType |
         if type is not None and value.type.shape == type.shape and value.type.is_float and type.is_float:
             value = evaluator.guarded(span, frame, lambda site: site.cast(value, type.dtype))
         if type is not None and value.type != type:
-            message = f"the first value of {node.name.id} has another type"
+            message = f"the initial value of {node.name.id} has the wrong type"
             return evaluator.fail(span, frame, message, str(type), describe_type(value), [value])
         return value
 
@@ -172,7 +171,7 @@ def filled(evaluator: Evaluator, value: Any, type: TensorType, span: Span, frame
 
 
 def declare_carry(evaluator: Evaluator, node: syntax.Declare, type: TensorType | None, frame: Frame) -> Any:
-    """A carry of the running cell: its first value belongs to the graph around the scan."""
+    """A carry of the running cell: its initial value belongs to the graph around the scan."""
     body = evaluator.context
     assert body.parent is not None and node.value is not None
     with evaluator.within(body.parent):
@@ -187,8 +186,8 @@ def declare_carry(evaluator: Evaluator, node: syntax.Declare, type: TensorType |
     if isinstance(value, Poison):
         return POISON
     if not is_tensor(value) or (type is not None and value.type != type):
-        message = f"the carry {node.name.id} starts with another type"
-        expected = str(type) if type else "a tensor, or a type: carry h: f32[…] = 0"
+        message = f"the initial value of the carry {node.name.id} has the wrong type"
+        expected = str(type) if type else "a tensor, or a declared type: carry h: f32[…] = 0"
         return evaluator.fail(node.value.span, frame, message, expected, describe_type(value), [value])
     frame.carries[node.name.id] = Carry(value, node.name.span)
     return body.input(node.name.id, value.type, "carry")

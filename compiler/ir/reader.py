@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from math import isinf
 from typing import Any, NamedTuple, NoReturn
 
-from compiler.diagnostics import Diagnostic, Note, Span, UserError, did_you_mean
+from compiler.diagnostics import Diagnostic, Note, Span, UserError
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import VARIABLES, Graph, Module, Origin, Scalar, Value
 from compiler.ir.op import known_ops
 from compiler.ir.types import DTYPES, Batch, TensorType, TypeRuleError, parse_type
+from runtime.errors import did_you_mean
 
 TOKENS = re.compile(
     r"""(?P<comment>//[^\n]*) | (?P<space>\s+) | (?P<value>%[\w.]+)

@@ -28,7 +28,6 @@ from compiler.language.syntax import (
     Index,
     ListLiteral,
     Name,
-    Node,
     Number,
     Parameter,
     Pipe,
@@ -37,6 +36,7 @@ from compiler.language.syntax import (
     Slice,
     Statement,
     String,
+    SyntaxNode,
     Train,
     TypeExpression,
     Unary,
@@ -50,7 +50,7 @@ ESCAPED = str.maketrans({char: f"\\{letter}" for letter, char in ESCAPES.items()
 
 
 def format_program(program: Program) -> str:
-    """Canonical source: two spaces of indentation, a blank line between declarations, no parentheses to spare."""
+    """Canonical source: two spaces of indentation, a blank line between declarations, no unnecessary parentheses."""
     imports = "\n".join(f"import {format_expression(node.path)}" for node in program.imports)
     declarations = [_function(node) for node in program.functions] + [_train(node) for node in program.trains]
     text = "\n\n".join(filter(None, [imports, *declarations]))
@@ -77,8 +77,8 @@ def format_expression(node: Expression) -> str:
 
 
 def _chain(node: Expression) -> str:
-    """Calls, pipelines and sums nest in their first operand: that is a loop, as it may be deep."""
-    steps: list[tuple[Expression, int, str]] = []  # first operand, how strongly it must bind, the text behind it
+    """Calls, pipelines and sums nest in their first operand, maybe deeply: a loop, not recursion."""
+    steps: list[tuple[Expression, int, str]] = []  # first operand, how strongly it must bind, the text after it
     while True:
         match node:
             case Call(function, arguments):
@@ -93,13 +93,13 @@ def _chain(node: Expression) -> str:
                 break
         node = steps[-1][0]
     text = format_expression(node)
-    for operand, strength, behind in reversed(steps):
-        text = (text if _strength(operand) >= strength else f"({text})") + behind
+    for operand, strength, rest in reversed(steps):
+        text = (text if _strength(operand) >= strength else f"({text})") + rest
     return text
 
 
 def _infix(operator: str, right: Expression) -> tuple[int, str]:
-    """How strongly the left operand of an operator must bind, and the text behind it."""
+    """How strongly the left operand of an operator must bind, and the text after it."""
     strength = BINARY_PRECEDENCE[operator]
     groups_right = operator == RIGHT_ASSOCIATIVE
     groups_left = not groups_right and strength != COMPARISON_PRECEDENCE
@@ -110,7 +110,7 @@ def _infix(operator: str, right: Expression) -> tuple[int, str]:
 
 
 def format_type(node: TypeExpression) -> str:
-    """`f32[B, n]`, as it stands in a signature."""
+    """`f32[B, n]`, as written in a signature."""
     return f"{node.dtype}[{_commas(node.dims)}]"
 
 
@@ -138,7 +138,7 @@ def _commas(nodes: Iterable[Expression | Slice | Argument | EllipsisDim]) -> str
 
 
 def _item(node: Expression | Slice | Argument | EllipsisDim) -> str:
-    """What can stand between commas."""
+    """An item of a list with commas."""
     match node:
         case Argument(keyword, value):
             return f"{keyword}={format_expression(value)}" if keyword else format_expression(value)
@@ -212,7 +212,7 @@ def _branches(node: If, indent: str) -> Iterator[str]:
 
 
 def _lines(prefix: str, values: tuple[Expression, ...], indent: str) -> list[str]:
-    """One line, or one for each stage of a long pipeline."""
+    """One line, or one line for each stage of a long pipeline."""
     line = f"{indent}{prefix}{_commas(values)}"
     match values:
         case [Pipe() as value] if len(line) > LONGEST_LINE:
@@ -226,17 +226,17 @@ def _lines(prefix: str, values: tuple[Expression, ...], indent: str) -> list[str
 
 
 def dump_tree(program: Program) -> str:
-    """One node a line, indented below its parent: the field it is in, its type, its values and its line:column."""
+    """One node per line, indented below its parent: its field there, its type, its values and its line:column."""
     lines: list[str] = []
-    pending: list[tuple[int, str, Node]] = [(0, "", program)]
+    pending: list[tuple[int, str, SyntaxNode]] = [(0, "", program)]
     while pending:
         level, label, node = pending.pop()
-        below: list[tuple[int, str, Node]] = []
+        below: list[tuple[int, str, SyntaxNode]] = []
         words = [type(node).__name__]
         for field, value in fields_of(node):
             if isinstance(value, tuple):
                 below += [(level + 1, f"{where}: ", item) for where, item in _labelled(field, value)]
-            elif isinstance(value, Node):
+            elif isinstance(value, SyntaxNode):
                 below.append((level + 1, f"{field}: ", value))
             elif value is not None:
                 words.append(f"{field}={value!r}")
@@ -245,10 +245,10 @@ def dump_tree(program: Program) -> str:
     return "".join(lines)
 
 
-def _labelled(field: str, items: tuple[object, ...]) -> Iterator[tuple[str, Node]]:
-    """The nodes in a tuple, or in a tuple of tuples, each with the place it has in its parent."""
+def _labelled(field: str, items: tuple[object, ...]) -> Iterator[tuple[str, SyntaxNode]]:
+    """The nodes in a tuple, or in a tuple of tuples, each with its field in the parent."""
     for position, item in enumerate(items):
-        if isinstance(item, Node):
+        if isinstance(item, SyntaxNode):
             yield field, item
         elif isinstance(item, tuple):
             yield from _labelled(f"{field}[{position}]", item)

@@ -1,7 +1,7 @@
 """Text to tokens, for the grammar in grammar.lark. Line ends that do not end a statement never become tokens.
 
-What cannot be a token becomes one of type ERROR that carries its diagnosis, so that the parser reports lexical and
-syntax errors alike.
+Text that is not a token becomes a token of type ERROR with its problem, so that the parser reports lexical and syntax
+errors alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from compiler.language.syntax import FUNCTION_KINDS, VARIABLE_KINDS
 DEEPEST_NESTING = 100  # open brackets
 LONGEST_TOKEN = 4096  # characters
 LONGEST_DECLARATION = 100_000  # tokens
-LONGEST_INTEGER = 18  # digits: every value fits 64 bits
+LONGEST_INTEGER = 18  # digits: every value fits into 64 bits
 
 TOKENS = re.compile(
     r"""
@@ -42,7 +42,7 @@ KEYWORDS |= {"and": "OPERATOR", "or": "OPERATOR"} | dict.fromkeys(VARIABLE_KINDS
 # These are keywords outside all brackets only: inside a declaration they are names, as in `scan(cell, x)`.
 DECLARATION_KEYWORDS = {"train": "TRAIN", "import": "IMPORT"} | dict.fromkeys(FUNCTION_KINDS, "KIND")
 
-# A line end after or before one of these does not end a statement. END stands for the start of the text, too.
+# A line end after or before one of these does not end a statement. The start of the text counts as END, too.
 CONTINUES_AFTER = {"OPERATOR", "MINUS", "NOT", "COMMA", "EQUAL", "LBRACE", "END"}
 CONTINUES_BEFORE = {"|>", "else"}
 
@@ -69,7 +69,7 @@ class Token:
 
 
 def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expression: bool = False) -> list[Token]:
-    """The tokens of text[start:stop], where `start` lies on the given line. Takes time linear in the text."""
+    """The tokens of text[start:stop], where `start` is on the given line. Takes linear time."""
     tokens: list[Token] = []
     brackets: list[str] = ["{"] if in_expression else []
     token_type = "END"
@@ -112,14 +112,14 @@ def _classify(group: str, word: str, brackets: list[str]) -> tuple[str, Problem 
     if word in ("(", "[", "{"):
         brackets.append(word)
         if len(brackets) > DEEPEST_NESTING:
-            return "ERROR", Problem("brackets nest too deep", f"at most {DEEPEST_NESTING} levels")
+            return "ERROR", Problem("brackets nest too deeply", f"at most {DEEPEST_NESTING} levels")
     elif word in (")", "]", "}"):
         _close(brackets, word)
     return PUNCTUATION.get(word, "OPERATOR"), None
 
 
 def _close(brackets: list[str], closer: str) -> None:
-    """Takes off the bracket that is closed. Braces are closed by braces only; other mismatches the parser reports."""
+    """Removes the bracket that is closed. Only `}` closes `{`; the parser reports other mismatches."""
     while closer == "}" and brackets and brackets[-1] != "{":
         brackets.pop()
     if brackets and (closer == "}") == (brackets[-1] == "{"):
@@ -169,6 +169,6 @@ BAD_CHARACTERS = {
     "|": "`or`, or `|>` to apply a function",
     "^": "`**` for a power",
     ".": "a name without dots; a number starts with a digit",
-    "\\": "no line continuation: a line goes on inside brackets and after an operator",
+    "\\": "no line continuation: a line continues inside brackets and after an operator",
 }
 PROBLEM_OF = {"NUMBER": _number_problem, "STRING": _string_problem, "BAD": _bad_character_problem}

@@ -24,32 +24,32 @@ from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.language import tree_builder
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, Token, tokenize
 from compiler.language.recovery import Unexpected, erasable, explain, unclosed_brackets
-from compiler.language.syntax import Argument, Expression, Function, Import, Name, Node, Program, Train, children
+from compiler.language.syntax import Argument, Expression, Function, Import, Name, Program, SyntaxNode, Train, children
 from compiler.language.tree_builder import TreeError, cover
 
 LARGEST_FILE = 1_000_000  # bytes
 MOST_ERRORS = 20  # reported for a file
 MOST_DECLARATIONS = 10_000
 DEEPEST_TREE = 200  # levels of a declaration: later stages recurse over trees, Python allows some 1,000 calls
-LONGEST_REPAIR = 20_000  # tokens; a longer declaration is given up at its first error
+LONGEST_REPAIR = 20_000  # tokens; in a longer declaration only the first error is reported
 
-# The lines that begin a declaration, without indentation. They are found before tokens are known, whatever is wrong
-# above them: nowhere else does a line begin with such a word and a name, or with `import` and a string.
+# The lines that begin a declaration, without indentation. They are found before there are tokens, whatever is wrong
+# above them: no other line begins with such a word and a name, or with `import` and a string.
 HEAD = re.compile(
     rf'^(?:(?:{"|".join(DECLARATION_KEYWORDS)})[ \t]+(?!(?:{"|".join(KEYWORDS)})\b)[A-Za-z_]|import[ \t]*")',
     re.MULTILINE,
 )
-# Nothing may reorder or hide what a reader sees: control characters but tab and newline, and bidirectional controls.
+# Nothing may reorder or hide text: no control characters but tab and newline, and no bidirectional controls.
 FORBIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def parse(text: str, file: str, diagnostics: Diagnostics) -> Program:
-    """The tree of a file. Errors go to the diagnostics; declarations with errors are kept as far as they are sound."""
+    """The tree of a file. Errors go to the diagnostics; of a declaration with errors, the valid parts are kept."""
     text = _checked(text, file, diagnostics)
     parser = _Parser(text, file, diagnostics)
     cuts = sorted({0, len(text), *(head.start() for head in HEAD.finditer(text))})
     line = 1
-    declarations: list[Node] = []
+    declarations: list[SyntaxNode] = []
     for number, (start, stop) in enumerate(pairwise(cuts)):
         if number > MOST_DECLARATIONS:
             message = f"more than {MOST_DECLARATIONS} declarations in a file"
@@ -72,7 +72,7 @@ def parse_expression(text: str, file: str, diagnostics: Diagnostics) -> Expressi
 
 
 def read_source(path: str | PathLike[str], diagnostics: Diagnostics, largest: int = LARGEST_FILE) -> str | None:
-    """The text of a file, or None with an error recorded: not a readable, regular UTF-8 file of that many bytes."""
+    """The text of a file, or None with an error recorded: not a readable, regular UTF-8 file, or too large."""
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -99,7 +99,7 @@ def read_source(path: str | PathLike[str], diagnostics: Diagnostics, largest: in
 
 
 def _checked(text: str, file: str, diagnostics: Diagnostics) -> str:
-    """The text with plain line ends and without forbidden characters, which are reported."""
+    """The text with `\n` as line ends and without forbidden characters, which are reported."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if len(text) > LARGEST_FILE:
         diagnostics.error(
@@ -154,7 +154,7 @@ def _run(rule: str, tokens: list[Token], end: Token) -> tuple[Any, Unexpected | 
         index = next(index for index, token in enumerate(stream) if token is error.token)
         if isinstance(error, TreeError):
             return None, Unexpected(index, stream[index])
-        state.value_stack = [None] * len(state.value_stack)  # not needed any more, and older versions of Lark copy them
+        state.value_stack = [None] * len(state.value_stack)  # no longer needed, and older versions of Lark copy them
         return None, Unexpected(index, stream[index], frozenset(interactive.accepts()))
 
 
@@ -176,7 +176,7 @@ class _Parser:
         self.diagnostics.raise_if_any()
         return tree
 
-    def declarations(self, start: int, stop: int, line: int) -> list[Node]:
+    def declarations(self, start: int, stop: int, line: int) -> list[SyntaxNode]:
         """The declarations in text[start:stop]: one, unless several share a line. Each error blanks some text."""
         original = tokens = tokenize(self.text, self.file, start, stop, line)
         end = self._end(tokens, stop)
@@ -191,7 +191,7 @@ class _Parser:
             erased = erasable(tokens, error.index)
             if not erased or len(tokens) > LONGEST_REPAIR:
                 break
-            followed = erased.stop < len(tokens)  # nothing follows what is erased between declarations
+            followed = erased.stop < len(tokens)  # nothing follows text that is erased between declarations
             damaged = damaged or followed
             self._blank(tokens[erased.start].start, tokens[erased.stop].start if followed else stop)
             tokens = tokenize(self.text, self.file, start, stop, line)
@@ -202,7 +202,7 @@ class _Parser:
         self.text = self.text[:start] + blanks + self.text[stop:]
 
     def _end(self, tokens: list[Token], stop: int) -> Token:
-        """The token behind the last one."""
+        """The token after the last one."""
         last = tokens[-1].span if tokens else Span(self.file, 1, 1, 1, 1)
         span = Span(self.file, last.end_line, last.end_column, last.end_line, last.end_column + 1)
         return Token("$END", "the end" if stop == len(self.text) else "the next declaration", span, stop)
@@ -222,26 +222,26 @@ class _Parser:
         if self.errors == MOST_ERRORS:
             self.diagnostics.error(span, f"{MOST_ERRORS} errors: the rest of the file is not checked")
 
-    def _too_deep(self, declaration: Node) -> bool:
+    def _too_deep(self, declaration: SyntaxNode) -> bool:
         """Whether the tree of a declaration has too many levels, which is reported. Does not recurse itself."""
         pending = [(declaration, 1)]
         while pending:
             node, level = pending.pop()
             if level > DEEPEST_TREE:
-                expected = f"at most {DEEPEST_TREE} levels; give parts of it names in statements of their own"
-                self._error(node.span, "expression or statement nests too deep", expected=expected)
+                expected = f"at most {DEEPEST_TREE} levels; name parts of it in separate statements"
+                self._error(node.span, "expression or statement nests too deeply", expected=expected)
                 return True
             below = level if isinstance(node, Argument) else level + 1
-            pending += [(child, below) for child in children(node)][::-1]  # what comes first is reported
+            pending += [(child, below) for child in children(node)][::-1]  # the first one in the source is reported
         return False
 
 
-def _damaged(declaration: Node) -> Node:
+def _damaged(declaration: SyntaxNode) -> SyntaxNode:
     return replace(declaration, damaged=True) if isinstance(declaration, Function | Train) else declaration
 
 
-def _head_only(tokens: list[Token], end: Token) -> list[Node]:
-    """What can be known of a declaration that is given up: its head, or its kind and name."""
+def _head_only(tokens: list[Token], end: Token) -> list[SyntaxNode]:
+    """The usable part of a declaration that is given up: its head, or its kind and name."""
     brace = next((index for index, token in enumerate(tokens[:DEEPEST_TREE]) if token.type == "LBRACE"), None)
     if brace is not None:
         closed = [*tokens[: brace + 1], replace(tokens[brace], type="RBRACE")]

@@ -1,22 +1,22 @@
-"""After a syntax error: what to tell the author, and which tokens to leave out so that parsing can go on."""
+"""After a syntax error: the message, and the tokens to leave out so that parsing can continue."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.diagnostics import did_you_mean
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, PUNCTUATION, Problem, Token
+from runtime.errors import did_you_mean
 
 STATEMENT_KEYWORDS = {"RETURN", "IF", "FOR", "VARIABLE"}
 BLOCK_KEYWORDS = {"IF", "ELSE", "FOR"}
 STATEMENT_BOUNDARIES = {"END", "LBRACE", "RBRACE"}
 OPENERS, CLOSERS = {"LPAR", "LSQB", "LBRACE"}, {"RPAR", "RSQB", "RBRACE"}
 
-OPERAND_GOES_ON = {"OPERATOR", "MINUS", "LPAR", "LSQB"}
+OPERAND_CONTINUES = {"OPERATOR", "MINUS", "LPAR", "LSQB"}
 EXPRESSION_STARTS = {"NAME", "NUMBER", "STRING", "TRUE", "FALSE", "MINUS", "NOT", "LPAR", "LSQB"}
-# What accepted types are called, in order: where all types of an entry are accepted, its words stand for them.
+# Words for accepted types, in order: if all types of an entry are accepted, its words replace them.
 NAMES_OF_TYPES: tuple[tuple[str | None, set[str]], ...] = (
-    (None, OPERAND_GOES_ON),  # always possible, never what is missing
+    (None, OPERAND_CONTINUES),  # always possible, never missing
     ("a statement", EXPRESSION_STARTS | STATEMENT_KEYWORDS),
     ("an expression", EXPRESSION_STARTS),
     ("a declaration", set(DECLARATION_KEYWORDS.values())),
@@ -39,7 +39,7 @@ WORDS_OF_OTHER_LANGUAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Unexpected:
-    """The parser stopped at tokens[index], or behind the last token, where it accepts other types of tokens."""
+    """The parser stopped at tokens[index], or after the last token, where it accepts other types of tokens."""
 
     index: int
     token: Token
@@ -47,7 +47,7 @@ class Unexpected:
 
 
 def explain(error: Unexpected, tokens: list[Token]) -> Problem:
-    """The error in words."""
+    """The error as a message."""
     token = error.token
     left, words = set(error.accepted), []
     if token.type == "$END" and "RBRACE" in left:
@@ -64,7 +64,7 @@ def explain(error: Unexpected, tokens: list[Token]) -> Problem:
 
 
 def _hint(index: int, tokens: list[Token]) -> str | None:
-    """What was meant by a word of another language, or by a misspelt keyword at the start of a statement."""
+    """The meaning of a word from another language, or of a misspelt keyword at the start of a statement."""
     keywords = KEYWORDS | DECLARATION_KEYWORDS
     for position in (index - 1, index):
         begins = position == 0 or (position > 0 and tokens[position - 1].type in STATEMENT_BOUNDARIES)
@@ -90,24 +90,24 @@ def unclosed_brackets(tokens: list[Token]) -> list[Token]:
 
 
 def erasable(tokens: list[Token], index: int) -> range | None:
-    """The tokens of the statement that tokens[index] stands in, or None if the declaration cannot go on without it."""
+    """The tokens of the statement around tokens[index], or None if the declaration cannot be parsed without it."""
     first = index
     while first and tokens[first - 1].type not in STATEMENT_BOUNDARIES:
         first -= 1
-    if not unclosed_brackets(tokens[:first]):  # the head of the declaration, or something behind its end
+    if not unclosed_brackets(tokens[:first]):  # the head of the declaration, or something after its end
         return range(first, len(tokens)) if first else None
     last = _statement_end(tokens, first, index)
-    behind = tokens[last].text if last < len(tokens) else ""
-    if first == last or behind == "{" or any(token.type in BLOCK_KEYWORDS for token in tokens[first:last]):
+    following = tokens[last].text if last < len(tokens) else ""
+    if first == last or following == "{" or any(token.type in BLOCK_KEYWORDS for token in tokens[first:last]):
         return None
-    return range(first, last + 1 if behind == ";" else last)
+    return range(first, last + 1 if following == ";" else last)
 
 
 def _statement_end(tokens: list[Token], first: int, index: int) -> int:
-    """Where the statement ends that begins at `first` and has an error at `index`.
+    """The end of the statement that begins at `first` and has an error at `index`.
 
-    Line ends inside brackets are not tokens. If the statement leaves a bracket open, the lines behind the error, or
-    from the error on if it begins a line, are taken for statements of their own, unless they go on with `|>`.
+    Line ends inside brackets are not tokens. If the statement leaves a bracket open, the lines after the error, or
+    from the error on if it begins a line, are treated as separate statements, unless they continue with `|>`.
     """
     if index == len(tokens):
         return index

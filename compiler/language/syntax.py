@@ -1,6 +1,6 @@
 """The syntax tree: what the parser builds, the elaborator reads and the formatter prints.
 
-Nodes are immutable, and equal when they mean the same: spans do not take part in comparisons.
+Nodes are immutable, and equal if they mean the same: spans are not compared.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ VARIABLE_KINDS = ("param", "state", "carry")
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SyntaxNode:
     span: Span = field(kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Number(Node):
+class Number(SyntaxNode):
     value: int | float
 
 
 @dataclass(frozen=True, slots=True)
-class String(Node):
+class String(SyntaxNode):
     value: str
 
 
 @dataclass(frozen=True, slots=True)
-class Boolean(Node):
+class Boolean(SyntaxNode):
     value: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Name(Node):
+class Name(SyntaxNode):
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class ListLiteral(Node):
+class ListLiteral(SyntaxNode):
     items: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Argument(Node):
+class Argument(SyntaxNode):
     name: str | None
     value: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Node):
+class Call(SyntaxNode):
     function: Expression
     arguments: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Slice(Node):
+class Slice(SyntaxNode):
     """`start:stop:step` inside an index."""
 
     start: Expression | None
@@ -75,26 +75,26 @@ class Slice(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Index(Node):
+class Index(SyntaxNode):
     target: Expression
     items: tuple[Expression | Slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Unary(Node):
+class Unary(SyntaxNode):
     operator: str
     operand: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Binary(Node):
+class Binary(SyntaxNode):
     operator: str
     left: Expression
     right: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Pipe(Node):
+class Pipe(SyntaxNode):
     """`value |> function`."""
 
     value: Expression
@@ -105,12 +105,12 @@ Expression = Number | String | Boolean | Name | ListLiteral | Call | Index | Una
 
 
 @dataclass(frozen=True, slots=True)
-class EllipsisDim(Node):
+class EllipsisDim(SyntaxNode):
     """`...` in a type: any number of dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
-class TypeExpression(Node):
+class TypeExpression(SyntaxNode):
     """`f32[B, 4 * units]`; the dtype is one of DTYPES."""
 
     dtype: str
@@ -118,18 +118,18 @@ class TypeExpression(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Assign(Node):
+class Assign(SyntaxNode):
     targets: tuple[Name, ...]
     value: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Return(Node):
+class Return(SyntaxNode):
     values: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class If(Node):
+class If(SyntaxNode):
     """`else if` is an If as the only statement of `otherwise`."""
 
     condition: Expression
@@ -138,14 +138,14 @@ class If(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class For(Node):
+class For(SyntaxNode):
     variable: Name
     iterable: Expression
     body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Declare(Node):
+class Declare(SyntaxNode):
     """`param w: f32[n, units] = init`; the kind is one of VARIABLE_KINDS."""
 
     kind: str
@@ -155,7 +155,7 @@ class Declare(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class ExpressionStatement(Node):
+class ExpressionStatement(SyntaxNode):
     value: Expression
 
 
@@ -163,14 +163,14 @@ Statement = Assign | Return | If | For | Declare | ExpressionStatement
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter(Node):
+class Parameter(SyntaxNode):
     name: Name
     type: TypeExpression | None
     default: Expression | None
 
 
 @dataclass(frozen=True, slots=True)
-class Function(Node):
+class Function(SyntaxNode):
     """One or two groups of parameters. Damaged: statements with syntax errors, or the whole body, were left out."""
 
     kind: str
@@ -181,13 +181,13 @@ class Function(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Node):
+class Entry(SyntaxNode):
     key: Name
     value: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Train(Node):
+class Train(SyntaxNode):
     """Damaged: entries with syntax errors, or all entries, were left out."""
 
     model: Name
@@ -196,30 +196,30 @@ class Train(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Import(Node):
+class Import(SyntaxNode):
     path: String
 
 
 @dataclass(frozen=True, slots=True)
-class Program(Node):
+class Program(SyntaxNode):
     file: str
     imports: tuple[Import, ...]
     functions: tuple[Function, ...]
     trains: tuple[Train, ...]
 
 
-def fields_of(node: Node) -> Iterator[tuple[str, object]]:
+def fields_of(node: SyntaxNode) -> Iterator[tuple[str, object]]:
     """The fields of a node by name, in the order of declaration, without the span."""
     for name in type(node).__match_args__:
         yield name, getattr(node, name)
 
 
-def children(node: Node) -> Iterator[Node]:
+def children(node: SyntaxNode) -> Iterator[SyntaxNode]:
     """The nodes directly below a node, in source order."""
     pending = [value for _, value in fields_of(node)][::-1]
     while pending:
         value = pending.pop()
-        if isinstance(value, Node):
+        if isinstance(value, SyntaxNode):
             yield value
         elif isinstance(value, tuple):
             pending.extend(reversed(value))

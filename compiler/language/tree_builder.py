@@ -1,4 +1,4 @@
-"""The actions of the grammar: the function named like a rule of grammar.lark makes its node.
+"""The actions of the grammar: for each rule of grammar.lark, a function of the same name that makes its node.
 
 Each is called with the parts that the rule has matched, in order: tokens, nodes, and lists of them.
 """
@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from compiler.diagnostics import Span, did_you_mean
+from compiler.diagnostics import Span
 from compiler.language import syntax
 from compiler.language.lexer import ESCAPE, ESCAPES, Problem, Token
+from runtime.errors import did_you_mean
 
 Parts = list[Any]
 
 
 class TreeError(Exception):
-    """The tokens fit the grammar, but mean nothing; the token at fault carries the problem."""
+    """The tokens match the grammar but are not valid; the token at fault carries the problem."""
 
     def __init__(self, token: Token, problem: Problem):
         super().__init__(problem.message)
@@ -26,8 +27,8 @@ class TreeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Statements in braces; the tree keeps the statements alone."""
+class StatementBlock:
+    """Statements in braces; the tree keeps only the statements."""
 
     statements: tuple[syntax.Statement, ...]
     span: Span
@@ -44,12 +45,12 @@ def name(parts: Parts) -> syntax.Name:
 
 
 def _list_in(parts: Parts) -> tuple[Any, ...]:
-    """The list among the parts, which is absent where it would be empty."""
+    """The list among the parts, which is absent if it would be empty."""
     return next((tuple(part) for part in parts if type(part) is list), ())
 
 
 def _after(token_type: str, parts: Parts) -> Any:
-    """The part behind a token of this type, or None where this optional token is absent."""
+    """The part after a token of this type, or None if this optional token is absent."""
     for part, following in pairwise(parts):
         if type(part) is Token and part.type == token_type:
             return following
@@ -119,8 +120,8 @@ def ellipsis(parts: Parts) -> syntax.EllipsisDim:
 # Statements
 
 
-def block(parts: Parts) -> Block:
-    return Block(_list_in(parts), cover(parts[0], parts[-1]))
+def block(parts: Parts) -> StatementBlock:
+    return StatementBlock(_list_in(parts), cover(parts[0], parts[-1]))
 
 
 def assign(parts: Parts) -> syntax.Assign:
@@ -148,7 +149,7 @@ def branch(parts: Parts) -> syntax.If:
     otherwise: tuple[syntax.Statement, ...] = ()
     if alternative:
         last = alternative[1]
-        otherwise = last.statements if isinstance(last, Block) else (last,)
+        otherwise = last.statements if isinstance(last, StatementBlock) else (last,)
     return syntax.If(condition, then.statements, otherwise, span=cover(keyword, parts[-1]))
 
 
@@ -168,7 +169,7 @@ def expression(parts: Parts) -> syntax.Expression:
     if len(chain) == 1:
         return chain[0]
     operands: list[Any] = []
-    operators: list[tuple[int, Token, bool]] = []  # binding strength, operator, whether it stands before its operand
+    operators: list[tuple[int, Token, bool]] = []  # binding strength, operator, whether it is a prefix
     after_operand = False
     for part in chain:
         if type(part) is not Token:

@@ -32,10 +32,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a program, and how it was compiled."""
+    """The text of a program and how it was compiled; `check` may raise UserError for a compiled program."""
 
     recipe: Recipe
     file: str
+    check: Callable[[Compilation], None]
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
         """Raises UserError, or RuntimeUserError if the text is not a resolved program."""
@@ -46,7 +47,9 @@ class Source:
                 "the program of a dump imports files", expected="a resolved program", found="imports"
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
-        return compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        self.check(compiled)
+        return compiled
 
     def passes(self) -> tuple[Pass, ...]:
         """Raises UserError if a name is not a pass."""
@@ -70,12 +73,12 @@ def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, 
 def replay(
     capture: Capture, recipe: Recipe, known: Mapping[str, Any], file: str, check: Callable[[Compilation], None]
 ) -> str:
-    """The report of a dump; raises RuntimeUserError if the dump does not fit the program in it.
+    """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it.
 
-    `check` may raise UserError for a compiled program before its memory is allocated.
+    `check` is called with each compiled program before it runs, and may raise UserError.
     """
     diagnostics = Diagnostics()
-    source = Source(recipe, file)
+    source = Source(recipe, file, check)
     try:
         fused = source.compile(source.passes(), diagnostics)
         check(fused)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any
 
-from compiler.diagnostics import UserError, did_you_mean
+from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Module
 from compiler.ir.verifier import verify_module, verify_outputs
+from runtime.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.driver import Compilation
-from compiler.elaborate.values import Call, tensors_in
+from compiler.elaborate.values import CallRecord, tensors_in
 from compiler.ir.graph import VARIABLES, Graph, Node, Origin
 from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
@@ -103,7 +103,7 @@ def shapes_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[st
     return found
 
 
-def calls_in(call: Call) -> Iterator[Call]:
+def calls_in(call: CallRecord) -> Iterator[CallRecord]:
     """Calls in the user's own files; library layers are not taken apart."""
     for child in call.children:
         yield child

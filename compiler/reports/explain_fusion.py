@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from compiler.elaborate.namespaces import library
+from compiler.elaborate.library import library
 from compiler.elaborate.signatures import counted
 from compiler.elaborate.values import snake_case
 from compiler.ir.graph import Graph, Literal, Module, Node

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import compiler.ops  # noqa: F401  (fills the table of ops, which reading IR text needs)
-from compiler.diagnostics import Diagnostics, UserError, did_you_mean
+from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import PlannedModule, Stage, later_stages
 from compiler.ir.difference import Listing, difference
 from compiler.ir.graph import Module
@@ -24,7 +24,7 @@ from compiler.passes.pipeline import Pass
 from compiler.reports.plan_report import format_plans
 from compiler.targets.registry import HOST
 from runtime.datasets.files import reason
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import Settings
 
 LARGEST_IR = 16_000_000  # bytes of a file

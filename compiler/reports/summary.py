@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from compiler.elaborate.model import ElaboratedModel
-from compiler.elaborate.values import Call, is_tensor
+from compiler.elaborate.values import CallRecord, is_tensor
 from compiler.ir.types import Batch, TensorType
 
 TITLES = ("Layer", "Output shape", "Parameters")
@@ -29,7 +29,7 @@ def rows(model: ElaboratedModel) -> Iterator[LayerRow]:
         yield from call_rows(call, model)
 
 
-def call_rows(call: Call, model: ElaboratedModel) -> Iterator[LayerRow]:
+def call_rows(call: CallRecord, model: ElaboratedModel) -> Iterator[LayerRow]:
     """A row per library layer or piped function; one from the file gives its parts and its own params."""
     if call.from_library or not call.children:
         if call.kind != "fn" or call.piped:
@@ -41,7 +41,7 @@ def call_rows(call: Call, model: ElaboratedModel) -> Iterator[LayerRow]:
         yield row(call, sum(count(name, model) for name in call.variables))
 
 
-def all_variables(call: Call) -> Iterator[str]:
+def all_variables(call: CallRecord) -> Iterator[str]:
     yield from call.variables
     for child in call.children:
         yield from all_variables(child)
@@ -51,7 +51,7 @@ def count(name: str, model: ElaboratedModel) -> int:
     return prod(int(dim) for dim in model.variables.by_name[name].type.shape)  # type: ignore[arg-type]
 
 
-def row(call: Call, parameters: int) -> LayerRow:
+def row(call: CallRecord, parameters: int) -> LayerRow:
     label = f"{call.path} ({call.name})" if call.kind != "fn" else call.name
     return LayerRow(label, show_output(call.output), parameters)
 

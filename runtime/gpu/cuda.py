@@ -29,7 +29,7 @@ except ImportError as error:
 cupy: Any = module  # its annotations do not cover what its compiled parts offer
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t
-INSTALL = "pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]' for a driver of CUDA 12 (see nvidia-smi)"
+INSTALL = "pip install 'cupy-cuda13x[ctk]>=14', or 'cupy-cuda12x[ctk]>=14' for a driver of CUDA 12 (see nvidia-smi)"
 HIDDEN = "nvidia-smi lists the devices; CUDA_VISIBLE_DEVICES may hide them"
 LAUNCHES_AHEAD = 2  # of a graph: enough to keep the GPU busy, and soon over when a signal asks to stop
 

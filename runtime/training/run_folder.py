@@ -38,6 +38,7 @@ FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n
 
 LARGEST_PROGRAM = 1_000_000  # bytes, as of every model file
 LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
+LONGEST_PATH = 4_096  # characters of a folder for which similar ones are suggested
 
 
 def program_hash(text: str) -> str:
@@ -210,7 +211,7 @@ def _make_dated(path: Path) -> Path:
 def _similar(path: Path) -> str:
     """A hint for a mistyped folder."""
     siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
-    return did_you_mean(str(path), siblings) or "--resume takes the folder of an earlier run"
+    return did_you_mean(str(path), siblings, longest=LONGEST_PATH) or "--resume takes the folder of an earlier run"
 
 
 def _read_text(path: Path, largest: int, errors: str = "strict") -> str:

@@ -153,7 +153,7 @@ def test_changes_of_the_data(cached: Path):
     np.savez("points.npz", point=point[:50], label=label[:50])
     assert told().startswith("hit ")
     np.savez("points.npz", point=point, label=label.astype(np.uint8))
-    assert told() == "miss, the data set keeps its arrays in another way"
+    assert told() == "miss, the data set is stored differently now"
     np.savez("points.npz", point=point[:, :3], label=label.astype(np.uint8))
     result = nnc("eval", "points.nn")
     assert result.code == 2 and 'array "point" does not have the shape' in result.err
@@ -233,7 +233,7 @@ def test_values_of_another_type_are_damage(cached: Path, change: Callable[[dict[
 def test_an_entry_of_another_user_is_not_run(cached: Path, monkeypatch: pytest.MonkeyPatch):
     told()
     monkeypatch.setattr("os.getuid", lambda: os.stat(".").st_uid + 1)
-    assert told() == "miss, damaged entry: it is another user's"
+    assert told() == "miss, damaged entry: it belongs to another user"
 
 
 def test_off_and_places_that_cannot_be_written(cached: Path, monkeypatch: pytest.MonkeyPatch):
@@ -271,7 +271,7 @@ def test_a_file_that_changes_while_it_is_compiled_is_not_stored(cached: Path):
     key = Key.of("points.nn", [])
     assert key
     told()
-    choices = [True, [["--epochs", "1"]], None, "numpy", None, [], []]
+    choices = [True, [["--epochs", "1"]], "points.nn", None, "numpy", None, [], []]
     entry, _ = Cache(cached / "cache").load(Key.of("points.nn", choices))
     assert entry
     changed = Key(key.path, key.choices, "of another text", key.compiler)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from compiler.cli.cache import executable_from
-from compiler.cli.commands.run import choose_device
-from compiler.cli.memory_limit import Memory, check_memory
+from compiler.cli.devices import choose_device
+from compiler.cli.memory_check import check_memory
+from compiler.cli.memory_limit import Memory
 from compiler.diagnostics import UserError
 from compiler.driver import compile_file
 from runtime.errors import RuntimeUserError
@@ -51,7 +52,7 @@ def test_without_cupy(command: tuple[str, ...], place: Path) -> None:
     done = run_in_process([*command, "--gpu"], before="sys.modules['cupy'] = None")
     assert done.out == "2 ['cupy', 'runtime.gpu.cuda']\n"
     assert done.err.startswith("error: --gpu needs CuPy\n  expected: an installed CuPy\n  found: import of cupy halted")
-    assert "  hint: pip install -e '.[gpu-cuda13]' in nnc's folder, or '.[gpu-cuda12]'" in done.err
+    assert "  hint: pip install 'cupy-cuda13x[ctk]>=14', or 'cupy-cuda12x[ctk]>=14' for a driver of CUDA 12" in done.err
     assert done.err.count("error") == 1 and "Traceback" not in done.err
 
 
@@ -75,7 +76,7 @@ def test_flags_that_need_the_gpu(flag: str, place: Path) -> None:
     for command in COMMANDS:
         result = nnc(*command, flag)
         assert (result.code, result.out) == (2, "")
-        expected = f"error: {flag} is about the GPU\n  expected: --gpu {flag}\n  found: {flag} without --gpu\n"
+        expected = f"error: {flag} needs --gpu\n  expected: --gpu {flag}\n  found: {flag} without --gpu\n"
         assert result.err == expected
 
 
@@ -151,7 +152,7 @@ def test_what_is_missing(cupy: Any, message: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cuda, "streams", cuda.streams.__wrapped__)
     monkeypatch.setattr(cuda, "copy_elements", cuda.copy_elements.__wrapped__)
     with pytest.raises(RuntimeUserError) as caught:
-        choose_device(SimpleNamespace(gpu=True))  # type: ignore[arg-type]
+        choose_device(SimpleNamespace(target="cupy"))  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.cli.memory_limit import Memory, check_memory, main_memory, predicted_peak, read_size
+from compiler.cli.memory_check import check_memory
+from compiler.cli.memory_limit import Memory, memory_of_target, predicted_peak, read_size
 from compiler.diagnostics import UserError
 from runtime.cpu import free_memory
 from runtime.datasets import footprint
@@ -34,7 +35,7 @@ def test_training_is_refused_before_it_begins(place: Path):
     assert (refused.code, refused.out) == (2, "")
     lines = refused.err.splitlines()
     assert lines[0] == "error: CNN needs more memory than --memory-limit 60MB allows (graph train_step)"
-    assert re.fullmatch(r"  expected: at most [\d.]+ [kM]?B, and [\d.]+ MB that the process has already", lines[1])
+    assert re.fullmatch(r"  expected: at most [\d.]+ [kM]?B \(the process already uses [\d.]+ MB\)", lines[1])
     assert re.fullmatch(r"  found: [\d.]+ MB: [\d.]+ MB of tensors, 11 MB of data, .* of code", lines[2])
     assert len([line for line in lines if " for " in line]) == 5 and "cnn.nn:5:15: " in refused.err
     assert not (place / "runs").exists()
@@ -131,9 +132,9 @@ def test_where_the_system_does_not_tell(tmp_path: Path):
 
 
 def test_a_limit_counts_what_the_process_has():
-    memory = main_memory("1GB")
+    memory = memory_of_target("numpy", "1GB")
     assert memory.bytes is not None and 10**9 - 10**9 // 2 < memory.bytes < 10**9 - 10**7
-    assert main_memory("1MB").bytes == 0
+    assert memory_of_target("numpy", "1MB").bytes == 0
 
 
 def test_footprints(place: Path):

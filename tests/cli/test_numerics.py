@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from compiler.cli.commands import run as running
+from compiler.cli import divergence
 from runtime.errors import RuntimeUserError
-from runtime.training import captures
 from runtime.training.captures import Capture, Recipe, read_dump, write_dump
 from tests.cli.running import Result, nnc
 
@@ -95,13 +94,13 @@ def test_a_resumed_run_that_diverges(place: Path):
 
 def test_a_file_that_changed_meanwhile(place: Path, monkeypatch: pytest.MonkeyPatch):
     """The lines are those of the program that was trained."""
-    explain = running.explain
+    explain = divergence.explain
 
     def later(*arguments):
         (place / "points.nn").write_text("# another line\n" + (place / "points.nn").read_text().replace("16", "17"))
         explain(*arguments)
 
-    monkeypatch.setattr(running, "explain", later)
+    monkeypatch.setattr(divergence, "explain", later)
     assert ", program.nn:" in diverge().err
 
 
@@ -111,7 +110,7 @@ def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*arguments):
         raise RuntimeUserError("cannot write the dump", found="No space left on device")
 
-    monkeypatch.setattr(captures, "write_dump", full)
+    monkeypatch.setattr(divergence, "write_dump", full)
     told = diverge().err
     assert "first bad op: " in told and told.endswith(
         "error: cannot write the dump\n  found: No space left on device\n"

@@ -20,13 +20,13 @@ EXACT = "bit-exact: 16 tensors with 184 values, the best epoch, and every line o
 def test_a_training_that_is_bit_exact(place: Path):
     done = process("verify-resume", "points.nn", "--epochs", "2", "--batch", "30", "--seed", "5", folder=place)
     assert (done.code, done.err) == (0, "")
-    assert done.out == "trained 2 epochs straight, and the same stopped and resumed 1 times\n" + EXACT
+    assert done.out == "trained 2 epochs in one go, and again, stopped and resumed 1 time\n" + EXACT
     assert not (place / "runs").exists()
 
 
 def test_processes_that_are_killed(place: Path):
     done = nnc("verify-resume", "points.nn", "--epochs", "2", "--kill")
-    assert (done.code, done.err) == (0, "") and "the same killed and resumed" in done.out and done.out.endswith(EXACT)
+    assert (done.code, done.err) == (0, "") and "and again, killed and resumed" in done.out and done.out.endswith(EXACT)
 
 
 def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):

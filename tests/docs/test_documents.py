@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.elaborate.namespaces import library
+from compiler.elaborate.library import library
 from compiler.elaborate.training import KEYS
 from compiler.ops import OPS
 from tests.programs import ROOT, compile_text

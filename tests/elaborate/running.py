@@ -1,4 +1,4 @@
-"""Programs in few words: the value of an expression, the results of a model, the mistakes of a file."""
+"""Helpers for short tests: the value of an expression, the results of a model, the mistakes of a file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from compiler.driver import Compilation
 from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.namespaces import user_namespace
+from compiler.elaborate.library import user_namespace
 from compiler.ir.graph import Graph
 from compiler.language.parser import parse, parse_expression
 from tests.programs import compile_text, initialized, run_program
 
-MARK = "§"  # stands before the place where a diagnostic points
+MARK = "§"  # precedes the place that a diagnostic points at
 TRAINING = "train M { loss = mean_squared_error; optimizer = SGD(lr=0.1) }"
 
 
 def value_of(expression: str, declarations: str = "") -> Any:
-    """What an expression is at compile time; raises UserError."""
+    """The value of an expression at compile time; raises UserError."""
     diagnostics = Diagnostics()
     namespace = user_namespace(parse(declarations, "test.nn", diagnostics), diagnostics)
     evaluator = Evaluator(diagnostics, namespace, Variables(), Context(Graph("test")), training=False)
@@ -31,7 +31,7 @@ def value_of(expression: str, declarations: str = "") -> Any:
 
 
 def model(body: str, inputs: str = "x: f32[B, 4]", training: bool = False) -> str:
-    """A program of one model, called M; with training its first output is fitted to an array `target`."""
+    """A program of one model, called M; with training, its first output is fitted to an array `target`."""
     return f"model M({inputs}) {{ {body} }}\n{TRAINING if training else ''}\n"
 
 
@@ -47,14 +47,14 @@ def predicted(compiled: Compilation, *inputs: np.ndarray) -> dict[str, np.ndarra
 
 
 def output(program: str, *inputs: np.ndarray) -> np.ndarray:
-    """The one output of a model."""
+    """The only output of a model."""
     compiled = compile_text(program)
     (spec,) = compiled.manifest.outputs
     return predicted(compiled, *inputs)[spec.name]
 
 
 def examples(*shape: int) -> np.ndarray:
-    """Numbers that tell places apart: 0, 1, 2, … over 10."""
+    """A different number in each place: 0, 1, 2, … over 10."""
     return (np.arange(np.prod(shape)).reshape(shape) / 10).astype(np.float32)
 
 
@@ -68,7 +68,7 @@ def mistakes(program: str) -> UserError:
 
 
 def marked_places(program: str) -> list[tuple[int, int]]:
-    """Line and column of each mark, as they are without the marks."""
+    """Line and column of each mark, counted without the marks."""
     places = []
     for number, line in enumerate(program.split("\n"), start=1):
         parts = line.split(MARK)
@@ -77,7 +77,7 @@ def marked_places(program: str) -> list[tuple[int, int]]:
 
 
 def check_mistakes(program: str, *fragments: str) -> None:
-    """The program has one mistake at each mark and no other, and says all of the fragments."""
+    """The program has one mistake at each mark and no other, and the messages contain all fragments."""
     error = mistakes(program)
     text = str(error)
     found = [(d.span.line, d.span.column) for d in error.diagnostics if d.span]

@@ -22,9 +22,9 @@ VALUES = [
     ("1 == 1.0", True),
     ("true == 1", False),
     ("none == none", True),
-    ("1 != 2 or error(3)", True),  # the right side is not run
+    ("1 != 2 or error(3)", True),  # the right operand is not run
     ("false and error(3)", False),
-    # functions of numbers fold
+    # functions of numbers are computed
     ("max(2, 3) + min(2, 3)", 5),
     ("exp(0) + sqrt(16) + abs(-2) + sign(-3) + floor(2.7)", 8.0),
     ("cos(pi)", -1.0),
@@ -55,7 +55,7 @@ VALUES = [
     ("[1, [2, 3]] == [1, [2, 3]]", True),
     ("[1, [2, 3]] == [1, [2, 4]]", False),
     ("[1] == 1", False),
-    # what a value is
+    # tests of values
     ("is_number(1.5) and not is_number(true) and not is_number([1])", True),
     ("is_list([]) and not is_list(1)", True),
     ("is_none(none) and not is_none(0)", True),
@@ -155,7 +155,7 @@ def test_if_and_for_build_the_graph():
     assert output(model(body), x) == pytest.approx(x * 6 + 1)
 
 
-def test_names_of_declarations_can_be_taken():
+def test_names_of_declarations_can_be_reused():
     body = "sum = 3\nrelu = tanh\nnone = 2\nreturn relu(x) * sum * none"
     assert output("fn exp(x) { return x }\n" + model(body), examples(2, 4)).shape == (2, 4)
     own = "fn relu(x: f32[...]) { return x * 10 }\n" + model("return x |> relu")

@@ -1,6 +1,6 @@
 """The standard library against its formulas, written out in float64 NumPy: optimizers step by step, normalizations.
 
-The graphs, the interpreter and the generated code all follow the library: where it is wrong, they agree.
+The graphs, the interpreter and the generated code all follow the library: if it is wrong, they still agree.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def batches(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizer(optimizer: str):
-    """Of x * w, fitted to targets by the mean of squares."""
+    """Fits x * w to targets by mean squared error."""
     text = model("param w: f32[4] = 0.5\nreturn x * w")
     text += f"train M {{ loss = mean_squared_error; optimizer = {optimizer}; batch = {BATCH} }}"
     program = initialized(compile_text(text))
@@ -117,7 +117,7 @@ def test_optimizer(optimizer: str):
 
 @pytest.mark.parametrize("inputs", ["f32[B, 4]", "f32[B, 3, 2, 4]"])
 def test_batch_norm(inputs: str):
-    """In training with the statistics of the batch, of which one channel hardly varies; then with the running ones."""
+    """In training with the statistics of a batch whose third channel hardly varies; then with the running ones."""
     layer = "x = x |> BatchNorm(momentum=0.8, eps=0.01)\nreturn x"
     text = model(layer, f"x: {inputs}") + "train M { loss = mean_squared_error; optimizer = SGD(lr=0); batch = 6 }"
     compiled = compile_text(text)

@@ -1,4 +1,4 @@
-"""What tensors mean: shapes and the batch, states, cells, inputs and outputs; by running the generated code."""
+"""The meaning of tensors: shapes and the batch, states, cells, inputs and outputs; tested on the generated code."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ fn scale(x: f32[..., n], by: f32[n]) { return x * by }
     check_mistakes(program + model(body, inputs), "expected: f32[n] with n = 2", "found: f32[4]")
 
 
-def test_an_ellipsis_stands_for_the_same_dimensions_everywhere():
+def test_an_ellipsis_means_the_same_dimensions_everywhere():
     program = "fn both(a: f32[..., n], b: f32[...]) { return a + sum(a, axes=-1, keepdims=true) * 0 }\n"
     body = "return both(reshape(x, [B, 2, 2]), x[:, 0:2])"
     assert output(program + model(body), X).shape == (3, 2, 2)
@@ -240,7 +240,7 @@ layer Block(n)(x: f32[B, c]) { param scale: f32[c] = 2; return x * scale |> Dens
         ("shaped", np.full((2, 4), 24.0)),
     ],
 )
-def test_first_values(value: str, expected: np.ndarray):
+def test_initial_values(value: str, expected: np.ndarray):
     program = """
 fn counting(shape) { return reshape(cast(iota(prod(shape)), "f32"), shape) }
 fn shaped(shape) { return full(shape, 10 * shape[0] + shape[1]) }
@@ -248,7 +248,7 @@ fn shaped(shape) { return full(shape, 10 * shape[0] + shape[1]) }
     assert predictions(program, X)["w"] == pytest.approx(expected)
 
 
-def test_first_values_take_the_declared_float_type():
+def test_initial_values_take_the_declared_float_type():
     compiled = compile_text(model('param w: f64[4] = ones\nreturn cast(x, "f64") * w'))
     assert [spec.dtype for spec in compiled.manifest.variables if spec.name == "w"] == ["f64"]
 
@@ -289,7 +289,7 @@ def test_training_is_a_compile_time_value():
     assert run_program(runner, "train_step", {"x": X, "target": zero}, 3)["loss"] == pytest.approx(4 * loss)
 
 
-def test_every_draw_has_a_stream_of_its_own():
+def test_every_draw_has_a_separate_stream():
     program = model(
         "param a: f32[2] = normal\nparam b: f32[2] = normal\n"
         "x = x |> Dropout(0.5) |> Dropout(0.5)\nreturn x * (sum(a) + sum(b)) + random_normal(shape(x))",

@@ -1,4 +1,4 @@
-"""Imports: which declarations they bring, circles, repetitions, and files that are not there."""
+"""Imports: the declarations that they add, circles, repetitions and missing files."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_declarations_of_other_files(tmp_path: Path, files: Mapping[str, str]):
     [
         ({"a.nn": 'import "none.nn"\n' + MODEL}, 1, "cannot read"),
         ({"a.nn": '\nimport "."\n' + MODEL}, 2, "cannot read"),
-        ({"a.nn": 'import "/etc/passwd"\n' + MODEL}, 1, "an import is relative to its file"),
-        ({"a.nn": 'import "a.nn"\n' + MODEL + LAYER}, 1, "the imports go round in a circle"),
-        ({"a.nn": 'import "b.nn"\n' + MODEL + LAYER, "b.nn": '#\nimport "a.nn"\n'}, 2, "go round in a circle"),
+        ({"a.nn": 'import "/etc/passwd"\n' + MODEL}, 1, "an import must be a relative path"),
+        ({"a.nn": 'import "a.nn"\n' + MODEL + LAYER}, 1, "the imports form a circle"),
+        ({"a.nn": 'import "b.nn"\n' + MODEL + LAYER, "b.nn": '#\nimport "a.nn"\n'}, 2, "form a circle"),
         ({"a.nn": 'import "b.nn"\n' + MODEL + LAYER, "b.nn": LAYER}, 3, "Own is declared twice"),
         ({"a.nn": 'import "b.nn"\n' + MODEL, "b.nn": LAYER.replace("Dense", "Dence")}, 1, "unknown layer Dence"),
         ({"a.nn": 'import "b.nn"\n' + MODEL, "b.nn": "layer Own(units {"}, 1, "syntax error"),
@@ -59,7 +59,7 @@ def test_mistakes(tmp_path: Path, files: Mapping[str, str], line: int, message: 
         compile_file(build(tmp_path, files))
     first = raised.value.diagnostics[0]
     assert message in first.message and first.span and first.span.line == line, str(raised.value)
-    assert f"{first.span.line} | " in str(raised.value)  # with the line of the file it is in
+    assert f"{first.span.line} | " in str(raised.value)  # the line of the file that has the mistake
 
 
 def test_an_unreadable_import_says_why(tmp_path: Path):

@@ -1,12 +1,12 @@
-"""The standard library as a whole: what no other test uses parses, too."""
+"""The standard library as a whole: even declarations that no other test uses can be parsed."""
 
 from __future__ import annotations
 
-from compiler.elaborate.namespaces import LIBRARY_FOLDER, Library, library
+from compiler.elaborate.library import LIBRARY_FOLDER, Library, library
 from tests.elaborate.running import mistakes
 
 
-def test_every_declaration_parses_where_it_stands():
+def test_every_declaration_parses_at_its_line():
     for name, function in library().declarations.items():
         lines = (LIBRARY_FOLDER.parent / function.span.file).read_text("utf-8").split("\n")
         assert lines[function.span.line - 1].startswith(f"{function.kind} {name}"), name
@@ -14,7 +14,7 @@ def test_every_declaration_parses_where_it_stands():
 
 
 def test_no_line_of_a_file_is_lost():
-    """Every declaration has been found: what is between them is comments."""
+    """Every declaration is found: only comments lie between them."""
     heads = [
         line.split("(")[0].split(" ")
         for path in LIBRARY_FOLDER.glob("*.nn")
@@ -24,7 +24,7 @@ def test_no_line_of_a_file_is_lost():
     assert sorted(head[1] for head in heads) == sorted(library().declarations)
 
 
-def test_declarations_are_parsed_when_they_are_needed():
+def test_declarations_are_parsed_on_first_use():
     known = Library(LIBRARY_FOLDER)
     assert "Dense" in known and not known.parsed
     assert known["Dense"] is known["Dense"]

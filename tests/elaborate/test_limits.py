@@ -1,4 +1,4 @@
-"""Programs that would never end, or never fit, are given up soon and say so; large sound ones are not."""
+"""Programs that would never end, or are too large, are soon given up with a message; large valid ones are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compiler.elaborate import context, evaluator
 from tests.elaborate.running import MARK, check_mistakes, mistakes, model, output, value_of
 from tests.elaborate.running import examples as numbers
 
-SECONDS = 20  # on a busy machine; most take far less
+SECONDS = 20  # on a busy machine; most tests take far less
 
 
 @pytest.fixture
@@ -100,19 +100,19 @@ def test_graphs_have_a_largest_size(monkeypatch: pytest.MonkeyPatch):
     assert "the model is too large" in str(mistakes(model("for i in range(200) { x = x + i }\nreturn x")))
 
 
-def test_a_long_sound_program():
+def test_a_long_valid_program():
     """Two thousand operations in a row, built by a loop."""
     assert output(model("for i in range(1000) { x = x * 1 + 1 }\nreturn x"), numbers(1, 4))[0, 0] == 1000
 
 
-def test_what_makes_operations_may_take_its_time(monkeypatch: pytest.MonkeyPatch):
-    """Each of them pays for the steps that led to it; what comes to nothing does not."""
+def test_steps_that_emit_operations_are_not_limited(monkeypatch: pytest.MonkeyPatch):
+    """Each operation makes up for the steps that led to it; only steps that emit none count."""
     monkeypatch.setattr(evaluator, "MOST_STEPS", 100)
     assert output(model("for i in range(100) { x = x * 1 + 1 }\nreturn x"), numbers(1, 4))[0, 0] == 100
     assert "takes too long" in str(mistakes(model("for i in range(100) { n = i * 1 + 1 }\nreturn x")))
 
 
-def test_deep_sound_recursion():
+def test_deep_valid_recursion():
     declarations = "fn down(n) { if n == 0 { return 0 } else if n == 1 { return 1 } else { return down(n - 1) } }"
     assert value_of("down(50)", declarations) == 1
 

@@ -1,6 +1,6 @@
-"""Every mistake is one clear diagnostic at the author's own line, in compile time; several are all found.
+"""Every mistake gives one clear diagnostic at the author's own line, and all mistakes of a file are found.
 
-The tables are in mistakes/*.txt: a § before each place that a diagnostic points at, and behind ! what it must say.
+The tables are in mistakes/*.txt: § precedes each place that a diagnostic points at, ! a fragment of the message.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from compiler.diagnostics import Diagnostics, UserError
-from compiler.elaborate.namespaces import with_imports
+from compiler.elaborate.library import with_imports
 from compiler.elaborate.program import check_all
 from compiler.language.parser import parse
 from tests.elaborate.running import MARK, check_mistakes, mistakes, model
 
 TABLES = Path(__file__).resolve().parent / "mistakes"
 INPUTS = "x: f32[B, 4], y: f32[B, 5], k: i32[B], image: f32[B, 28, 28, 1], s: f32[B, 6, 4]"
-# Most tables hold the body of a model; these hold something else.
+# Most tables contain bodies of a model; these contain something else.
 WRAPPED = {
     "declarations": "{}",
     "cells": "{}\nmodel M(x: f32[B, 6, 4]) {{ return scan(C, x) }}",
@@ -48,7 +48,7 @@ def test_an_empty_file():
     check_mistakes("§", "there is no model in this file", "found: no declaration")
 
 
-def test_what_a_train_block_needs():
+def test_required_entries_of_a_train_block():
     program = model("return x |> Dense(3)")
     error = mistakes(program + "train M { epochs = 3 }")
     assert [d.message for d in error.diagnostics] == ["train M has no loss", "train M has no optimizer"]
@@ -68,7 +68,7 @@ def test_second_and_unknown_train_blocks():
         ("O(p, g, step) { return p - g |> §Dense(3) }", "a layer cannot run inside an optimizer"),
         ("O(p, g, step) { state v = §g; return v }", "does not exist yet"),
         ('O(p, g, step) { return p - §error("never") }', "never"),
-        ("O(p, g, step) { §param w: f32[] = 0; return p }", "no param can be declared here"),
+        ("O(p, g, step) { §param w: f32[] = 0; return p }", "a param cannot be declared here"),
     ],
 )
 def test_mistakes_inside_optimizers(optimizer: str, fragment: str):
@@ -103,7 +103,7 @@ def test_a_metric_cannot_have_the_name_of_a_variable():
 
 
 def test_the_history_of_a_shape():
-    """Three layers after the cause: steps that keep the shape are left out, the cause comes first."""
+    """The error is three layers after the cause. Steps that keep the shape are left out, the cause comes first."""
     program = """\
 model M(image: f32[B, 28, 28, 1]) {
   y = image
@@ -162,7 +162,7 @@ train §Second { loss = mean_squared_error; §optimiser = SGD; batch = §"big" }
     )
 
 
-def test_statements_lost_in_syntax_errors_make_no_more_mistakes():
+def test_statements_lost_to_syntax_errors_cause_no_more_mistakes():
     program = """\
 layer L()(x: f32[B, n]) {
   y = x |> Dense(3

@@ -1,4 +1,4 @@
-"""Programs with words replaced at random compile, or are refused in words: no other exception, whatever they say."""
+"""Programs with words replaced at random either compile or give a readable error, never another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deep recursion does not map and unmap memory at every call."""
+"""Deep recursion does not map and unmap memory on every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEPTHS, CALLS = range(0, 400, 2), 200
 
 
 def most_faults() -> int:
-    """Faults of pages while a leaf is called many times, at the worst of many depths."""
+    """Page faults while a leaf is called many times, at the worst of many depths."""
     return max(faults_at(depth) for depth in DEPTHS)
 
 
@@ -39,7 +39,7 @@ def test_calls_across_a_border_are_cheap():
     assert recursive(most_faults)() < CALLS / 2
 
 
-def test_what_it_wraps_is_called_as_ever():
+def test_a_wrapped_function_behaves_as_before():
     @recursive
     def difference(a: int, *, b: int) -> int:
         return a - b

@@ -1,4 +1,4 @@
-"""The layer tables of the five models, row by row, and what a row is."""
+"""The layer tables of the five models, row by row; which calls get a row."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_five_models(name: str):
     assert totals(elaborated) == wanted_totals
 
 
-def test_rows_of_ones_own_layers():
+def test_rows_of_user_defined_layers():
     program = """
 layer Scaled(n)(x: f32[B, c]) {
   param scale: f32[c] = 1

@@ -1,4 +1,4 @@
-"""Losses, metrics, optimizers and schedules of one's own, with the powers of the library; and the train block."""
+"""User-defined losses, metrics, optimizers and schedules can do all that the library can; the train block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train(entries: str, body: str = SCALE, inputs: str = "x: f32[B, 4]", declara
 
 
 def steps(program: str, count: int = 1, **inputs: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """What training steps return, variables included."""
+    """The results of training steps, with variables."""
     runner = initialized(compile_text(program))
     return [run_program(runner, "train_step", inputs, len(inputs["x"])) for _ in range(count)]
 
@@ -47,14 +47,14 @@ optimizer Noisy(lr)(p, g, step) { return p - lr * random_normal(shape(p)) }
 """
 
 
-def test_a_loss_of_ones_own():
+def test_a_user_defined_loss():
     program = train("loss = own_loss(3); optimizer = SGD(lr=0.5)", declarations=OWN)
     (after,) = steps(program, x=X, target=TARGET)
     assert after["loss"] == pytest.approx(3 * np.square(X - TARGET).mean())
     assert after["w"] == pytest.approx(1 - 0.5 * 3 * gradient_of_mean_square(np.ones(4), TARGET))
 
 
-def test_metrics_of_ones_own():
+def test_user_defined_metrics():
     metrics = "largest, untargeted, own_loss(2), own_loss, binary_accuracy(threshold=0)"
     program = train(f"loss = own_loss; optimizer = SGD; metrics = [{metrics}]", declarations=OWN)
     names = ("largest", "untargeted", "own_loss", "own_loss_2", "binary_accuracy")

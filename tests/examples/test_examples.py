@@ -1,4 +1,4 @@
-"""The examples run and learn, as their first lines say."""
+"""The examples run as their first lines say, and their losses fall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compiler.reports.summary import totals
 from tests.programs import ROOT, initialized
 
 RESNET = ROOT / "examples/resnet50.nn"
-EXAMPLES = sorted({*(ROOT / "examples").glob("*.nn")} - {RESNET})  # which is too large to train here
+EXAMPLES = sorted({*(ROOT / "examples").glob("*.nn")} - {RESNET})  # ResNet-50 is too large to train here
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -39,8 +39,8 @@ def test_resnet50_has_the_parameters_of_the_original():
     assert totals(model) == (25_557_032, 53_120)
 
 
-def test_resnet50_makes_a_step():
-    """From the loss of a guess among 1,000 classes, on a batch of one."""
+def test_resnet50_runs_a_step():
+    """On a batch of one; its loss is about that of a random guess among 1,000 classes."""
     compiled = compile_tree(load_tree(RESNET, [("batch", "1")]))
     program = initialized(compiled)
     for view in program.inputs("train_step", 1).values():

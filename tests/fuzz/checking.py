@@ -14,7 +14,7 @@ from random import Random
 
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import differentiate_one, elaborate_one
-from compiler.elaborate.namespaces import with_imports
+from compiler.elaborate.library import with_imports
 from compiler.gradient.autodiff import NotDifferentiable
 from compiler.ir.graph import Graph, Module
 from compiler.ir.interpreter import Arrays

@@ -1,8 +1,9 @@
-"""How errors look, and how they are collected."""
+"""The form of errors, and how they are collected."""
 
 import pytest
 
-from compiler.diagnostics import Diagnostic, Diagnostics, Note, Span, UserError, did_you_mean, render
+from compiler.diagnostics import Diagnostic, Diagnostics, Note, Span, UserError, render
+from runtime.errors import did_you_mean
 
 SOURCE = "model M(x) {\n\treturn x |> Dens(10)\n}\n"
 
@@ -30,9 +31,9 @@ def test_an_error_in_full() -> None:
         (Span("m.nn", 1, 13, 1, 14), "model M(x) {", "            ^"),
         (Span("m.nn", 3, 2, 3, 2), "}", " ^"),
     ],
-    ids=["behind a tab", "the tab", "several lines", "end of line", "empty"],
+    ids=["after a tab", "the tab", "several lines", "end of line", "empty"],
 )
-def test_the_caret_stands_below_its_text(span: Span, line: str, underline: str) -> None:
+def test_the_caret_is_below_its_text(span: Span, line: str, underline: str) -> None:
     _, excerpt, carets = render(Diagnostic("wrong", span), {"m.nn": SOURCE}).split("\n")
     assert excerpt == f" {span.line} | {line}"
     assert carets == f"   | {underline}"
@@ -53,7 +54,7 @@ def test_without_source_there_is_no_excerpt(span: Span | None) -> None:
     assert "|" not in render(Diagnostic("wrong", span), {"m.nn": "x = 1"})
 
 
-def test_nothing_from_a_source_steers_the_terminal() -> None:
+def test_nothing_from_a_source_controls_the_terminal() -> None:
     error = Diagnostic("bad\x1b[31m", Span("m\r.nn", 1, 1, 1, 2), "a\n", "\u202e", (Note("\ud800"),))
     text = render(error, {"m\r.nn": "x\x1b]0;title\x07\x9b\r"})
     assert all(line.isprintable() and line.isascii() for line in text.split("\n"))
@@ -65,11 +66,11 @@ def test_errors_are_sorted_and_kept_once() -> None:
     for file, line in (("b.nn", 1), ("a.nn", 10), ("a.nn", 9), ("a.nn", 9)):
         diagnostics.error(Span(file, line, 1, line, 2), "wrong")
     diagnostics.error(Span("a.nn", 9, 1, 9, 2), "also wrong")
-    diagnostics.error(None, "no place")
+    diagnostics.error(None, "no position")
     with pytest.raises(UserError) as caught:
         diagnostics.raise_if_any()
     assert [line for line in str(caught.value).split("\n")] == [
-        "error: no place",
+        "error: no position",
         "a.nn:9:1: error: wrong",
         "a.nn:9:1: error: also wrong",
         "a.nn:10:1: error: wrong",

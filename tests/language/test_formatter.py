@@ -1,4 +1,4 @@
-"""Tree to text and back: the printed source means the same, is stable, and has no parentheses to spare."""
+"""Tree to text and back: the printed source means the same, is stable, and has no unnecessary parentheses."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_spelling_becomes_canonical() -> None:
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_own_sources_survive_the_round_trip(path: Path) -> None:
+def test_our_sources_survive_the_round_trip(path: Path) -> None:
     program = parsed(path.read_text(encoding="utf-8"))
     text = format_program(program)
     again = parsed(text)
@@ -156,7 +156,7 @@ def test_any_expression_survives_the_round_trip(tree: Expression) -> None:
     assert parse_expression(format_expression(tree), "-", Diagnostics()) == tree
 
 
-def test_the_tree_is_listed_with_places() -> None:
+def test_the_tree_is_listed_with_positions() -> None:
     program = parsed("layer A(n)(x: f32[B]) {\n  return x |> f(2, k=-n)\n}\n")
     assert dump_tree(program) == (
         "Program file='m.nn' 1:1\n"

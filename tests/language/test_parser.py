@@ -1,4 +1,4 @@
-"""Text to tree: how expressions group, where statements end, where nodes are, and what is said about errors."""
+"""Text to tree: how expressions group, where statements end, positions of nodes, and messages about errors."""
 
 import re
 
@@ -16,12 +16,12 @@ from compiler.language.syntax import (
     Index,
     ListLiteral,
     Name,
-    Node,
     Number,
     Pipe,
     Program,
     Slice,
     String,
+    SyntaxNode,
     Unary,
     children,
 )
@@ -61,7 +61,7 @@ def parsed(text: str) -> Program:
 
 
 def errors_of(text: str) -> tuple[Program, list[tuple[str, str | None, str | None]]]:
-    """The tree, and for each error its line:column, what was expected and what was found."""
+    """The tree, and for each error its line:column, expected and found."""
     diagnostics = Diagnostics()
     program = parse(text, "m.nn", diagnostics)
     try:
@@ -72,8 +72,8 @@ def errors_of(text: str) -> tuple[Program, list[tuple[str, str | None, str | Non
     return program, []
 
 
-def lisp(node: Node) -> str:
-    """An expression with all its grouping, in prefix form."""
+def lisp(node: SyntaxNode) -> str:
+    """An expression in prefix form, which shows how it groups."""
     match node:
         case Number(value):
             return repr(value)
@@ -184,7 +184,7 @@ def test_an_empty_file_is_an_empty_program() -> None:
 
 def test_spans_cover_the_text_of_their_nodes() -> None:
     lines = SAMPLE.split("\n")
-    pending: list[Node] = list(children(parsed(SAMPLE)))
+    pending: list[SyntaxNode] = list(children(parsed(SAMPLE)))
     while pending:
         node = pending.pop()
         span = node.span
@@ -297,7 +297,7 @@ def test_damage_is_confined_to_statements() -> None:
 
 
 def test_one_mistake_is_one_error() -> None:
-    """Each token of the sample in turn is left out, or has a bracket before it: that is never more than one error."""
+    """Leaving out any token of the sample, or putting a bracket before it, never gives more than one error."""
     words = re.findall(r'\s+|\w+|"[^"]*"|\|>|[^\w\s]', SAMPLE)
     for position, word in enumerate(words):
         for replacement in ("", f"({word}", f"){word}", f"{word} $"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler.cli.flags import TARGETS
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import compile_tree
 from compiler.ir.interpreter import interpret
@@ -39,10 +38,6 @@ def names(passes: tuple[Pass, ...]) -> list[str]:
 def test_a_pass_has_a_contract(each: Pass):
     """Its name, and what it does in words or equations."""
     assert each.contract.startswith(f"{each.name}: ") and len(each.contract) > len(each.name) + 20
-
-
-def test_every_target_has_a_pipeline():
-    assert tuple(PIPELINES) == TARGETS
 
 
 def test_what_code_generation_relies_on_is_required():

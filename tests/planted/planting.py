@@ -88,12 +88,12 @@ def place(code: CodeType) -> Any:
 @contextmanager
 def in_library(file: str, changed: str) -> Iterator[None]:
     """The standard library is read from a folder with the changed file."""
-    from compiler.elaborate import namespaces
+    from compiler.elaborate import library
 
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(namespaces.LIBRARY_FOLDER, folder, dirs_exist_ok=True)
+        shutil.copytree(library.LIBRARY_FOLDER, folder, dirs_exist_ok=True)
         (Path(folder) / Path(file).name).write_text(changed, "utf-8")
-        with mock.patch.object(namespaces, "LIBRARY_FOLDER", Path(folder)):
+        with mock.patch.object(library, "LIBRARY_FOLDER", Path(folder)):
             yield
 
 

@@ -1,16 +1,24 @@
-"""The commands that look at a program: summary, check, emit, opt, plan."""
+"""The commands that show what a program becomes: summary, check, emit, opt, plan, explain-fusion."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from compiler.cli.commands.programs import chosen_passes, is_ir, load_program, names_in, overrides, refuse_ir, source_of
+from compiler.cli.compiling import chosen_passes, compile_for, load_program
+from compiler.cli.data import describe_data
+from compiler.cli.programs import find_program, is_ir, names_in, refuse_ir
+from compiler.driver import PlannedModule, Stage, check_models, elaborate_models, load_tree, stages_of_program
+from compiler.language.syntax import Program as Tree
+from compiler.passes.pipeline import find_label
+from compiler.reports.explain_fusion import NO_NAMES, ModelNames, explain
+from compiler.reports.plan_report import format_report
+from compiler.reports.stages import check_graph, dump, read_ir, show_difference, show_stage, stages_of_module
+from compiler.reports.summary import format_summary, totals
+from compiler.targets.target import find_target
+from runtime.datasets import BUILT_IN
 from runtime.errors import RuntimeUserError, quoted
-
-if TYPE_CHECKING:
-    from compiler.driver import Stage
+from runtime.training.checkpoint import write_atomically
 
 LARGEST_BATCH = 2**31 - 1
 OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
@@ -18,43 +26,31 @@ FLAGS_OF_PROGRAMS = {"model": "--model", "data": "--data", "data_dir": "--data-d
 
 
 def summary_command(flags: argparse.Namespace) -> None:
-    from compiler.driver import elaborate_models, load_tree
-    from compiler.reports.summary import format_summary
-
     refuse_ir(flags.file, "summary")
-    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
-    models = elaborate_models(tree, flags.model, flags.diagnostics)
+    models = elaborate_models(read_tree(flags), flags.model, flags.diagnostics)
     if not models:
         raise RuntimeUserError(f"there is no model in {flags.file}", expected="model Name(x: f32[B, …]) { … }")
     print("\n\n".join(map(format_summary, models)))
 
 
 def check_command(flags: argparse.Namespace) -> None:
-    from compiler.driver import check_models, load_tree
-    from compiler.reports.summary import totals
-
     if is_ir(flags.file):
         check_ir(flags)
         return
-    tree = load_tree(source_of(flags.file), diagnostics=flags.diagnostics)
+    tree = read_tree(flags)
     models = check_models(tree, flags.model, flags.diagnostics)
     for model in models:
-        print(f"{flags.file}: {model.name} is sound, {sum(totals(model)):,} parameters")
+        print(f"{flags.file}: {model.name}: no errors, {sum(totals(model)):,} parameters")
     if not models:
-        print(f"{flags.file}: no model, but {', '.join(f.name.id for f in tree.functions)} without mistakes")
+        print(f"{flags.file}: {', '.join(f.name.id for f in tree.functions)}: no errors, no model")
 
 
 def check_ir(flags: argparse.Namespace) -> None:
-    from compiler.reports.stages import read_ir
-
     for graph in read_ir(flags.file, flags.diagnostics).values():
-        print(f"{flags.file}: graph {graph.name} is sound, {len(list(graph.walk())):,} nodes")
+        print(f"{flags.file}: graph {graph.name}: no errors, {len(list(graph.walk())):,} nodes")
 
 
 def emit_command(flags: argparse.Namespace) -> None:
-    from compiler.passes.pipeline import find_label
-    from compiler.reports.stages import dump, show_difference, show_stage
-
     if flags.standalone:
         emit_standalone(flags)
         return
@@ -76,18 +72,14 @@ def emit_command(flags: argparse.Namespace) -> None:
 
 
 def emit_standalone(flags: argparse.Namespace) -> None:
-    """Writes a file that trains the model on its own, for data stored as those of the data set are."""
-    from compiler.cli.commands.run import compile_for, describe_data
-    from compiler.targets.target import find_target
-    from runtime.training.checkpoint import write_atomically
-
+    """Writes a file that trains the model on its own, on data stored as those of the data set are."""
     refuse_ir(flags.file, "emit --standalone")
     if flags.graph:
         raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
     target = find_target(flags.target)
     if target.standalone is None:
         raise RuntimeUserError("this target has no standalone script", expected="no --target", found=flags.target)
-    tree, data = load_program(source_of(flags.file), flags, overrides(flags))
+    tree, data = load_program(find_program(flags.file), flags)
     compiled = compile_for(tree, describe_data(data, flags), flags)
     text = target.standalone(tree.file, compiled.manifest, compiled.optimized, data, flags.standalone.name)
     write_atomically(flags.standalone, text.encode())
@@ -95,9 +87,6 @@ def emit_standalone(flags: argparse.Namespace) -> None:
 
 
 def opt_command(flags: argparse.Namespace) -> None:
-    from compiler.reports.stages import show_stage
-    from compiler.targets.target import find_target
-
     if flags.list:
         target = find_target(flags.target)
         optional = [each for each, _ in target.optional]
@@ -109,11 +98,6 @@ def opt_command(flags: argparse.Namespace) -> None:
 
 
 def plan_command(flags: argparse.Namespace) -> None:
-    from compiler.driver import PlannedModule
-    from compiler.reports.plan_report import format_report
-    from compiler.reports.stages import check_graph
-    from compiler.targets.target import find_target
-
     batches = [read_batch(text) for text in names_in([flags.batch or ""])]
     flags.batch = None
     *_, optimized, plan, _ = all_stages(flags)
@@ -121,6 +105,27 @@ def plan_command(flags: argparse.Namespace) -> None:
     assert isinstance(plan.content, PlannedModule)
     plans = {batch: find_target(flags.target).plan(optimized.module, batch)[0] for batch in batches}
     print(format_report(plans or {plan.content.batch: plan.content.plans}, flags.graph).rstrip("\n"))
+
+
+def explain_fusion_command(flags: argparse.Namespace) -> None:
+    names = NO_NAMES
+    for stage in all_stages(flags):
+        if isinstance(stage.content, Tree):
+            names = ModelNames.of(stage.content, flags.diagnostics.sources)
+        if isinstance(stage.content, PlannedModule):
+            check_graph(stage, flags.graph)
+            module = {plan.graph.name: plan.graph for plan in stage.content.plans}
+            print(explain(module, stage.content.target, names, flags.graph).rstrip("\n"))
+            return
+
+
+# Parts of them --------------------------------------------------------------------------------------------------------
+
+
+def read_tree(flags: argparse.Namespace) -> Tree:
+    """The tree of a file as it is, without the settings of flags."""
+    file = find_program(flags.file)
+    return load_tree(file.path, diagnostics=flags.diagnostics, file=file.name)
 
 
 def read_batch(text: str) -> int:
@@ -132,15 +137,11 @@ def read_batch(text: str) -> int:
 
 def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
     """The stages of a program or of IR text, with the flags applied."""
-    from compiler.driver import stages_of_program
-    from compiler.reports.stages import read_ir, stages_of_module
-    from runtime.datasets import BUILT_IN, describe
-
     passes = chosen_passes(flags)
     if not is_ir(flags.file):
-        tree, data = load_program(source_of(flags.file), flags, overrides(flags))
-        known = data in BUILT_IN or flags.data is not None  # other data sets need not be here to look at a program
-        storage = describe(data, flags.data_dir) if known else {}
+        tree, data = load_program(find_program(flags.file), flags)
+        known = data in BUILT_IN or flags.data is not None  # other data sets need not exist to inspect a program
+        storage = describe_data(data, flags) if known else {}
         return stages_of_program(tree, passes, storage, flags.model, flags.diagnostics, flags.target)
     for name, flag in FLAGS_OF_PROGRAMS.items():
         if getattr(flags, name):

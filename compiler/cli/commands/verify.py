@@ -1,4 +1,4 @@
-"""The command that proves a promise for a user's own model: verify-resume."""
+"""The command that proves for a user's own model that resuming is bit-exact: verify-resume."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from compiler.cli.commands.programs import refuse_ir
+from compiler.cli.programs import refuse_ir
 from runtime.errors import RuntimeUserError
-
-if TYPE_CHECKING:
-    from runtime.training.run_folder import RunFolder
+from runtime.training import comparison
+from runtime.training.run_folder import RunFolder
 
 NOT_EXACT = 1  # exit code
 MOST_EPOCHS = 10_000
@@ -23,7 +21,7 @@ POLL_SECONDS = 0.002
 
 
 class Failed(Exception):
-    """A training ended with this exit code, after it had said why."""
+    """A training ended with this exit code, after it had printed why."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -31,9 +29,7 @@ class Failed(Exception):
 
 
 def verify_resume_command(flags: argparse.Namespace) -> int:
-    """Trains straight, and once more in pieces, each in a process of its own; compares what the two runs leave."""
-    from runtime.training.run_folder import RunFolder
-
+    """Trains in one go, and once more in pieces, each in a separate process; compares the two runs."""
     refuse_ir(flags.file, "verify-resume")
     epochs = read_epochs(flags.epochs)
     with tempfile.TemporaryDirectory(prefix="nnc-verify-") as folder:
@@ -47,15 +43,14 @@ def verify_resume_command(flags: argparse.Namespace) -> int:
 
 
 def verdict(straight: RunFolder, pieces: RunFolder, times: int, how: str) -> int:
-    """Says whether the runs are the same; returns the exit code."""
-    from runtime.training.comparison import differences, epochs, tensors
-
-    found = list(differences(straight, pieces))
-    print(f"trained {len(epochs(straight))} epochs straight, and the same {how} and resumed {times} times")
+    """Prints whether the runs are the same; returns the exit code."""
+    found, epochs = list(comparison.differences(straight, pieces)), len(comparison.epochs(straight))
+    often = f"{times} time{'' if times == 1 else 's'}"
+    print(f"trained {epochs} epochs in one go, and again, {how} and resumed {often}")
     if found:
         print("\n  ".join(["not bit-exact:", *found]))
         return NOT_EXACT
-    arrays, _ = tensors(straight.last)
+    arrays, _ = comparison.tensors(straight.last)
     values = sum(array.size for array in arrays.values())
     print(f"bit-exact: {len(arrays)} tensors with {values:,} values, the best epoch, and every line of the log")
     return 0
@@ -69,7 +64,7 @@ def train_stopped(flags: argparse.Namespace, epochs: int, folder: Path) -> int:
 
 
 def train_killed(flags: argparse.Namespace, epochs: int, folder: Path) -> int:
-    """Kills the training after each save, wherever it is by then; returns how often it was resumed."""
+    """Kills the training after each save, wherever it is at that moment; returns how often it was resumed."""
     checkpoint, saved, times = folder / "last.safetensors", 0, 0
     while True:
         process = start(flags, epochs, "--resume" if saved else "--out", folder)
@@ -96,20 +91,20 @@ def train(flags: argparse.Namespace, epochs: int, how: str, folder: Path) -> Non
 
 
 def start(flags: argparse.Namespace, epochs: int, how: str, folder: Path) -> subprocess.Popen[str]:
-    """`nnc train` with the flags that were given here, in a process of its own."""
+    """Starts `nnc train` with the flags of this command in a separate process."""
     given = [argument for argument in flags.arguments[1:] if argument != "--kill"]
     command = [sys.executable, "-m", "compiler", "train", *given, "--quiet", "--epochs", str(epochs), how, str(folder)]
-    # The code that runs here, wherever it was found.
+    # The same code as here, wherever it was imported from.
     path = os.pathsep.join([str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Waits for a training; passes on what it says if it fails, and raises Failed."""
-    _, told = process.communicate()
+    """Waits for a training; if it fails, prints its errors and raises Failed."""
+    _, errors = process.communicate()
     if process.returncode:
-        print(told, end="", file=sys.stderr)
+        print(errors, end="", file=sys.stderr)
         raise Failed(process.returncode if process.returncode > 0 else 128 - process.returncode)
 
 

@@ -10,12 +10,12 @@ from compiler.ir.types import TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.ops.convolution import sizes_of
 from compiler.planning.memory import Scratch
 from compiler.targets.numpy.order import CHANNELS_FIRST_BATCH_LAST
-from compiler.targets.shared.python_text import NodeText, show_shape, show_value
+from compiler.targets.shared.python_text import Emission, show_shape, show_value
 from runtime.cpu.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.cpu.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.cpu.kernels.products import partial_sums
 
-Emitter = Callable[[NodeText], list[str]]
+Emitter = Callable[[Emission], list[str]]
 
 
 def ufunc(name: str) -> Emitter:
@@ -25,7 +25,7 @@ def ufunc(name: str) -> Emitter:
 def kernel(name: str, *attributes: str) -> Emitter:
     """A call of `runtime.cpu.kernels`: operands, then out, then attributes."""
 
-    def emit(s: NodeText) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         settings = [f"{attribute}={show_value(s[attribute])}" for attribute in attributes]
         settings += [f"scratch={s.scratch}"] if s.scratch else []
         out = f"({s.out})" if len(s.node.results) > 1 else s.out
@@ -35,19 +35,19 @@ def kernel(name: str, *attributes: str) -> Emitter:
 
 
 def reduction(name: str) -> Emitter:
-    def emit(s: NodeText) -> list[str]:
+    def emit(s: Emission) -> list[str]:
         keep = ", keepdims=True" if s["keepdims"] else ""
         return [f"np.{name}({s.arguments[0]}, axis={show_value(s['axes'])}{keep}, out={s.out})"]
 
     return emit
 
 
-def reshape_copy(s: NodeText) -> list[str]:
+def reshape_copy(s: Emission) -> list[str]:
     """If a view is not possible: copies the elements in reading order."""
     return [copy(f"{s.out}.reshape({show_shape(s.node.operands[0].type.shape)})", s.arguments[0])]
 
 
-def assign(s: NodeText) -> list[str]:
+def assign(s: Emission) -> list[str]:
     return [
         f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"
         if s.node.op.name == "cast"
@@ -59,7 +59,7 @@ def copy(out: str, source: str) -> str:
     return f"np.copyto({out}, {source})"
 
 
-def total(s: NodeText) -> list[str]:
+def total(s: Emission) -> list[str]:
     """A sum; over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
     x = s.node.operands[0].type
     if x.is_float and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
@@ -68,27 +68,27 @@ def total(s: NodeText) -> list[str]:
     return reduction("sum")(s)
 
 
-def clip(s: NodeText) -> list[str]:
+def clip(s: Emission) -> list[str]:
     return clipped(s, s.arguments[0], show_value(s["low"]), show_value(s["high"]))
 
 
-def maximum(s: NodeText) -> list[str]:
+def maximum(s: Emission) -> list[str]:
     """A clip for floats and a number: np.maximum takes three times as long with a number among its operands."""
     x, number = tensor_and_number(s)
     return clipped(s, x, number, "np.inf") if number else ufunc("maximum")(s)
 
 
-def minimum(s: NodeText) -> list[str]:
+def minimum(s: Emission) -> list[str]:
     """Like `maximum`."""
     x, number = tensor_and_number(s)
     return clipped(s, x, "-np.inf", number) if number else ufunc("minimum")(s)
 
 
-def clipped(s: NodeText, x: str, low: str, high: str) -> list[str]:
+def clipped(s: Emission, x: str, low: str, high: str) -> list[str]:
     return [f"kernels.clip({x}, {low}, {high}, out={s.out})"]
 
 
-def tensor_and_number(s: NodeText) -> tuple[str, str]:
+def tensor_and_number(s: Emission) -> tuple[str, str]:
     """The two operands of a commutative op of floats if exactly one is a number; otherwise empty names."""
     one, other = s.arguments
     numbers = [isinstance(operand, Literal) for operand in s.node.operands]
@@ -97,7 +97,7 @@ def tensor_and_number(s: NodeText) -> tuple[str, str]:
     return (other, one) if numbers[0] else (one, other)
 
 
-def select(s: NodeText) -> list[str]:
+def select(s: Emission) -> list[str]:
     condition, yes, no = s.arguments
     if keeps_or_clears(s.node):
         return [f"kernels.select_or_zero({condition}, {yes}, out={s.out})"]
@@ -107,7 +107,7 @@ def select(s: NodeText) -> list[str]:
     return [*first, f"np.copyto({s.out}, {yes}, where={condition})"]
 
 
-def pad(s: NodeText) -> list[str]:
+def pad(s: Emission) -> list[str]:
     source = s.node.operands[0].type.shape
     interior = s["interior"] or (0,) * len(source)
     spans = []
@@ -118,16 +118,16 @@ def pad(s: NodeText) -> list[str]:
     return [f"{s.out}.fill({show_value(s['value'])})", f"{s.out}[{', '.join(spans) or '...'}] = {s.arguments[0]}"]
 
 
-def concat(s: NodeText) -> list[str]:
+def concat(s: Emission) -> list[str]:
     return [f"np.concatenate(({', '.join(s.arguments)},), axis={s['axis']}, out={s.out})"]
 
 
-def extent(s: NodeText) -> list[str]:
+def extent(s: Emission) -> list[str]:
     power = f" ** {s['power']}" if s["power"] > 1 else ""
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
-def convolution(s: NodeText) -> list[str]:
+def convolution(s: Emission) -> list[str]:
     """Depthwise convolutions have separate kernels, for narrow and for wide images."""
     name = s.node.op.name
     if s["groups"] > 1:

@@ -23,7 +23,7 @@ from compiler.targets.numpy.division import SHARED, divided_axis
 from compiler.targets.numpy.ops import EMITTERS, copy
 from compiler.targets.numpy.tiles import TilePlan
 from compiler.targets.shared.names import comment
-from compiler.targets.shared.python_text import NodeText
+from compiler.targets.shared.python_text import Emission
 from compiler.targets.shared.writer import (
     INDENT,
     NO_TICKS,
@@ -75,7 +75,7 @@ class NumpyWriter(GraphWriter):
         homes = [self.plan.owner[result] for result in node.results]
         same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
         outs = ", ".join(self.of[result] for result in node.results)
-        return EMITTERS[node.op.name](NodeText(node, arguments, outs, same, self.scratch(node)))
+        return EMITTERS[node.op.name](Emission(node, arguments, outs, same, self.scratch(node)))
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""

@@ -12,7 +12,7 @@ from compiler.ir.types import NUMPY_NAMES, Batch, Dim
 
 
 @dataclass(frozen=True)
-class NodeText:
+class Emission:
     """A node to write: the names of operands, result and scratch space, and which operands the result overwrites."""
 
     node: Node
@@ -44,10 +44,10 @@ def show_value(value: Any) -> str:
 
 # Views of the first operand -------------------------------------------------------------------------------------------
 
-ViewEmitter = Callable[[NodeText], str]
+ViewEmitter = Callable[[Emission], str]
 
 
-def slices(s: NodeText) -> str:
+def slices(s: Emission) -> str:
     parts = []
     shape = s.node.operands[0].type.shape
     for dim, start, stop, step in zip(shape, s["start"], s["stop"], s["step"], strict=True):
@@ -56,16 +56,16 @@ def slices(s: NodeText) -> str:
     return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
 
 
-def flipped(s: NodeText) -> str:
+def flipped(s: Emission) -> str:
     rank = s.node.result.type.rank
     return f"{s.arguments[0]}[{', '.join('::-1' if axis in s['axes'] else ':' for axis in range(rank)) or '...'}]"
 
 
-def reshaped(s: NodeText) -> str:
+def reshaped(s: Emission) -> str:
     return f"{s.arguments[0]}.reshape({show_shape(s['shape'])})"
 
 
-def broadcasted(s: NodeText) -> str:
+def broadcasted(s: Emission) -> str:
     """NumPy's view of a broadcast is read-only; where nothing is stretched, another result may be written over it."""
     shape = s.node.operands[0].type.shape
     stretched = (1,) * (len(s["shape"]) - len(shape)) + shape != s["shape"]

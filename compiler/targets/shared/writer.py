@@ -24,7 +24,7 @@ from compiler.planning.program import PlacedVariable
 from compiler.planning.schedule import groups
 from compiler.planning.strides import Order
 from compiler.targets.shared.names import Names, comment, heading
-from compiler.targets.shared.python_text import NUMPY_TYPES, VIEWS, NodeText, show_shape, show_value
+from compiler.targets.shared.python_text import NUMPY_TYPES, VIEWS, Emission, show_shape, show_value
 
 INDENT = "    "
 
@@ -238,7 +238,7 @@ class GraphWriter(ABC):
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
         """A view of a fixed place is made once; one of a moving place, in the loop."""
-        line = f"{self.of[node.result]} = {VIEWS[node.op.name](NodeText(node, arguments, ''))}  {note}"
+        line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
         if node.operands[0] in self.moving:
             self.moving.add(node.result)
             self.write(line, depth)

@@ -23,6 +23,7 @@ import numpy as np
 from compiler import __version__
 from compiler.driver import compile_tree, load_tree
 from compiler.passes.pipeline import with_optional
+from compiler.targets.target import find_target
 from runtime.datasets import describe
 from runtime.errors import RuntimeUserError
 from runtime.feeding import fitted
@@ -53,7 +54,9 @@ def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = (
     from runtime.gpu.device_program import DeviceProgram
 
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
-    compiled = compile_tree(tree, storage=describe("digits"), passes=with_optional("cupy", enabled), target="cupy")
+    cupy = find_target("cupy")
+    passes = with_optional(cupy.pipeline, cupy.optional, enabled)
+    compiled = compile_tree(tree, storage=describe("digits"), passes=passes, target=cupy.name)
     program = DeviceProgram(compiled.executable, compiled.manifest, graphs)
     program.initialize(0)
     return program

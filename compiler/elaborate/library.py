@@ -1,16 +1,21 @@
-"""Which declaration a name means: the user's files, then the standard library, then what the compiler implements."""
+"""What a program's names mean: its own declarations and those of its imports, then the standard library, then builtins.
+
+Every program runs on top of the library, so this file also imports the modules that fill the tables of builtins,
+expressions and statements.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from compiler.diagnostics import Diagnostics, Note, Span, UserError
-from compiler.elaborate.values import Builtin, Closure
+from compiler.elaborate import expressions, number_builtins, statements, tensor_builtins  # noqa: F401 fill the tables
+from compiler.elaborate.builtins import BUILTINS
+from compiler.elaborate.values import Namespace
 from compiler.language.parser import parse, read_source
 from compiler.language.syntax import FUNCTION_KINDS, Function, Program
 
@@ -19,40 +24,17 @@ LIBRARY_HEAD = re.compile(rf"^(?:{'|'.join(FUNCTION_KINDS)}) (\w+)", re.MULTILIN
 LONGEST_IMPORT_CHAIN = 50
 
 
-@dataclass(eq=False)
-class Namespace:
-    """The declarations of a program or of the library; the rest is looked up in the parent."""
-
-    declarations: Mapping[str, Function] = field(default_factory=dict)
-    builtins: dict[str, Builtin] = field(default_factory=dict)
-    parent: Namespace | None = None
-    is_library: bool = False
-    unknown: set[Span] = field(default_factory=set)  # names that were reported as unknown
-    steps: int = 0  # taken so far to run the program through
-
-    def find(self, name: str) -> Closure | Builtin | None:
-        if name in self.declarations:
-            return Closure(self.declarations[name], self)
-        if name in self.builtins:
-            return self.builtins[name]
-        return self.parent.find(name) if self.parent else None
-
-    def names(self) -> list[str]:
-        inherited = self.parent.names() if self.parent else []
-        return [*self.declarations, *self.builtins, *inherited]
-
-
 class Library(Mapping[str, Function]):
-    """The declarations of the standard library, each parsed when it is needed for the first time."""
+    """The declarations of the standard library, each parsed on first use."""
 
     def __init__(self, folder: Path):
         self.parsed: dict[str, Function] = {}
-        self.pieces: dict[str, tuple[str, str]] = {}  # name -> file, and its text from the start of the declaration
+        self.pieces: dict[str, tuple[str, str]] = {}  # name -> file, and the text of the declaration
         for path in sorted(folder.glob("*.nn")):
             text = path.read_text("utf-8")
             heads = [*LIBRARY_HEAD.finditer(text)]
             for head, stop in zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True):
-                before = "\n" * text.count("\n", 0, head.start())  # so that lines are counted from those of the file
+                before = "\n" * text.count("\n", 0, head.start())  # keeps the line numbers of the file
                 self.pieces[head[1]] = f"std/{path.name}", before + text[head.start() : stop]
 
     def __getitem__(self, name: str) -> Function:
@@ -75,10 +57,7 @@ class Library(Mapping[str, Function]):
 
 @cache
 def library() -> Namespace:
-    """The standard library, read once a process."""
-    from compiler.elaborate import number_builtins, tensor_builtins  # noqa: F401 they register themselves
-    from compiler.elaborate.builtins import BUILTINS
-
+    """The standard library, read once per process."""
     return Namespace(Library(LIBRARY_FOLDER), BUILTINS, is_library=True)
 
 
@@ -88,7 +67,7 @@ def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
     for function in program.functions:
         name = function.name.id
         if name in declarations:
-            notes = [Note(f"{name} is declared here, too", declarations[name].name.span)]
+            notes = [Note(f"{name} is also declared here", declarations[name].name.span)]
             message, expected = f"{name} is declared twice", "one declaration of each name"
             diagnostics.error(function.name.span, message, expected=expected, found=name, notes=notes)
         else:
@@ -97,7 +76,7 @@ def user_namespace(program: Program, diagnostics: Diagnostics) -> Namespace:
 
 
 def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
-    """The program with the declarations of all imported files in front, each file once."""
+    """The program, preceded by the declarations of all imported files, each file once."""
     functions: list[Function] = []
     seen: set[Path] = set()
 
@@ -107,10 +86,10 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
             target = Path(os.path.realpath(path))
             found = f'"{item.path.value}"'
             if Path(item.path.value).is_absolute():
-                expected = "a path from the folder of this file"
-                diagnostics.error(item.path.span, "an import is relative to its file", expected=expected, found=found)
+                expected = "a path relative to the folder of this file"
+                diagnostics.error(item.path.span, "an import must be a relative path", expected=expected, found=found)
             elif target in chain or len(chain) > LONGEST_IMPORT_CHAIN:
-                message, expected = "the imports go round in a circle", "files that do not import each other"
+                message, expected = "the imports form a circle", "files that do not import each other"
                 diagnostics.error(item.path.span, message, expected=expected, found=found)
             elif target not in seen:
                 seen.add(target)
@@ -130,7 +109,7 @@ def with_imports(program: Program, diagnostics: Diagnostics) -> Program:
 
 
 def read_import(path: Path, span: Span, diagnostics: Diagnostics) -> Program | None:
-    """The tree of an imported file; where it cannot be read, the import is at fault."""
+    """The tree of an imported file; if it cannot be read, the mistake is reported at the import."""
     problems = Diagnostics()
     text = read_source(path, problems)
     if text is not None:

@@ -194,7 +194,7 @@ def test_list_of_passes():
 
 
 def test_check_of_ir_text(step: str):
-    assert told(nnc("check", step)) == "step.ir: graph train_step is sound, 5 nodes\n"
+    assert told(nnc("check", step)) == "step.ir: graph train_step: no errors, 5 nodes\n"
 
 
 def test_a_mistake_in_ir_text(step: str):

@@ -1,0 +1,61 @@
+"""From a file to a compiled program: from the cache if it is there, else compiled.
+
+What is in the cache needs neither parser nor passes: `compiler.cli.compiling`, which imports them, is imported only for
+what has to be compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from compiler.cli.cache import Build, Cache, Entry, Key
+from compiler.cli.data import check_data, describe_data, footprint_of, storage_of
+from compiler.cli.devices import memory_of
+from compiler.cli.memory_limit import predicted_peak
+from compiler.cli.programs import ProgramFile, names_in, overrides
+from compiler.timings import Timings
+from runtime.allowed import RefusedSource, checked_code
+
+
+def find_build(
+    file: ProgramFile, flags: argparse.Namespace, timings: Timings | None = None, for_data: bool = True
+) -> tuple[Build, str]:
+    """The compiled program of a file, and a message about the cache: `hit KEY` or `miss, WHY`.
+
+    With `for_data` it is compiled for the storage of its data set; raises RuntimeUserError if the data set does not fit
+    the model.
+    """
+    timings = timings or Timings()
+    cache = Cache.of_user()
+    with timings.phase("cache"):
+        passes = [flags.passes, names_in(flags.disable), names_in(flags.enable)]
+        choices = [for_data, overrides(flags), file.name, flags.model, flags.target, *passes]
+        key = Key.of(file.path, choices) if cache.folder else None
+        entry, message = cache.load(key)
+        if entry and (reason := why_not(entry, flags)):
+            entry, message = None, f"miss, {reason}"
+    if entry is None:
+        with timings.phase("import"):
+            from compiler.cli.compiling import compile_entry
+        entry = compile_entry(file, flags, timings, for_data)
+        cache.store(key, entry)
+    return entry.build, message
+
+
+def why_not(entry: Entry, flags: argparse.Namespace) -> str:
+    """Why an entry of the cache cannot be used; empty if it can."""
+    for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
+        try:
+            checked_code(executable.source, executable.name)  # loading it will not check it again
+        except RefusedSource as refused:
+            return refused.reason
+    build, memory = entry.build, memory_of(flags).bytes
+    data = None if entry.storage is None else footprint_of(build.data, flags)
+    if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
+        return "there is less memory now"
+    if entry.storage is not None:
+        arrays = describe_data(build.data, flags)
+        if storage_of(arrays) != entry.storage:
+            return "the data set is stored differently now"
+        check_data(arrays, build.manifest)
+    return ""

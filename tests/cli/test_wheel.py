@@ -1,0 +1,135 @@
+"""A wheel holds everything: what `nnc --help` shows works wherever it is installed, from any folder.
+
+Building one needs setuptools from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
+set, as in .ci/run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+from compiler.cli.flags import EXAMPLES, read_flags
+from compiler.cli.programs import find_program
+from runtime.gpu import cuda
+from tests.cli.running import Result, nnc
+from tests.programs import ROOT
+
+FOLDERS = {"compiler": "compiler", "runtime": "runtime", "models": "compiler/models", "examples": "compiler/examples"}
+FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+SHOWN = [line.split("   ")[0].strip() for line in EXAMPLES.splitlines()[1:]]
+QUICK = [words for words in map(shlex.split, SHOWN) if words[1] in ("summary", "emit", "plan", "explain-fusion")]
+
+
+def pip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: a build leaves files next to its sources, and takes what an earlier one left."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, source)
+    built = pip("wheel", "--no-deps", "--wheel-dir", folder, source)
+    if built.returncode and "NNC_REQUIRE_WHEEL" not in os.environ:
+        pytest.skip("a wheel cannot be built here")
+    assert built.returncode == 0, built.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of a new environment that holds the wheel alone."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    done = pip("--python", folder / "bin/python", "install", "--no-deps", "--no-index", wheel)
+    assert done.returncode == 0, done.stderr
+    return folder / "bin"
+
+
+def run(program: Path, *arguments: str, folder: Path) -> Result:
+    """Runs a program of the new environment with the dependencies of this one."""
+    packages = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
+    environment = {**os.environ, "PYTHONPATH": packages}
+    done = subprocess.run(
+        [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_it_holds_every_file(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for folder, place in FOLDERS.items():
+        files = [path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*") if path.is_file()]
+        expected = {f"{place}/{path.as_posix()}" for path in files if "__pycache__" not in path.parts}
+        assert expected and not expected - names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"compiler", "runtime"}
+
+
+def test_its_metadata(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = message_from_string(archive.read(name).decode())
+    assert metadata["Name"] == "nnc-compiler" and metadata["License-Expression"] == "MIT"
+    assert metadata["Version"] == nnc("--version").out.split()[1]
+    assert "UNKNOWN" not in str(metadata.items())
+
+
+def test_the_installed_command(installed: Path, tmp_path: Path):
+    where = run(installed / "python", "-c", "import compiler; print(compiler.__file__)", folder=tmp_path)
+    assert where.out.startswith(str(installed.parent)), where
+    alone = run(installed / "nnc", folder=tmp_path)
+    assert (alone.code, alone.err) == (0, "") and alone == run(installed / "nnc", "--help", folder=tmp_path)
+    trained = run(
+        installed / "nnc", "train", "softmax", "--data", "digits", "--epochs", "1", "--out", "run", folder=tmp_path
+    )
+    assert (trained.code, trained.err) == (0, "") and "step 1 " in trained.out
+    assert run(installed / "nnc", "eval", "run", folder=tmp_path).code == 0
+    for target in ("numpy", "cupy"):
+        shown = run(installed / "nnc", "emit", "cnn", "--target", target, folder=tmp_path)
+        assert shown.out.startswith("# cnn.nn: model CNN, generated by nnc\n")
+        assert re.search(r"# cnn\.nn:\d+:\d+ ", shown.out)
+    assert "Total parameters: 25,610,152" in run(installed / "nnc", "summary", "resnet50", folder=tmp_path).out
+    unknown = run(installed / "nnc", "summary", "resnet", folder=tmp_path)
+    assert unknown.code == 2 and 'did you mean "resnet50"?' in unknown.err
+
+
+# Hints and examples that are shown without a wheel --------------------------------------------------------------------
+
+
+def test_examples_of_the_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All can be parsed, their models are shipped, and those that are quick are run, in a folder without files."""
+    monkeypatch.chdir(tmp_path)
+    for words in map(shlex.split, SHOWN):
+        flags = read_flags(words[1:])
+        file = str(getattr(flags, "file", None) or "")
+        if file and "." not in file and "/" not in file:
+            assert find_program(file).path.exists()
+    assert len(QUICK) > 5
+    for words in QUICK:
+        result = nnc(*words[1:])
+        assert (result.code, result.err) == (0, "") and result.out, words
+
+
+def test_hints_name_packages_that_can_be_installed_anywhere():
+    """With the same requirements as the extras, which a name on an index would need."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    packages = re.findall(r"'(cupy-.*?)'", cuda.INSTALL)
+    assert packages == [*extras["gpu-cuda13"], *extras["gpu-cuda12"]]
