@@ -1,4 +1,4 @@
-"""The facts that an op states about itself agree with its rules, over its samples."""
+"""The facts stated in the block of an op agree with its rules, for all its samples."""
 
 from __future__ import annotations
 
