@@ -1,9 +1,9 @@
-"""A captured step run again in three ways, with every op looked at:
+"""A captured step, run again in three ways while every op is inspected:
 
-- `fused`: the very code that training runs, in which between the statements the numbers are looked at. Regions and
-  scans are looked at inside, tile by tile and step by step; looking changes no bit.
-- `unfused`: generated code again, less the passes that bring ops together.
-- `float64`: the interpreter, on the graph as it was differentiated, before any pass.
+- `fused`: the same code that training runs, with inspection of the numbers between statements, also inside of regions
+  and scans, tile by tile and step by step. Inspection does not change any bit.
+- `unfused`: generated code without the passes that join ops.
+- `float64`: the interpreter, on the graph after differentiation, before any pass.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from compiler.driver import Compilation, title_of
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
+from compiler.ir.op import LOOP
 from compiler.numerics.blame import Trace
 from compiler.ops.control import stack_of
 from compiler.passes.pipeline import Pass
@@ -25,12 +26,12 @@ from runtime.program import LoadedProgram
 from runtime.training.captures import Capture, StepResult
 from runtime.training.numerics import Probe, Range, range_of, ranges_of, selected_ranges
 
-JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that bring ops together
+JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that join ops
 
 
 @dataclass(frozen=True)
 class Run:
-    """One of them: the trace, what was found after it, and by what name it is shown."""
+    """One of these runs: its trace, its result, and the name it is shown with."""
 
     name: str
     trace: Trace
@@ -45,7 +46,7 @@ def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
 
 
 def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
-    """The step in generated code that tells of the numbers of each op."""
+    """Runs the step in generated code that records the ranges of numbers of each op."""
     nodes: list[Node] = []
     target = find_target(compiled.executable.target)
     plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
@@ -65,7 +66,7 @@ def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
 
 
 def observe(program: LoadedProgram, capture: Capture) -> tuple[dict[str, Range], StepResult, dict[str, Range]]:
-    """Runs the step: the ranges of what went in, what was found, and the ranges of loss and variables after it."""
+    """Runs the step; returns the ranges of its inputs, its result, and the ranges of loss and variables after it."""
     inputs = {name: range_of(array) for name, array in {**capture.before, **capture.inputs}.items()}
     found = capture.run(program)
     outputs = {"loss": range_of(float.fromhex(found.loss))}
@@ -78,7 +79,7 @@ def observe(program: LoadedProgram, capture: Capture) -> tuple[dict[str, Range],
 
 
 def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
-    """The step in the interpreter, on the graph without any pass."""
+    """Runs the step in the interpreter, on the graph before any pass."""
     graph, batch = compiled.module[capture.graph], len(capture.indices)
     given = {**capture.before, **capture.inputs}
     trace = Trace(graph, batch, {value.name: range_of(given[value.name]) for value in graph.inputs})
@@ -91,7 +92,7 @@ def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
 
 
 class Interpreter:
-    """Runs graphs op by op, bodies of scans too, and notes in a trace what it saw; forgets what nobody reads again."""
+    """Runs graphs op by op, bodies of scans too, recording a trace; frees values that are not read again."""
 
     def __init__(self, trace: Trace):
         self.trace = trace
@@ -110,7 +111,7 @@ class Interpreter:
         return [read(environment, value) for value in graph.outputs.values()]
 
     def evaluate(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
-        if node.op.name == "scan":
+        if LOOP in node.op.traits:
             return self.scan(node, operands)
         seen = (selected_ranges if node.op.name == "select" else ranges_of)(*operands)
         results = evaluate(node, operands, self.trace.batch)
@@ -118,7 +119,7 @@ class Interpreter:
         return results
 
     def scan(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
-        """As the reference of `scan`, whose steps nobody can look into."""
+        """Like the reference of `scan`, but its steps are recorded."""
         carries, body = node.attributes["carries"], node.body
         constants = carries + node.attributes["sequences"]
         carried, length = operands[:carries], len(operands[carries])
@@ -133,7 +134,7 @@ class Interpreter:
 
 
 def fitting(capture: Capture, compiled: Compilation) -> str:
-    """What of a capture does not fit the program; empty if all fits."""
+    """What part of a capture does not fit the program; empty if all of it fits."""
     graph, batch = compiled.module.get(capture.graph), len(capture.indices)
     if graph is None or not 1 <= batch <= compiled.executable.batch:
         return f"graph {capture.graph}, batch {batch}"

@@ -40,7 +40,7 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
         "epoch 0 is saved and intact",
         "first bad op: ",
         ", points.nn:",
-        "overflow: beyond what the type can hold",
+        "overflow: beyond the range of the type",
         "batch: epoch 1, step ",
         f"nnc replay {only_dump()} runs this step again",
     ):
@@ -76,7 +76,7 @@ def test_replay(place: Path):
     assert "fused code: the same bits as in training" in result.out
     assert "code without fusion\n  loss " in result.out and "interpreter in float64\n  all finite" in result.out
     assert result.out.count("first bad op: ") == 2 and "run/program.nn:" in result.out
-    assert result.out.endswith("finite in float64: the numbers are beyond what float32 can hold\n")
+    assert result.out.endswith("finite in float64: the numbers are beyond the range of float32\n")
     assert nnc("replay", only_dump()).out == result.out
 
 

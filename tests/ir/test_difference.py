@@ -1,4 +1,4 @@
-"""Differences of graphs: only what is computed otherwise shows, whatever was renumbered."""
+"""Differences of graphs: they show only what is computed differently, whatever was renumbered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types are one object each, and what a rule said once is remembered; nothing is taken for something else."""
+"""Equal types are one object, and results of rules are cached; nothing is confused with anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verifier notices every way a pass could break a graph, and shows where."""
+"""The verifier detects every way a pass could break a graph, and shows where."""
 
 from __future__ import annotations
 

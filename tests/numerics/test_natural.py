@@ -1,4 +1,4 @@
-"""Numbers that go wrong by themselves: the op to blame, its line and phase; and infinities that do no harm."""
+"""Numbers that go wrong without planted errors: the op to blame, its line and phase; and harmless infinities."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ optimizer Divided(lr)(p, g, step) {{ return p - lr * g / (p - 1) }}
 
 train M {{ loss = mean_squared_error; optimizer = {optimizer}; batch = 4 }}
 """
-# What is computed of h = [1, 2] w, in words of the language; the op to blame, its phase, and what is said of it.
+# An expression of h = [1, 2] w -> the op to blame, and the stated cause.
 FORWARD = {
     "log(h - 3)": ("log", "the logarithm of a negative number"),
     "log(h - 1)": ("log", "the logarithm of zero"),
     "x / (h - 1)": ("div", "a division by zero, or overflow"),
-    "sqrt(h - 3)": ("sqrt", "the root of a negative number"),
+    "sqrt(h - 3)": ("sqrt", "the square root of a negative number"),
     "(h - 3) ** (h - 0.5)": ("pow", ""),
-    "exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "h * 3e38 * x": ("mul", "overflow: beyond what the type can hold"),
-    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond what the type can hold"),
-    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond what the type can hold"),
-    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond what the type can hold"),
+    "exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "h * 3e38 * x": ("mul", "overflow: beyond the range of the type"),
+    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond the range of the type"),
+    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond the range of the type"),
+    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond the range of the type"),
 }
 
 
@@ -92,15 +92,15 @@ def test_an_infinity_that_becomes_a_nan(tmp_path: Path):
 
 
 def test_backward(tmp_path: Path):
-    """The root of zero is zero; its derivative is not finite, and the loss of the first step does not show it."""
+    """The square root of zero is zero, but its derivative is not finite, and the loss of the first step is."""
     compiled = program("sqrt(h - 1)")
     capture = captured(compiled, tmp_path / "run", data())
     assert np.isfinite(capture.loss) and capture.bad == ("w",) and capture.step == 1
     assert facts(compiled, blamed(compiled, capture)) == ("div", LINE, "backward")
 
 
-def test_the_side_of_a_choice_that_is_not_taken(tmp_path: Path):
-    """It does no harm in the forward pass, and is to blame in the backward pass: zero times an infinity."""
+def test_the_branch_that_is_not_chosen(tmp_path: Path):
+    """It is harmless in the forward pass, and to blame in the backward pass: zero times an infinity."""
     compiled = program("where(h > 1, sqrt(h - 1), h)")
     capture = captured(compiled, tmp_path / "run", data())
     assert np.isfinite(capture.loss)
@@ -177,7 +177,7 @@ def test_harmless(expression: str, tmp_path: Path):
 
 
 def test_harmless_infinities_are_not_blamed(tmp_path: Path):
-    """A mask of -inf, and beside it something that is wrong."""
+    """A mask of -inf, next to an actual error."""
     compiled = program("exp(stop_gradient(log(x - 1))) + log(h - 3)")
     blame = blamed(compiled, captured(compiled, tmp_path / "run", data()))
     assert blame.seen and blame.node and blame.seen.operands[0].low < 0 and blame.node.op.name == "log"

@@ -28,7 +28,7 @@ def test_planted(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             capture = captured(compiled, folder)
             assert (capture.epoch, capture.step) == (1, 1), key
             run = run_generated("fused", compiled, capture)
-        assert run.found.differing(capture.result) == [], "other bits than in training"
+        assert run.found.differing(capture.result) == [], "different bits than in training"
         blame = find(run.trace)
         assert blame is not None and blame.node is planted.nodes[key], key
         program = LoadedProgram(compiled.executable, compiled.manifest)

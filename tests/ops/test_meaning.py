@@ -1,4 +1,4 @@
-"""What single ops mean where a table cannot say it: ties, poles, padding, order; each checked against plain NumPy."""
+"""The meaning of single ops in special cases: ties, poles, padding, order; each checked against plain NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compiler.ops.rules import sum_to
 
 
 class Calculator:
-    """A graph with inputs given as arrays, to evaluate at once."""
+    """A graph with arrays as inputs, for immediate evaluation."""
 
     def __init__(self, *arrays: Any, batch: int = 1):
         self.graph, self.batch = Graph("test"), batch

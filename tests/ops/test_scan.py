@@ -1,4 +1,4 @@
-"""`scan` in the cases that single samples do not reach: order, sharing of kept values, unused results, nesting."""
+"""`scan` in cases that single samples do not cover: order, sharing of kept values, unused results, nesting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of the passes for a GPU: before, after, and what they leave alone. `test_passes.py` runs them."""
+"""Examples of the passes for a GPU: before, after, and near misses. `test_passes.py` runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of the pass simplify beside its equations: before and after, and what it leaves alone.
+"""Examples of the pass simplify besides its equations: before and after, and near misses.
 
 `test_simplify.py` runs them.
 """

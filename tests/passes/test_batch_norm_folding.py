@@ -1,4 +1,4 @@
-"""Batch norm folding: factors per channel go into the weights, where that saves work and nothing is trained."""
+"""Batch norm folding: factors per channel move into the weights if that saves work and nothing is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dead-code inside of bodies: what a region or a scan gives and nobody reads is not computed."""
+"""dead-code inside bodies: results of a region or a scan that are not read are not computed."""
 
 from __future__ import annotations
 

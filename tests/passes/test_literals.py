@@ -1,4 +1,4 @@
-"""Literals in the place of tensors, where a program seldom has them but IR text may: code is generated all the same."""
+"""Literals in place of tensors, which programs seldom have but IR text may: code can be generated for them."""
 
 from __future__ import annotations
 

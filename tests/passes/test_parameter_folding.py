@@ -1,4 +1,4 @@
-"""Parameter folding: what depends on variables alone leaves the graphs that infer, and is up to date when they run."""
+"""Parameter folding: what depends on variables alone moves out of the inference graphs, and is up to date when they run."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_is_folded_is_no_variable_of_the_program():
 
 
 def test_an_evaluation_sees_the_variables_as_they_are():
-    """After a training step, and after somebody wrote to them, with inputs that were filled before."""
+    """After a training step, and after writing to them, with inputs that were filled before."""
     compiled = compile_text(NORMALIZED)
     program = initialized(compiled)
     inputs = values_for(compiled.module["train_step"], BATCH)

@@ -1,4 +1,4 @@
-"""The equations of pooling one by one: when they apply, when not, and that indices are shared."""
+"""The equations of pooling one by one: when they apply, when they do not, and that indices are shared."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_ties_and_zeros_go_where_they_went():
 
 @pytest.mark.parametrize("model", ["cnn", "separable_cnn"])
 def test_models_clip_and_shift_what_is_pooled(model: str):
-    """After the passes, relu and offsets before a pooling have its shape; nothing looks for maxima twice."""
+    """After the passes, relu and offsets before a pooling have its shape; nothing searches for maxima twice."""
     text = print_graph(compiled_model(model).optimized["train_step"])
     assert text.count("max_pool2d_with_index(") == text.count("max_pool2d_route(") == 2
     assert "max_pool2d_grad(" not in text and "f32[B,24,24,24] = max(" not in text

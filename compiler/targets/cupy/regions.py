@@ -162,7 +162,7 @@ def read_at_own_place(body: Graph) -> set[Value]:
 
 
 def body_of(node: Node) -> Graph:
-    """A node as a region of its own."""
+    """A node as a separate region."""
     body = Graph("body")
     builder = Builder(body)
     operands = [
