@@ -113,7 +113,7 @@ GENERATED = (
     ),
     Bug(
         "scan-one-step-short",
-        "a scan leaves out the last step of its sequences",
+        "a scan skips the last step of its sequences",
         "runtime/cpu/kernels/basic.py",
         {"order = range(len(stacks[0]))": "order = range(len(stacks[0]) - 1)"},
         f"{SAMPLE}[scan-0]",
@@ -137,11 +137,11 @@ GENERATED = (
     ),
     Bug(
         "argmax-tie",
-        "of equal maxima argmax names the last",
+        "argmax returns the last of equal maxima",
         "runtime/cpu/kernels/basic.py",
         {
-            "side_by_side.argmax(-1, indices)": (
-                "np.subtract(x.shape[axis] - 1, side_by_side[..., ::-1].argmax(-1), out=indices)"
+            "contiguous.argmax(-1, indices)": (
+                "np.subtract(x.shape[axis] - 1, contiguous[..., ::-1].argmax(-1), out=indices)"
             )
         },
         "tests/runtime/test_kernels.py::test_argmax_takes_the_first[0]",
@@ -149,7 +149,7 @@ GENERATED = (
     ),
     Bug(
         "gather-one-row-on",
-        "gather takes the row behind the one that is named",
+        "gather reads the row after the one at the index",
         "runtime/cpu/kernels/basic.py",
         {"np.copyto(scratch, indices)\n    np.take": "np.add(indices, 1, out=scratch)\n    np.take"},
         f"{SAMPLE}[gather-1]",
@@ -157,7 +157,7 @@ GENERATED = (
     ),
     Bug(
         "full-batch-for-the-last",
-        "a mean divides by the planned batch, also where the last batch is smaller",
+        "a mean divides by the planned batch, even if the last batch is smaller",
         "compiler/targets/numpy/ops.py",
         {"{s['factor']} * B{power}": "{s['factor'] * TYPICAL_BATCH}"},
         "tests/targets/test_against_interpreter.py::test_smaller_batch_uses_the_same_program[softmax]",
@@ -254,7 +254,7 @@ PASSES = (
     ),
     Bug(
         "hash-order",
-        "variables of one kind stand in the order of a set of names",
+        "variables of one kind are in the order of a set of names",
         "compiler/planning/manifest.py",
         {"ordered = sorted(types, key": "ordered = sorted(set(types), key"},
         "tests/ir/test_text.py::test_text_and_source_do_not_depend_on_hash_seeds",
@@ -333,7 +333,7 @@ LIBRARY = (
 RUNTIME = (
     Bug(
         "stale-running-mean",
-        "what follows from the running statistics is computed for the first evaluation and never again",
+        "values that depend on the running statistics are computed only for the first evaluation",
         "runtime/program.py",
         {"PREPARE in self.functions:": ("PREPARE in self.functions and (PREPARE, 1) not in self.bound:")},
         "tests/passes/test_parameter_folding.py::test_an_evaluation_sees_the_variables_as_they_are",
@@ -357,7 +357,7 @@ RUNTIME = (
     ),
     Bug(
         "order-of-a-resumed-run",
-        "a resumed run goes through the data as from its first epoch on",
+        "a resumed run uses the order of the data of a run's first epochs",
         "runtime/training/trainer.py",
         {"settings.seed, epoch, self.settings": "settings.seed, self.trained + 1, self.settings"},
         "tests/runtime/test_trainer.py::test_resuming_is_bit_exact[2]",

@@ -1,8 +1,8 @@
 """One file that trains a model with NumPy alone, and computes what the compiler's own run computes, bit for bit.
 
-Its parts stand elsewhere: the functions of the graphs are generated as always (codegen/numpy.py), what they call is
-taken out of the runtime with all that it uses (codegen/linker.py), and reading data and the loop over epochs are
-written in runtime/standalone, into which the settings of the model are put. Here they are set one below the other.
+Its parts come from elsewhere: the functions of the graphs are generated as always (targets/shared/writer.py), the linker
+copies everything that they call out of the runtime (targets/numpy/linker.py), with the readers of data sets, and
+runtime/standalone has the settings, which get the values of the model, and the loop over epochs.
 """
 
 from __future__ import annotations
