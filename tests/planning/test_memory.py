@@ -149,7 +149,7 @@ def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytes
             if scratch and first < scratch.end and scratch.offset < last:
                 start = scratch.offset + lane * tiled.bytes_per_thread
                 assert start <= first and last <= start + tiled.bytes_per_thread, (
-                    f"lane {lane} works in the space of another"
+                    f"lane {lane} uses the scratch space of another"
                 )
 
 
