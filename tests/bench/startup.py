@@ -1,9 +1,9 @@
-"""From process start to the first training step, for each model, and `--help`: seconds, without reading the data.
+"""Seconds from process start to the first training step of each model, without reading the data, and for `--help`.
 
     python tests/bench/startup.py [--data digits] [--repeats 3]
 
-Prints a table of medians, of programs that are compiled and of those that are in the cache; a figure over its limit
-(first step 1 s, help 0.2 s) is marked, but never fails: speed is read by people, on machines they know.
+Prints a table of medians, for programs that are compiled and for programs in the cache. A figure over its limit (first
+step 1 s, help 0.2 s) is marked, but never fails: people judge speed, on machines they know.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def seconds_of_help() -> float:
 
 
 def phases(model: str, data: str, cache: str) -> dict[str, float]:
-    """Milliseconds by phase of one start; the total leaves the data out. The cache is a folder, or `off`."""
+    """Milliseconds by phase of one start; the total excludes the data. The cache is a folder, or `off`."""
     with tempfile.TemporaryDirectory() as folder:
-        # One epoch over a batch-sized data set would do, but built-in data are what users start with: stop after the
-        # phases are printed, before the first epoch is over.
+        # One epoch over a batch-sized data set would do, but users start with built-in data: stop after the phases
+        # are printed, before the first epoch is over.
         arguments = [
             "train",
             f"models/{model}.nn",
@@ -90,7 +90,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """As users have it: no setting of the BLAS library."""
+    """As users have it: without settings of the BLAS library."""
     return {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
 
 
