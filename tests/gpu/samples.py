@@ -24,7 +24,7 @@ def graph_of(op: Op, sample: Sample) -> Graph:
 
 
 def computed_on_the_host(op: Op, sample: Sample) -> bool:
-    """Whether the op is only used for initial values, so that there is no kernel for it."""
+    """Whether the op draws initial values, for which there are no kernels."""
     node = graph_of(op, sample).nodes[0]
     drawn = op.name == "orthogonalize" or node.attributes.get("distribution", "uniform") != "uniform"
     return drawn and 0 not in node.result.type.shape
