@@ -1,4 +1,4 @@
-"""Which passes run: chosen, left out, in another order, and what code cannot be generated without."""
+"""Choosing passes: only some, all but some, in another order; and the passes that code generation requires."""
 
 from __future__ import annotations
 

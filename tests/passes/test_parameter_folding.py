@@ -1,4 +1,4 @@
-"""Parameter folding: what depends on variables alone leaves the graphs that infer, and is up to date when they run."""
+"""Parameter folding: what depends only on variables leaves the inference graphs, and is up to date when they run."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_it_keeps_its_argument_and_its_meaning():
         assert np.array_equal(interpret(after[name], inputs | prepared, BATCH)["y"], expected)
 
 
-def test_what_is_folded_is_no_variable_of_the_program():
+def test_folded_values_are_not_variables_of_the_program():
     compiled = compiled_model("cnn")
     assert "prepare" in compiled.optimized
     names = [spec.name for spec in compiled.manifest.variables]
@@ -122,7 +122,7 @@ def test_what_is_folded_is_no_variable_of_the_program():
 
 
 def test_an_evaluation_sees_the_variables_as_they_are():
-    """After a training step, and after somebody wrote to them, with inputs that were filled before."""
+    """After a training step, and after direct writes to them, with inputs that were filled before."""
     compiled = compile_text(NORMALIZED)
     program = initialized(compiled)
     inputs = values_for(compiled.module["train_step"], BATCH)
