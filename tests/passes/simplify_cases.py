@@ -336,7 +336,7 @@ graph g(%x: f32[2,3] input, %y: f32[2,3] input) {
   %2: f32[4,6] = concat(%0, %0, axis=0)
   return a=%1, b=%2
 }""",
-    "pads that overlap, or lie apart, or are not of zeros": """
+    "pads that overlap, leave a gap, or are not of zeros": """
 graph g(%x: f32[3] input, %y: f32[3] input) {
   %0: f32[5] = pad(%x, low=[0], high=[2], interior=[], value=0.0)
   %1: f32[5] = pad(%y, low=[2], high=[0], interior=[], value=0.0)
