@@ -1,4 +1,4 @@
-"""What several tests need: the five models, small programs from text, and graphs run as generated code."""
+"""Shared by several tests: the five models, small programs from text, and graphs run as generated code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NUMPY_PIPELINE = NUMPY.pipeline
 
 @cache
 def compiled_model(name: str, target: str = "numpy") -> Compilation:
-    """One of the five models, compiled once a test session; nobody may change it."""
+    """One of the five models, compiled once per test session; must not be modified."""
     return compile_tree(load_tree(ROOT / "models" / f"{name}.nn"), target=target)
 
 
@@ -51,7 +51,7 @@ def read_graph(text: str) -> Graph:
 
 
 def values_for(graph: Graph, batch: int, seed: int = 0) -> Arrays:
-    """Inputs for a graph: floats around zero, indices below ten, counters small; variables may be put over them."""
+    """Values for all inputs of a graph: floats around zero, integers below ten; callers may replace the variables."""
     generator = np.random.default_rng(seed)
     result: Arrays = {}
     for value in graph.inputs:
@@ -112,13 +112,13 @@ def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: i
     functions = load_functions(Executable(source, "<test>", plans[0].size, batch, NUMPY.name))
     arena = aligned_zeros(plans[0].size)
     arena[:] = fill
-    _, held, _ = functions["variables"](arena, batch)
+    _, stored, _ = functions["variables"](arena, batch)
     run, views, results = functions[graph.name](arena, batch)
-    for name, view in {**held, **views}.items():
+    for name, view in {**stored, **views}.items():
         view[...] = inputs[name]
     with np.errstate(all="ignore"):
         run()
-    return {name: np.array(array) for name, array in {**held, **results}.items()}
+    return {name: np.array(array) for name, array in {**stored, **results}.items()}
 
 
 def plan_step(graph: Graph, batch: int) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:

@@ -1,4 +1,4 @@
-"""What looking at the numbers costs in a training step: always (the trend of the loss), and with --check-numerics.
+"""What checking numbers costs in a training step: always (the trend of the loss), and with --check-numerics.
 
 python tests/bench/numerics.py
 """
@@ -33,7 +33,7 @@ def main() -> None:
         program = LoadedProgram(compiled.executable, compiled.manifest)
         program.initialize(0)
         step = step_seconds(program, fitted(program, "train_step", dataset.train.arrays, "training"))
-        program.initialize(0)  # the checks are measured on numbers that are finite
+        program.initialize(0)  # the checks are measured on finite numbers
         guard = Guard(program.variables())
         always = best(many_losses) / MANY
         checks = best(guard.bad) + best(guard.keep)

@@ -1,6 +1,4 @@
-"""The operations of a graph, and what generated source launches on a GPU, counted by running it on a device that does
-nothing.
-"""
+"""The operations of a graph, and what generated source launches on a GPU, counted on a dummy device."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ KINDS = ("product", "convolution", "kernel", "copy")
 
 
 def operations(graph: Graph, in_region: bool = False, in_regions_only: bool = False) -> int:
-    """How many operations a run of a graph takes, those of a scan at each of its steps; views are none."""
+    """The number of operations in a run of a graph; those of a scan count at each step, views do not count."""
     total = 0
     for node in graph.nodes:
         if node.op.name == "scan":

@@ -1,4 +1,4 @@
-"""Models and single graphs on the device, which is the emulated one or a real one, whatever `runtime.gpu.cuda` is."""
+"""Models and single graphs on the device, emulated or real, depending on what `runtime.gpu.cuda` is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = 2 * BATCH + 3  # the last batch is smaller
 
 @cache
 def compiled(model: str, target: str) -> Compilation:
-    """One of the five models; nobody may change it."""
+    """One of the five models; must not be modified."""
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(BATCH))])
     return compile_tree(tree, storage=describe("digits"), target=target)
 
@@ -46,7 +46,7 @@ def device_program(model: str, graphs: bool = True) -> DeviceProgram:
 
 
 def device_program_of(executable: Executable, manifest: Manifest, graphs: bool = True) -> DeviceProgram:
-    from runtime.gpu.device_program import DeviceProgram  # late, for the runtime.gpu.cuda that is there by then
+    from runtime.gpu.device_program import DeviceProgram  # late: `emulated` replaces runtime.gpu.cuda first
 
     return DeviceProgram(executable, manifest, graphs)
 
@@ -84,7 +84,7 @@ def trained_on_host(model: str) -> Arrays:
 
 
 def assert_trained_alike(found: Arrays, expected: Arrays, tolerance: float = 5e-4) -> None:
-    """Within a part of the largest element: f32 against f32 after a few steps, which make differences grow."""
+    """Within a fraction of the largest element: both are f32, and differences grow over a few steps."""
     assert set(found) == set(expected)
     for name, reference in expected.items():
         atol = tolerance * float(np.abs(reference).max(initial=0.0))
@@ -101,7 +101,7 @@ class OnDevice:
     outputs: dict[str, Any]
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """The outputs; all bytes hold NaN before."""
+        """The outputs; before the run all bytes are NaN."""
         from runtime.gpu import cuda
 
         cuda.upload(self.arena, np.full(self.arena.shape, 0xFF, np.uint8))

@@ -75,7 +75,7 @@ def test_a_replay_allocates_nothing(model: str):
     import cupy
 
     class Allocations(cupy.cuda.MemoryHook):
-        """Counts what is taken from the device, and what from CuPy's pool."""
+        """Counts allocations from the device and from CuPy's pool."""
 
         name = "allocations"
         count = 0

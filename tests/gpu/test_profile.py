@@ -31,7 +31,7 @@ def quick(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def statements(source: str, name: str) -> list[str]:
-    """The lines of a function in the function of the training step, without comments."""
+    """The lines of a function nested in that of the training step, without comments."""
     lines = source.split("def bind_train_step")[1].splitlines()
     start = lines.index(f"    def {name}():")
     return [line for line in lines[start + 1 : lines.index("", start)] if not line.lstrip().startswith("#")]
@@ -96,12 +96,12 @@ def test_the_command(place: Path):
     assert lines[4].split()[:2] == ["µs", "share"]
     assert any("matmul  3:19 dense_1" in line for line in lines)
     assert any("  batch_norm_1_forward  3:31 batch_norm_1" in line for line in lines)
-    said = (
+    texts = (
         "in kernels, ",
         "outside of them: the batch is copied, ",
         "the whole step without a clock, as a CUDA graph, ",
     )
-    assert all(text in line for text, line in zip(said, lines[-4:-1], strict=True))
+    assert all(text in line for text, line in zip(texts, lines[-4:-1], strict=True))
     assert lines[-1].endswith("the same without a graph, each kernel launched from Python")
 
 

@@ -28,7 +28,7 @@ graph g(%x: f32[3] input, %w: f32[3] param) {
   %5: f32[3] = tanh(%4)
   return y=%5
 }"""
-OTHERWISE = """
+REWRITTEN = """
 graph g(%x: f32[3] input, %w: f32[3] param) {
   %0: f32[3] = neg(%x)
   %1: f32[3] = sub(%0, -0.5)
@@ -53,7 +53,7 @@ CHANGES = {
     ),
     "replaced": (
         DEAD_CODE_GONE,
-        OTHERWISE,
+        REWRITTEN,
         """graph g: 1 removed, 2 added
 @@ line 1 @@
   graph g(%x: f32[3] input, %w: f32[3] param) {

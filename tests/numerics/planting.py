@@ -26,7 +26,7 @@ from runtime.training.trainer import Diverged, train
 
 GRAPH = "train_step"
 EXAMPLES = 4
-Key = tuple[str, int]  # an op and which of those of its name, counted as they are written
+Key = tuple[str, int]  # the name of an op, and its number among the ops of that name in the source
 
 
 class Writing:
@@ -70,7 +70,7 @@ def writing(writing: Writing) -> Iterator[Writing]:
 
 
 def generated(compiled: Compilation) -> Compilation:
-    """With source written anew."""
+    """The program with newly generated source."""
     target = find_target("numpy")
     plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     source = target.generate(title_of(compiled.tree, compiled.model), plans, variables)

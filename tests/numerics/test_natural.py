@@ -109,7 +109,7 @@ def test_the_branch_that_is_not_chosen(tmp_path: Path):
 
 @pytest.mark.parametrize(("optimizer", "op"), [("Divided(lr=0.1)", "div"), ("SGD(lr=1e30)", "mul")])
 def test_update(optimizer: str, op: str, tmp_path: Path):
-    """By an optimizer of the file, and by one of the standard library."""
+    """With an optimizer from the file, and with one from the standard library."""
     compiled = program("h * 1e10", optimizer)
     capture = captured(compiled, tmp_path / "run", data())
     blame = blamed(compiled, capture)
@@ -122,7 +122,7 @@ STATE = "state s: f32[] = zeros"
 
 @pytest.mark.parametrize("checks", [True, False])
 def test_a_state_that_the_loss_never_sees(checks: bool, tmp_path: Path):
-    """With checks in the step that does it, without them at the end of the epoch: the same step is captured."""
+    """Noticed with checks in the step itself, without them at the end of the epoch; the captured step is the same."""
     text = TEXT.format(expression="h\n  s = log(sum(x) - 100)", optimizer="SGD(lr=0.1)", state=STATE)
     compiled = compile_text(text)
     capture = captured(compiled, tmp_path / "run", data(), checks)
@@ -150,7 +150,7 @@ def test_the_test_data(tmp_path: Path):
     assert facts(compiled, blamed(compiled, capture)) == ("mul", LINE, "forward")
 
 
-def test_float64_tells_an_overflow_from_what_is_wrong_anyway(tmp_path: Path):
+def test_float64_distinguishes_overflow_from_other_errors(tmp_path: Path):
     for expression, finite in (("exp(h * 100) * 1e-30", True), ("log(h - 3)", False)):
         compiled = program(expression)
         capture = captured(compiled, tmp_path / str(finite), data())
@@ -183,7 +183,7 @@ def test_harmless_infinities_are_not_blamed(tmp_path: Path):
     assert blame.seen and blame.node and blame.seen.operands[0].low < 0 and blame.node.op.name == "log"
 
 
-def test_variables_that_begin_with_an_infinity_are_not_looked_at():
+def test_variables_that_begin_with_an_infinity_are_not_checked():
     variables = {"least": np.float32([np.inf, 1]), "w": np.zeros(2, np.float32), "step": np.zeros((), np.int32)}
     guard = Guard(variables)
     assert guard.bad() == ()
@@ -193,5 +193,5 @@ def test_variables_that_begin_with_an_infinity_are_not_looked_at():
 
 @np.errstate(all="ignore")
 def test_large_numbers_are_finite():
-    """Their sum is not."""
+    """Even though their sum is not."""
     assert all_finite(np.full(9, 3e38, np.float32)) and not all_finite(np.float32([np.inf, -np.inf]))

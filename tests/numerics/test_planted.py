@@ -20,7 +20,7 @@ EVERY = os.environ.get("NNC_TEST_PLANTED") == "all"  # else one op of each name
 
 @pytest.mark.parametrize("model", MODELS)
 def test_planted(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it takes half of the time
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take half of the time
     for number, key in enumerate(ops_that_count(compiled_model(model), EVERY)):
         with writing(Writing(key)) as planted:
             compiled = generated(compiled_model(model))

@@ -65,7 +65,7 @@ def draws(op: Op, sample: Sample, batch: int) -> list[Arrays]:
 def derive(builder: Builder) -> dict[str, Value]:
     """Makes the graph return the gradient of its float outputs, times new inputs, with respect to its float inputs.
 
-    Returns the new inputs by the name of the output that each weighs.
+    Returns the new inputs by the name of the output that each multiplies.
     """
     graph = builder.graph
     wanted = [value for value in graph.inputs if value.type.is_float]

@@ -8,9 +8,9 @@ from runtime.program import Arrays, LoadedProgram
 from tests.programs import compile_text, initialized
 
 BATCH = 3
-# The loss is the sum of the outputs, each with a weight of its own: the weights are the gradient that flows back.
-# Training with SGD(lr=1) takes the gradient away from each parameter. `shift` is added to the input, so that the
-# gradient by the input, summed over the batch, is among them.
+# The loss is a weighted sum of the outputs: the weights are the gradient that flows back. Training with SGD(lr=1)
+# subtracts the gradient from each parameter. `shift` is added to the input, so its gradient is that of the input,
+# summed over the batch.
 LAYER = """
 layer Shifted()(x: f32[B, {dims}]) {{
   param shift: f32[{dims}] = zeros

@@ -35,7 +35,7 @@ def results(model: str, name: str) -> tuple[Graph, Arrays, Arrays]:
     """A graph of a model before all passes, its inputs, and its outputs."""
     graph = compiled_model(model).module[name]
     inputs = values_for(graph, BATCH)
-    inputs |= {value.name: np.abs(inputs[value.name]) for value in graph.of_kind("state")}  # among them variances
+    inputs |= {value.name: np.abs(inputs[value.name]) for value in graph.of_kind("state")}  # some are variances
     return graph, inputs, interpret(graph, inputs, BATCH)
 
 

@@ -32,7 +32,7 @@ def graph_of_numbers(op: Op, sample: Sample) -> Graph:
 
 
 @pytest.mark.parametrize(("op", "sample"), SCALARS)
-def test_a_number_takes_the_place_of_every_elementwise_op(op: Op, sample: Sample):
+def test_every_elementwise_op_on_numbers_becomes_a_number(op: Op, sample: Sample):
     graph = graph_of_numbers(op, sample)
     folded = fold_constants(graph)
     assert not folded.nodes and folded.outputs["y"].type == graph.outputs["y"].type

@@ -113,7 +113,7 @@ def test_it_keeps_its_argument_and_its_meaning():
         assert np.array_equal(interpret(after[name], inputs | prepared, BATCH)["y"], expected)
 
 
-def test_what_is_folded_is_no_variable_of_the_program():
+def test_folded_values_are_not_variables_of_the_program():
     compiled = compiled_model("cnn")
     assert "prepare" in compiled.optimized
     names = [spec.name for spec in compiled.manifest.variables]

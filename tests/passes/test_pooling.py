@@ -96,7 +96,7 @@ def test_keeps_the_meaning(body: str):
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
-def test_ties_and_zeros_go_where_they_went():
+def test_gradients_of_ties_and_zeros_go_to_the_same_pixels():
     """Windows whose largest pixels are equal, or all below the number, with overlapping windows and padding."""
     body = (
         f"%0: f32[B,6,6,2] = max(%x, 0.0); %1: f32[B,5,3,2] = max_pool2d(%0, {OVERLAPPING}); "

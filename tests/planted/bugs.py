@@ -1,7 +1,7 @@
-"""The planted bugs: what is wrong, where in the source, and which ordinary test notices.
+"""The planted bugs: what is wrong, where in the source, and which ordinary test finds it.
 
 python -m tests.planted.bugs                                           the table for docs/testing.md
-python -m pytest -p tests.planted.plugin --plant NAME tests/targets    any tests with one of the bugs
+python -m pytest -p tests.planted.plugin --plant NAME tests/targets    run tests with one of the bugs
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FORMULA = "tests/elaborate/test_formulas.py::test"
 
 @dataclass(frozen=True)
 class Bug:
-    """One mistake: `edits` of a file, and the test, by its id, that fails with `says` in its message.
+    """One bug: `edits` of a file, and the id of the test that then fails with `says` in its message.
 
-    `smaller`: names in the module of the test with less in them, where the test would take long.
+    `smaller`: smaller values for names in the module of the test, if the test would take long.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Bug:
     smaller: Mapping[str, Any] = field(default_factory=dict)
 
     def planted(self) -> AbstractContextManager[None]:
-        """The bug is there as long as this lasts."""
+        """A context in which the code has the bug."""
         return planted(self.name, self.file, self.edits)
 
 
@@ -50,7 +50,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"reads.get(node.results[0], position) if VIEW in node.op.traits else position": "position"},
         f"{DELICATE_LIVENESS}[a view of a variable is read after its new value is there]",
-        "matmul reads bytes that were given away",
+        "matmul reads bytes that were overwritten",
     ),
     Bug(
         "life-one-node-short",
@@ -58,7 +58,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"self.plan.block(value).last = self.time": "self.plan.block(value).last = self.time - 1"},
         f"{LIVENESS}[softmax-train_step-numpy]",
-        "writes over what it reads",
+        "overwrites what it reads",
     ),
     Bug(
         "update-before-use",
@@ -66,7 +66,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"free = self.scope.reads.get(value, -1) <= position": "free = True"},
         f"{DELICATE_LIVENESS}[states that change places]",
-        "reads bytes that were given away",
+        "reads bytes that were overwritten",
     ),
     Bug(
         "written-over-too-early",
@@ -74,7 +74,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"made.get(owner, position + 1) <= position and": "made.get(owner, position + 2) <= position + 1 and"},
         f"{LIVENESS}[softmax-train_step-numpy]",
-        "reads bytes that were given away",
+        "reads bytes that were overwritten",
     ),
     Bug(
         "node-over-a-write",
@@ -90,7 +90,7 @@ PLAN = (
         "compiler/targets/numpy/writer.py",
         {'lane = f"{scratch} + lane * {planned.bytes_per_thread}" if': 'lane = f"{scratch}" if'},
         f"{MEMORY}::test_lanes_of_a_region_share_no_scratch_space[mlp]",
-        "lane 1 works in the space of another",
+        "lane 1 uses the scratch space of another",
     ),
 )
 

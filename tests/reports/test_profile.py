@@ -1,4 +1,4 @@
-"""Source with a clock does what the source without it does; its kernels are all that runs; costs follow from types."""
+"""Source with a clock does the same as without; its kernels cover everything that runs; costs follow from types."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_clock_changes_no_result(model: str, inside: bool):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_statement_of_a_step_is_in_a_kernel(model: str):
-    """All that `run` calls stands before a tick of its own, but for second lines of one op."""
+    """Every call in `run` is followed by its own tick, except for further lines of the same op."""
     executable, kernels = with_clock(compiled_model(model), "train_step")
     lines = executable.source.splitlines()
     start = lines.index("    def run():", next(i for i, s in enumerate(lines) if s.startswith("def bind_train_step")))
@@ -86,7 +86,7 @@ def test_steps_are_measured():
     assert 0 < sum(row.seconds for row in rows) < 100 * measured.step
 
 
-def test_statements_inside_of_loops_are_counted_by_their_turns():
+def test_statements_inside_loops_are_counted_per_iteration():
     compiled = compiled_model("bilstm")
     kernels = with_clock(compiled, "predict", inside=True)[1]
     rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
@@ -100,7 +100,7 @@ def test_scans_at_the_same_time_with_scans_inside():
     assert "scan_1, scan_3" in names and not {"scan_2", "scan_4"} & set(names)
     rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
     assert sorted(row.calls for row in rows if row.name == "matmul") == [5, 5, 5 * 4, 5 * 4]
-    assert not [row.name for row in rows if row.name.startswith("scan")]  # what they run is counted already
+    assert not [row.name for row in rows if row.name.startswith("scan")]  # what they run is already counted
 
 
 def test_a_whole_profile_has_all_its_parts():
@@ -194,7 +194,7 @@ PRODUCTS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_filter_grad")
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "separable_cnn"])
 def test_a_step_has_three_products_for_each_of_the_model(model: str):
-    """Forward, for the parameters and for what came in; the last but for the first layer."""
+    """Forward, for the parameters and for the input; the last not for the first layer."""
     compiled = compiled_model(model)
     forward, step = (products(compiled, graph) for graph in ("predict", "train_step"))
     assert 2 * forward < step <= 3 * forward

@@ -1,4 +1,4 @@
-"""The allow-list of generated source: all that is generated passes, and nothing else that could do harm."""
+"""The allow-list of generated source: everything that nnc generates passes, and nothing harmful does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def passes(source: str, target: str) -> None:
     checked_code(source, "<test>", find_runtime(target).allowed)
 
 
-# What is generated ----------------------------------------------------------------------------------------------------
+# Generated source -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -72,7 +72,7 @@ def test_the_list_has_what_the_generators_write():
     assert all(hasattr(np, name) for name in CPU_PROGRAMS.members["np"])
 
 
-# What is not ----------------------------------------------------------------------------------------------------------
+# Other source ---------------------------------------------------------------------------------------------------------
 
 MODULE = """
 import os
@@ -262,7 +262,7 @@ HEAD = "import numpy as np\nfrom runtime.cpu import kernels\nfrom runtime.cpu.ke
 
 
 def completed(line: str, indent: str = "") -> str:
-    """A line with what Python needs after it."""
+    """A line with the rest that Python's syntax requires."""
     rest = {
         "@": f"\n{indent}def bind_y(arena, B): pass",
         "try": f"\n{indent}finally: pass",

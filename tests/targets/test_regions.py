@@ -44,7 +44,7 @@ def test_as_many_regions_are_reported_as_run(name: str, model: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_numpy_runs_a_function_for_each_region(model: str):
-    """In the source that runs, besides the comments."""
+    """In the code itself, not only in the comments."""
     compiled = compiled_model(model)
     for plan in compiled.plans:
         code = re.sub(r"  #.*", "", functions(compiled.executable.source)[plan.graph.name])

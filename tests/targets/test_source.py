@@ -63,7 +63,7 @@ def test_every_statement_has_its_node_and_its_line(model: str):
     assert len(runs) == len(compiled_model(model).optimized)
     statements = [s for run in runs for s in ast.walk(run) if isinstance(s, ast.Expr)]
     bare = [lines[s.lineno - 1] for s in statements if "# %" not in lines[s.lineno - 1]]
-    # What stands for no node of its own: carries, second lines, and calls of scans that are functions.
+    # Lines without a node of their own: carries, second lines, and calls of scans that are functions.
     assert all(re.search(r"np\.copyto\(|\.fill\(|kernels\.together\(|\[", line) for line in bare), bare
     assert f"# {(compiled_model(model).tree.file)}:" in source
 

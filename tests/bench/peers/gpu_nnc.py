@@ -1,10 +1,10 @@
-"""nnc on a GPU, in a process of its own: `gpu_nnc [--tf32] [--emulate] [--batch N] TASK …`.
+"""nnc on a GPU, in a separate process: `gpu_nnc [--tf32] [--emulate] [--batch N] TASK …`.
 
 serve             answers tests/bench/gpu.py: the step as a CUDA graph and eager, with the loop that `train` uses
-device            the device's name; with an error where there is none
+device            the device's name, or an error if there is none
 once MODEL        a step launched from Python and one as a CUDA graph, for compute-sanitizer
-compare MODEL     a hundred steps each way: whether all variables are the same bits, and whether memory was allocated
-command …         nnc itself
+compare MODEL     a hundred steps each way: whether all variables have the same bits, and whether memory was allocated
+command …         runs nnc itself
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONVOLUTIONAL = ("cnn", "separable_cnn")
 
 
 def emulate() -> None:
-    """Puts the emulation of the tests in the place of the device."""
+    """Replaces the device by the emulation of the tests."""
     import runtime.gpu
     from tests.gpu.emulation import cuda
 
@@ -50,7 +50,7 @@ def emulate() -> None:
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
-    """The recipe as it is, with the weights of its seed, for images stored as bytes, which the step scales."""
+    """The unchanged recipe with the weights of its seed, for images stored as bytes, which the step scales."""
     from runtime.gpu.device_program import DeviceProgram
 
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
@@ -141,7 +141,7 @@ def compare(flags: argparse.Namespace) -> None:
 
 
 def train(program: DeviceProgram, steps: int) -> tuple[dict[str, np.ndarray], int]:
-    """All variables after some steps, and the bytes that repeating the steps took."""
+    """All variables after some steps, and the bytes allocated when the steps are repeated."""
     from runtime.gpu import cuda
 
     runner, order = runner_of(program, steps)

@@ -16,7 +16,7 @@ from tests.bench.peers.common import BATCH, IMAGES, draw_digits, measure, report
 
 
 def compile_model(model: str) -> Compilation:
-    """The recipe as it is, for images stored as bytes, which the step scales."""
+    """The unchanged recipe, for images stored as bytes, which the step scales."""
     return compile_tree(load_tree(f"models/{model}.nn"), storage=describe("digits"))
 
 
