@@ -176,9 +176,8 @@ class Planner:
     def place_node(self, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
         """Places the results of the node at a position of the graph that is visited."""
         for index, result in enumerate(node.results):
-            if result in self.plan.slots:
-                self.plan.block(result).last = self.time
-            elif (view := self.view_of(node)) is not None:
+            view = None if result in self.plan.slots else self.view_of(node)
+            if view is not None:
                 self.plan.views.add(node)
                 self.share(result, node.operands[0], view)
             else:
@@ -190,6 +189,9 @@ class Planner:
         self, node: Node, result: Value, order: Order, replaced: Value | None, position: int, reads_in_place: InPlace
     ) -> None:
         """Over the value that it replaces or an operand if it may be written there, else in a block to itself."""
+        if result in self.plan.slots:
+            self.plan.block(result).last = self.time
+            return
         home = self.home_of(node, result, order, replaced, position, reads_in_place)
         if home is None:
             self.own(result, order)

@@ -27,8 +27,8 @@ from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.choosing import device_kernel
-from compiler.targets.cupy.regions import body_of
 from compiler.targets.shared.names import Names, comment
+from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
 HEADER = (

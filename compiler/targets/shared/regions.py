@@ -178,6 +178,19 @@ def without_regions(graph: Graph) -> Graph:
     return rebuild(inside_scans(graph, without_regions), rule)
 
 
+def body_of(node: Node) -> Graph:
+    """A node as a separate region."""
+    body = Graph("body")
+    builder = Builder(body)
+    operands = [
+        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
+    ]
+    with builder.at(node.origin):
+        builder.emit(node.op.name, operands, node.attributes)
+    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
+    return body
+
+
 def is_backward(node: Node) -> bool:
     return node.origin is not None and node.origin.backward
 
