@@ -1,7 +1,7 @@
 """One file that trains a model with NumPy alone, and computes what the compiler's own run computes, bit for bit.
 
-Its parts come from elsewhere: the functions of the graphs are generated as always (shared/writer.py), the linker
-copies everything that they call out of the runtime (targets/numpy/linker.py), with the readers of data sets, and
+Its parts come from elsewhere: the functions of the graphs are generated as always (targets/shared/writer.py); the
+linker (targets/numpy/linker.py) copies everything that they call out of the runtime, and the readers of data sets;
 runtime/standalone has the settings, which get the values of the model, and the loop over epochs.
 """
 
