@@ -98,11 +98,11 @@ def test_the_command(place: Path):
     assert any("  batch_norm_1_forward  3:31 batch_norm_1" in line for line in lines)
     texts = (
         "in kernels, ",
-        "outside of them: the batch is copied, ",
-        "the whole step without a clock, as a CUDA graph, ",
+        "outside kernels: batch copy and gaps between kernels",
+        "whole step without the clock, as a CUDA graph, ",
     )
     assert all(text in line for text, line in zip(texts, lines[-4:-1], strict=True))
-    assert lines[-1].endswith("the same without a graph, each kernel launched from Python")
+    assert lines[-1].endswith("the same without a CUDA graph, each kernel launched from Python")
 
 
 def test_a_model_without_training(place: Path):

@@ -111,11 +111,11 @@ def test_a_whole_profile_has_all_its_parts():
     text = format_profile(measured)
     assert "test.nn: train_step, batch 16, 2 steps on points" in text and "GFLOP/s" in text
     assert text.count("made by the compiler") == 1  # the counter of steps
-    assert text.rstrip().endswith("the whole step without a clock, mean of the quicker half")
+    assert text.rstrip().endswith("whole step without the clock, mean of the faster half")
 
 
 def test_shares_add_up():
-    """The kernels and what is outside of them are the whole step, however it was measured."""
+    """The kernels and the time outside them add up to the whole step, however it was measured."""
     rows = [KernelRow("matmul", (), 1, 0.006, Cost(10, 20)), KernelRow("add", (), 2, 0.003, Cost(0, 0))]
     shown = Profile("a.nn", "predict", 8, "points", rows, Measured([], [], 0.010, 50), CEILINGS)
     lines = format_profile(shown).splitlines()

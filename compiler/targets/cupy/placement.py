@@ -46,13 +46,13 @@ def kernel_scratch(node: Node) -> Scratch | None:
 
 def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
     """A region that runs as one kernel: only its results are in memory."""
-    alone = read_at_own_place(node.body)
+    elementwise = read_at_own_place(node.body)
 
     def reads_in_place(node: Node, result: Value, value: Value) -> bool:
-        """Element by element, and through `value` alone."""
+        """Whether the bytes of `value` are read element by element, and only through `value`."""
         shared = planner.sharing(node, value)
         pairs = zip(node.operands, node.body.inputs, strict=True)
-        return all(operand is value and inner in alone for operand, inner in pairs if operand in shared)
+        return all(operand is value and inner in elementwise for operand, inner in pairs if operand in shared)
 
     for index, result in enumerate(node.results):
         order = planner.placement.order(node, index, planner.strides)

@@ -1,4 +1,4 @@
-"""CuPy programs run on an NVIDIA GPU. CuPy is imported when a program is loaded, or when the GPU is asked about."""
+"""CuPy programs run on an NVIDIA GPU. CuPy is imported late, when a program is loaded or the GPU is queried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runtime.program import Executable, LoadedProgram, Manifest
 
 
 def start(options: Options) -> None:
-    """Raises RuntimeUserError without CuPy or a GPU."""
+    """Raises RuntimeUserError if CuPy or a GPU is missing."""
     from runtime.gpu import cuda
 
     cuda.check()
