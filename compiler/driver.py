@@ -1,9 +1,9 @@
-"""All stages in order: text to tree to graphs to train step to optimized graphs to a memory plan to source.
+"""All stages of the compiler in order, from the text of a program to the source that runs it.
 
 text ──parse──▶ tree ──elaborate──▶ graphs ──differentiate──▶ train step ──passes──▶ ──plan──▶ ──generate──▶ source
 
-`stages_of_program` is that line, one stage at a time. `compile_tree` runs it to the end; `emit` and `opt` show where it
-passes through (reports/stages.py).
+`stages_of_program` is this line, one stage at a time. `compile_tree` runs it to the end; `emit` and `opt` print single
+stages (reports/stages.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from runtime.datasets import BUILT_IN
 from runtime.program import Executable, Manifest, Settings
 
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
-# The stages besides passes, each with the phase that its time belongs to.
+# The stages other than passes, each with the phase that its time counts towards.
 PHASES = {
     "tree": "parse",
     "graph": "elaborate",
@@ -62,14 +62,14 @@ class PlannedModule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A point on the way of a program: `graph`, `plan` …, or the label of a pass."""
+    """One stage of a program: `graph`, `plan` …, or the label of a pass."""
 
     name: str
     content: Program | ElaboratedModel | Module | PlannedModule
 
     @property
     def module(self) -> Module:
-        """Its graphs; none of a tree or a plan."""
+        """Its graphs; none for a tree or a plan."""
         if isinstance(self.content, ElaboratedModel):
             return self.content.module
         return self.content if isinstance(self.content, dict) else {}
@@ -77,7 +77,7 @@ class Stage:
 
 @dataclass
 class Compilation:
-    """Everything that one program became on its way."""
+    """All results of compiling one program."""
 
     tree: Program
     model: ElaboratedModel
@@ -95,9 +95,9 @@ def load_tree(
     diagnostics: Diagnostics | None = None,
     file: str | None = None,
 ) -> Program:
-    """Reads and parses a file with its imports; raises UserError with all mistakes of a file that has syntax errors.
+    """Reads and parses a file with its imports; raises UserError with all mistakes in case of syntax errors.
 
-    Positions name it `file`, by default its path.
+    Positions in messages call it `file`, by default its path.
     """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     text = read_source(path, diagnostics)
@@ -112,9 +112,9 @@ def load_tree(
 def override(
     tree: Program, overrides: Overrides, model: str | None = None, diagnostics: Diagnostics | None = None
 ) -> Program:
-    """The program with keys of its train block (`model`'s, or every one) replaced."""
+    """The program with keys of its train blocks replaced: those of `model`, or all."""
     if overrides and not any(model in (None, train.model.id) for train in tree.trains):
-        message = f"{tree.file} has no train block whose {overrides[0][0].removeprefix('--')} could be replaced"
+        message = f"{tree.file} has no train block, so {overrides[0][0].removeprefix('--')} cannot be overridden"
         raise UserError.plain(message, expected=f"train {model or 'Model'} {{ loss = …; optimizer = … }}", found="none")
     for key, value in overrides:
         entry = read_entry(key, value, Diagnostics() if diagnostics is None else diagnostics)
@@ -124,7 +124,7 @@ def override(
 
 
 def read_entry(key: str, value: str, diagnostics: Diagnostics) -> Entry:
-    """The entry `key = value` that a flag gives: `--batch`, or a key of `--set`."""
+    """The entry `key = value` for a flag: `--batch`, or a key of `--set`."""
     label, name = key if key.startswith("--") else f"--set {key}", key.removeprefix("--").removeprefix("train.")
     before = f"{name} = "
     diagnostics.sources[label] = before + value
@@ -136,8 +136,8 @@ def read_entry(key: str, value: str, diagnostics: Diagnostics) -> Entry:
 
 
 def with_entry(train: Train, entry: Entry) -> Train:
-    kept = tuple(old for old in train.entries if old.key.id != entry.key.id)
-    return replace(train, entries=(*kept, entry))
+    others = tuple(old for old in train.entries if old.key.id != entry.key.id)
+    return replace(train, entries=(*others, entry))
 
 
 # Stages ---------------------------------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ def stages_of_program(
 ) -> Iterator[Stage]:
     """All stages of a program; raises UserError with all its mistakes.
 
-    A stage is made when it is asked for, so that a mistake in a later one does not hide those before it. It may be
-    changed by the next: whoever shows it does so before asking for that one.
+    Stages are made lazily, so that a mistake in a later one does not hide the earlier ones. The next stage may change
+    the objects of this one: print it before advancing.
     """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     library()
@@ -170,7 +170,7 @@ def stages_of_program(
 def later_stages(
     module: Module, passes: Sequence[Pass] | None, title: str, batch: int, target: str = HOST
 ) -> Iterator[Stage]:
-    """The stages of a module that has its gradients: after each pass, then the plan and the source."""
+    """The stages of a module after differentiation: each pass, then the plan and the source."""
     chosen = find_target(target)
     passes = chosen.pipeline if passes is None else passes
     for each, label in zip(passes, labels(passes), strict=True):
@@ -222,14 +222,14 @@ def executable_of(planned: PlannedModule, name: str, passes: tuple[str, ...] = (
 
 
 def host_executable(module: Module, planned: PlannedModule, name: str) -> Executable:
-    """The graphs that a target leaves to the host, compiled for that."""
+    """The graphs that a target leaves to the host, compiled for the host."""
     host = find_target(HOST)
     plans = host.plan(run_pipeline(module, host.pipeline), planned.batch)
     return executable_of(PlannedModule(planned.title, planned.batch, host, *plans), name)
 
 
 def compile_file(path: str | Path) -> Compilation:
-    """`compile_tree` of a file."""
+    """`compile_tree` for a file."""
     diagnostics = Diagnostics()
     return compile_tree(load_tree(path, diagnostics=diagnostics), diagnostics=diagnostics)
 
@@ -240,7 +240,7 @@ def compile_file(path: str | Path) -> Compilation:
 def elaborate_one(
     tree: Program, model: str | None, storage: Mapping[str, Storage] | None, diagnostics: Diagnostics
 ) -> ElaboratedModel:
-    """One model; if it has mistakes, UserError with those of the whole file."""
+    """Elaborates one model; if it has mistakes, raises UserError with those of the whole file."""
     elaborated = elaborate(tree, diagnostics, model, storage)
     diagnostics.raise_if_any()
     assert elaborated is not None
@@ -249,7 +249,7 @@ def elaborate_one(
 
 
 def differentiate_one(elaborated: ElaboratedModel, diagnostics: Diagnostics) -> Module:
-    """The module with its training step complete; raises UserError."""
+    """The module with a complete training step; raises UserError."""
     module = differentiate(elaborated, diagnostics)
     diagnostics.raise_if_any()
     verify_module(module, "differentiation")
@@ -262,7 +262,7 @@ def title_of(tree: Program, model: ElaboratedModel) -> str:
 
 
 def elaborate_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> list[ElaboratedModel]:
-    """All models of a program, or one; raises UserError with all mistakes."""
+    """Elaborates all models of a program, or one; raises UserError with all mistakes."""
     if model is not None:
         return [elaborate_one(tree, model, None, diagnostics)]
     found = check_all(tree, diagnostics)
@@ -271,7 +271,7 @@ def elaborate_models(tree: Program, model: str | None, diagnostics: Diagnostics)
 
 
 def check_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> list[ElaboratedModel]:
-    """The same with their training steps, in which mistakes of optimizers and of derivatives show."""
+    """Elaborates and differentiates them, to find mistakes in optimizers and derivatives as well."""
     found = elaborate_models(tree, model, diagnostics)
     for each in found:
         differentiate(each, diagnostics)
@@ -280,7 +280,7 @@ def check_models(tree: Program, model: str | None, diagnostics: Diagnostics) -> 
 
 
 def data_of(tree: Program, model: str | None) -> str:
-    """The data set that the train block names, before anything is elaborated; mistakes in it are found then."""
+    """The data set that the train block names, before elaboration, which then reports mistakes in the entry."""
     trains = [train for train in tree.trains if model in (None, train.model.id)]
     for entry in trains[0].entries if trains else ():
         if entry.key.id == "data" and isinstance(entry.value, String):
@@ -291,13 +291,13 @@ def data_of(tree: Program, model: str | None) -> str:
 
 
 def optimizer_of(tree: Program, model: str) -> str:
-    """The optimizer as the train block of a model has it."""
+    """The optimizer as written in the train block of a model."""
     entries = [entry for train in tree.trains if train.model.id == model for entry in train.entries]
     return next((format_expression(entry.value) for entry in entries if entry.key.id == "optimizer"), "")
 
 
 def resolved_text(compiled: Compilation) -> str:
-    """The program as source, imports inlined and every setting written out, without the training of other models."""
+    """The program as source: imports inlined, all settings spelled out, no train blocks of other models."""
     model, settings = compiled.model.name, asdict(compiled.manifest.settings)
     tree = replace(compiled.tree, trains=tuple(t for t in compiled.tree.trains if t.model.id == model))
     given = {entry.key.id for train in tree.trains for entry in train.entries}

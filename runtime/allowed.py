@@ -1,18 +1,21 @@
-"""What generated source may hold: an allow-list over its syntax tree, passed before the source is executed.
+"""The allow-list for generated source: its syntax tree is checked before the source is executed.
 
-Source comes out of a generator, or out of a file of the cache that anybody may have written. The list is closed: nodes,
-imports, attributes and functions that are not named here are refused, whatever they would do. Names must be bound in
-the module, so that no builtin is within reach but `ValueError`, and none begins with an underscore. What is passed can
-call the kernels of the runtime and of NumPy named here on arrays of the arena, and no more. The text of a CUDA kernel
-is not looked into: it runs on the GPU alone.
+Source comes from a generator, or from a file of the cache that anybody may have written. The list is closed: nodes,
+imports, attributes and functions that are not on it are refused, whatever they would do. Names must be bound in the
+module, so no builtin is accessible but `ValueError`, and none may start with an underscore. Source that passes can call
+the kernels of the runtime and the functions of NumPy listed here on arrays of the arena, and nothing else. The text of
+a CUDA kernel is not checked: it runs only on the GPU.
+
+An `AllowList` says what the programs of a target may import and call.
 """
 
 from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from types import CodeType
 
 import numpy as np
@@ -20,56 +23,98 @@ import numpy as np
 from runtime.cpu import kernels
 from runtime.errors import RuntimeUserError
 
-IMPORTS = {  # module -> what may be imported from it
-    "runtime.cpu": {"kernels"},
-    "runtime.cpu.kernels": {"view"},
-    "runtime.cpu.threads": {"spread", "tiles"},
-    "runtime.training.numerics": {"Probe", "look", "taken"},
-    "runtime.cpu.profiler": {"Clock"},
-    "runtime.gpu.cuda": {"Clock", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together", "view"},
-    "runtime.gpu.gemm": {"CONVOLUTIONS"},
-}
-IMPORTED = {"np", *(name for names in IMPORTS.values() for name in names)}
-# Those that are called by their names.
-FUNCTIONS = IMPORTED - {"np", "kernels", "CONVOLUTIONS"} | {"ValueError", "tick", "probe"}
-DEVICE_KERNELS = {"ElementwiseKernel", "RawKernel"}
-MADE = {"Clock": "clock", "Probe": "probe"}  # what looks on, and the only name that it may have
+Table = Mapping[str, set[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class AllowList:
+    """The names that programs may import, by module, and the ways to use them."""
+
+    functions: Table = field(default_factory=dict)  # that may be called
+    packages: Table = field(default_factory=dict)  # modules to import from a package
+    members: Table = field(default_factory=dict)  # functions and constants of an imported module, methods of an object
+    objects: Table = field(default_factory=dict)  # classes of which a module may make one object, see OBJECTS
+    device_kernels: Table = field(default_factory=dict)  # constructors of kernels from texts
+    texts: Table = field(default_factory=dict)  # texts for these
+    words: Table = field(default_factory=dict)  # keyword arguments that are texts, and their values
+
+    @cached_property
+    def imports(self) -> Table:
+        tables = (self.functions, self.packages, self.objects, self.device_kernels, self.texts)
+        return union(*tables)
+
+    @cached_property
+    def called(self) -> set[str]:
+        """The names that may be called, except for kernels; `clock.start` returns `tick`, and `probe` is an object."""
+        return {"ValueError", "tick", "probe"} | names_in(self.functions) | names_in(self.objects)
+
+    @cached_property
+    def fixed(self) -> set[str]:
+        """The names that cannot be given another meaning."""
+        return {"np", "ValueError"} | names_in(self.packages)
+
+
+def union(*tables: Table) -> Table:
+    return {key: set().union(*(table.get(key, ()) for table in tables)) for table in tables for key in table}
+
+
+def names_in(table: Table) -> set[str]:
+    return set().union(*table.values())
+
+
 DTYPES = {"float32", "float64", "int32", "int64", "uint8", "bool_"}
-MEMBERS = {  # module -> what may be taken from it
-    "np": {
-        *DTYPES,
-        *("inf", "nan"),
-        *(name for name, member in vars(np).items() if isinstance(member, np.ufunc)),  # elementwise functions
-        *("sum", "max", "copyto", "concatenate", "einsum", "broadcast_to"),
+CPU_PROGRAMS = AllowList(
+    functions={
+        "runtime.cpu.kernels": {"view"},
+        "runtime.cpu.threads": {"run_tiles", "tiles"},
+        "runtime.training.numerics": {"ranges_of", "selected_ranges"},
     },
-    "kernels": set(kernels.__all__),
-    "clock": {"start"},
-}
+    packages={"runtime.cpu": {"kernels"}},
+    objects={"runtime.cpu.profiler": {"Clock"}, "runtime.training.numerics": {"Probe"}},
+    members={
+        "np": {
+            *DTYPES,
+            *("inf", "nan"),
+            *(name for name, member in vars(np).items() if isinstance(member, np.ufunc)),  # elementwise functions
+            *("sum", "max", "copyto", "concatenate", "einsum", "broadcast_to"),
+        },
+        "kernels": set(kernels.__all__),
+        "clock": {"start"},
+    },
+    words={"casting": {"unsafe"}, "distribution": {"normal", "truncated_normal", "uniform"}},
+)
+GPU_PROGRAMS = AllowList(
+    functions={"runtime.gpu.cuda": {"copy", "matmul", "steps", "together", "view"}},
+    objects={"runtime.gpu.cuda": {"DeviceClock"}},
+    device_kernels={"runtime.gpu.cuda": {"ElementwiseKernel", "RawKernel"}},
+    texts={"runtime.gpu.gemm": {"CONVOLUTIONS"}},
+    members={"np": {*DTYPES, "inf", "nan"}, "clock": {"start"}},
+)
+OBJECTS = {"clock", "probe"}  # the names that objects may have
 METHODS = {"T", "nbytes", "fill", "reshape", "transpose"}  # of arrays
-WORDS = {"casting": {"unsafe"}, "distribution": {"normal", "truncated_normal", "uniform"}}  # texts that are arguments
-LARGEST_POWER = 64  # of the batch: a number may not be raised to one that takes forever
+LARGEST_POWER = 64  # of the batch: larger ones could take forever
 EXCERPT = 80  # characters of a refused line that are shown
 
 
 class RefusedSource(RuntimeUserError):
-    """Source that is not what the list allows: a generator's mistake, or a file of the cache that another one wrote."""
+    """Source that is not allowed: a mistake of a generator, or a file of the cache that another program wrote."""
 
     def __init__(self, name: str, line: int, found: str):
         super().__init__(
-            f"internal error: the generated source {name} holds what nnc does not generate, and was not run",
+            f"internal error: the generated source {name} has code that nnc does not generate, and was not run",
             found=f"line {line}: {ascii(found)[1:-1][:EXCERPT]}",
         )
         self.reason = f"its source was not generated by nnc, line {line}"
 
 
 @lru_cache(maxsize=4)
-def checked_code(source: str, name: str) -> CodeType:
-    """The compiled module. Raises RefusedSource, before anything is executed, for what is not on the list."""
+def checked_code(source: str, name: str, allowed: AllowList) -> CodeType:
+    """The compiled module. Raises RefusedSource, before anything is executed, for anything that is not on the list."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         try:
             tree = ast.parse(source, name)
-            Checker(tree)
+            Checker(tree, allowed)
             return compile(tree, name, "exec")
         except Refused as refused:
             lines = source.split("\n")
@@ -92,9 +137,10 @@ def require(condition: bool, node: ast.AST) -> None:
 
 
 class Checker:
-    """Walks a tree once: a method for each class of node, and none for those that are refused."""
+    """Walks a tree once. Each allowed class of nodes has a method; all others are refused."""
 
-    def __init__(self, tree: ast.Module):
+    def __init__(self, tree: ast.Module, allowed: AllowList):
+        self.allowed = allowed
         self.bound = {"ValueError"}
         self.used: dict[str, ast.Name] = {}  # the first use of each name
         self.imports: set[str] = set()
@@ -118,14 +164,14 @@ class Checker:
             self.visit(node)
 
     def bind(self, name: str, node: ast.AST) -> None:
-        """A name that is given a value may not stand for what the module calls, or is called by."""
-        require(name not in self.imports | {"np", "kernels", "ValueError"} and not name.startswith("_"), node)
+        """Names that are assigned must not hide an import, and must not be special."""
+        require(name not in self.imports | self.allowed.fixed and not name.startswith("_"), node)
         self.bound.add(name)
 
     # Statements -------------------------------------------------------------------------------------------------------
 
     def top_level(self, node: ast.stmt) -> None:
-        """Imports, functions, and definitions of kernels: texts of CUDA are nowhere else."""
+        """Imports, functions, and definitions of kernels; only the latter may have texts of CUDA."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             self.imported(node)
         elif isinstance(node, ast.Assign):
@@ -144,7 +190,7 @@ class Checker:
             self.imports.add("np")
             self.bound.add("np")
             return
-        known = IMPORTS.get(node.module or "", ())
+        known = self.allowed.imports.get(node.module or "", ())
         for alias in node.names:
             require(node.level == 0 and alias.name in known and alias.asname is None, node)
             require(alias.name not in self.bound, node)
@@ -152,22 +198,25 @@ class Checker:
             self.bound.add(alias.name)
 
     def definition(self, name: str, value: ast.expr) -> None:
-        """A text, a kernel made of texts, the clock, or the probe."""
+        """A text, a kernel made of texts, or an object: `clock = Clock()`."""
         if is_text(value):
             return
         require(isinstance(value, ast.Call) and isinstance(value.func, ast.Name), value)
         assert isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
         self.used.setdefault(value.func.id, value.func)
-        if value.func.id in MADE:
-            require(name == MADE[value.func.id] and not value.args and not value.keywords, value)
+        if value.func.id in names_in(self.allowed.objects):
+            require(name in OBJECTS and not value.args and not value.keywords, value)
             return
-        require(value.func.id in DEVICE_KERNELS and all(k.arg == "preamble" for k in value.keywords), value)
+        require(
+            value.func.id in names_in(self.allowed.device_kernels) and all(k.arg == "preamble" for k in value.keywords),
+            value,
+        )
         for text in (*value.args, *(keyword.value for keyword in value.keywords)):
             self.device_text(text)
         self.device_kernels.add(name)
 
     def device_text(self, node: ast.expr) -> None:
-        """Texts and names of texts, joined by +."""
+        """Texts and names of texts, joined with +."""
         while isinstance(node, ast.BinOp):
             require(isinstance(node.op, ast.Add) and (isinstance(node.right, ast.Name) or is_text(node.right)), node)
             if isinstance(node.right, ast.Name):
@@ -186,7 +235,7 @@ class Checker:
         self.bind(node.name, node)
         for argument in arguments.args:
             require(argument.annotation is None, node)
-            if argument.arg != "tiles":  # of a region, where nobody calls the function of that name
+            if argument.arg != "tiles":  # of a region, which does not call the function of that name
                 self.bind(argument.arg, node)
         self.visit_all(node.body)
 
@@ -205,14 +254,14 @@ class Checker:
             self.visit(node.value)
 
     def loop(self, node: ast.For) -> None:
-        """Over the tiles or steps that a name stands for."""
+        """Over tiles or steps, which have a name."""
         require(isinstance(node.iter, ast.Name) and isinstance(node.target, ast.Tuple) and not node.orelse, node)
         self.visit(node.target)
         self.visit(node.iter)
         self.visit_all(node.body)
 
     def condition(self, node: ast.If) -> None:
-        """Only the check of the arena's size."""
+        """Only to check the size of the arena."""
         test = node.test
         require(isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Lt) and len(test.ops) == 1, node)
         assert isinstance(test, ast.Compare)
@@ -239,13 +288,13 @@ class Checker:
             self.bind(node.id, node)
 
     def constant(self, node: ast.Constant) -> None:
-        """Texts are only where a visitor of something else expects them, and does not come here."""
+        """Numbers, `...` and None. Texts are checked in the few places that allow them, and are not visited."""
         require(isinstance(node.value, int | float) or node.value is ... or node.value is None, node)
 
     def call(self, node: ast.Call) -> None:
         function = node.func
         if isinstance(function, ast.Name):
-            require(function.id in FUNCTIONS - DEVICE_KERNELS or function.id in self.device_kernels, node)
+            require(function.id in self.allowed.called or function.id in self.device_kernels, node)
             self.name(function)
         else:
             require(isinstance(function, ast.Attribute) and function.attr not in ("T", "nbytes"), node)
@@ -256,23 +305,23 @@ class Checker:
         self.visit_all(arguments)
         for keyword in node.keywords:
             require(keyword.arg is not None, node)
-            if keyword.arg in WORDS and is_text(keyword.value):
-                require(keyword.value.value in WORDS[keyword.arg], node)  # type: ignore[attr-defined]
+            if keyword.arg in self.allowed.words and is_text(keyword.value):
+                require(keyword.value.value in self.allowed.words[keyword.arg], node)  # type: ignore[attr-defined]
             else:
                 self.visit(keyword.value)
 
     def attribute(self, node: ast.Attribute) -> None:
         require(isinstance(node.ctx, ast.Load), node)
         base = node.value
-        if isinstance(base, ast.Name) and base.id in MEMBERS:
-            require(node.attr in MEMBERS[base.id], node)
+        if isinstance(base, ast.Name) and base.id in self.allowed.members:
+            require(node.attr in self.allowed.members[base.id], node)
             self.name(base)
         else:
             require(node.attr in METHODS, node)
             self.visit(base)
 
     def dictionary(self, node: ast.Dict) -> None:
-        """Arrays by the names that they have in the model."""
+        """Arrays by their names in the model."""
         for key in node.keys:
             require(is_text(key), node)
         self.visit_all(node.values)

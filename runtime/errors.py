@@ -1,7 +1,7 @@
-"""The one exception that the runtime raises for what its user can mend: files, flags, data.
+"""The exception that the runtime raises for problems that the user can fix: files, flags, data.
 
-It is to the runtime what diagnostics are to the compiler, and prints in the same form; the command line treats both
-alike.
+It has the form of the diagnostics of the compiler; the command line treats both alike. difflib is imported late, for a
+quick start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LONGEST_GUESSED_NAME = 64  # characters: comparing names takes quadratic time
 
 
 class RuntimeUserError(Exception):
-    """Something outside the program is wrong. `str()` is the whole message, ready to be shown:
+    """A problem outside the program. `str()` is the whole message, ready to be shown:
 
     error: message
       expected: …
@@ -35,13 +35,13 @@ class RuntimeUserError(Exception):
         return "\n".join([f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)])
 
     def as_warning(self, hint: str | None = None) -> str:
-        """The same for what is no error after all, with what is done about it."""
-        told = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
-        return told.replace("error", "warning", 1)
+        """The same as a warning, with a hint on what nnc does instead."""
+        text = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
+        return text.replace("error", "warning", 1)
 
 
 def quoted(name: str) -> str:
-    """A name or path from outside in double quotes, cut to a sane length, with nothing that could steer a terminal."""
+    """A name or path from outside in double quotes, cut to a fixed length, without terminal control characters."""
     shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown) + '"'
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import singledispatch
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from runtime.datasets.checks import check_range
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, BoundGraphs, LoadedProgram
 from runtime.random import generator
 from runtime.training.interrupt import Interrupted
 from runtime.training.numerics import Guard, Trend
 
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
-Batches = Iterator[tuple[int, Arrays]]
+Batches = Iterator[tuple[int, Arrays]]  # the number of examples and the results of each run
+Run = TypeVar("Run")
 
 
 class NotFinite(Exception):
-    """The loss of a step, counted from 1, is infinite or not a number, or variables are, which are then named."""
+    """The loss of a step, counted from 1, is infinite or not a number, or the named variables are."""
 
     def __init__(self, step: int, loss: float, variables: tuple[str, ...] = ()):
         super().__init__(step, loss, variables)
@@ -30,21 +33,21 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on at training: `show` is told how many steps are done, at most every `interval` seconds.
+    """Callbacks and checks of training: `show` gets the number of finished steps, at most every `interval` seconds.
 
-    On a GPU neither trend nor guard are told of single steps.
+    A device may check the loss only now and then: it then feeds neither the trend nor the guard.
     """
 
     show: Callable[[int], None]
     interval: float  # infinite: never
     trend: Trend = field(default_factory=Trend)
-    guard: Guard | None = None  # of the variables, where they are to be checked after every step
+    guard: Guard | None = None  # of the variables, if they are checked after every step
 
 
 class Runner(Protocol):
-    """Runs one graph over examples, `size` at a time, in an order; the last batch may be smaller.
+    """Runs one graph over examples, `size` at a time, in a given order; the last batch may be smaller.
 
-    After a batch, or a few on a GPU, Interrupted is raised if there is a signal in `received`.
+    If there is a signal in `received`, Interrupted is raised after the batch, or after a few of them on a device.
     """
 
     examples: int
@@ -60,13 +63,28 @@ class Runner(Protocol):
         ...
 
 
-def fitted(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
-    """The arrays that a graph reads, checked, in the shape and dtype of its inputs; views of `arrays` where possible.
+@singledispatch
+def runner_of(program: LoadedProgram, graph: str, arrays: Arrays) -> Runner:
+    """Runs a graph over arrays that fit its inputs. A kind of program with another runner registers it here."""
+    return HostRunner(program, graph, arrays)
 
-    Raises RuntimeUserError naming the array that is missing, of another length, shape or kind, or out of range.
+
+# Examples -------------------------------------------------------------------------------------------------------------
+
+
+def fitted(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
+    """`fitted_to` for a graph of a program."""
+    return fitted_to(program.inputs(graph, 1), arrays, program.manifest.classes, part)
+
+
+def fitted_to(inputs: Arrays, arrays: Mapping[str, np.ndarray], classes: Mapping[str, int], part: str) -> Arrays:
+    """The arrays [N, …] that a graph reads, checked, in the shapes and dtypes of its inputs; views where possible.
+
+    `part` names the data in messages. Raises RuntimeUserError with the array that is missing, empty, of another length,
+    shape or type, or out of range.
     """
     result: Arrays = {}
-    for name, view in program.inputs(graph, 1).items():
+    for name, view in inputs.items():
         if name not in arrays:
             raise RuntimeUserError(
                 f"the {part} data lack an array",
@@ -85,48 +103,39 @@ def fitted(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part:
             )
         # Contiguous, since `take` would otherwise copy the whole array for every batch.
         array = np.require(array.reshape(len(array), *view.shape[1:]), requirements=["C", "A"])
-        result[name] = _converted(array, view.dtype, label)
-        _check_classes(result[name], program.manifest.classes.get(name), label)
+        result[name] = converted(array, view.dtype, label)
+        if name in classes:  # the step does not check indices
+            check_range(result[name], 0, classes[name] - 1, "is out of range", label)
     lengths = {name: len(array) for name, array in result.items()}
     if len(set(lengths.values())) > 1:
         raise RuntimeUserError(f"the arrays of the {part} data differ in length", found=str(lengths))
     return result
 
 
-def _converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
+def converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
     """The array in a dtype of the same kind. Integers never become floats: their scale is compiled into the step."""
     if array.dtype == dtype:
         return array
     kinds = {"u": "integer", "i": "integer", "f": "float"}
     same_kind = kinds.get(array.dtype.kind, "other") == kinds.get(dtype.kind)
-    converted = array.astype(dtype) if same_kind else array
-    if not same_kind or (dtype.kind != "f" and not np.array_equal(converted, array)):
+    result = array.astype(dtype) if same_kind else array
+    if not same_kind or (dtype.kind != "f" and not np.array_equal(result, array)):
         raise RuntimeUserError(f"{label} has the wrong type", expected=dtype.name, found=array.dtype.name)
-    return converted
-
-
-def _check_classes(array: np.ndarray, classes: int | None, label: str) -> None:
-    """Integers that index something must lie in range: the step does not look."""
-    if classes is None:
-        return
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= classes:
-        raise RuntimeUserError(
-            f"{label} is out of range", expected=f"0 … {classes - 1}", found=f"{low if low < 0 else high}"
-        )
+    return result
 
 
 def epoch_order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
-    """The examples in the order of an epoch: a function of the arguments alone, so a resumed run has the same."""
+    """The order of the examples in an epoch: it depends on the arguments only, so a resumed run has the same."""
     return generator(seed, epoch, SHUFFLE_STREAM).permutation(examples) if shuffle else np.arange(examples)
 
 
-def batches(
-    program: Program, graph: str, arrays: Arrays, order: np.ndarray, size: int, received: Sequence[int] = ()
-) -> Batches:
+# The loop over batches ------------------------------------------------------------------------------------------------
+
+
+def batches(program: BoundGraphs, graph: str, arrays: Arrays, order: np.ndarray, size: int) -> Batches:
     """Runs a graph over the examples in an order, `size` at a time; the last batch may be smaller.
 
-    Yields the number of examples and the results of each run, and raises Interrupted after a batch if a signal came.
+    Yields the number of examples and the results of each run.
     """
     whole = len(order) - len(order) % size
     for first, last, count in ((0, whole, size), (whole, len(order), len(order) - whole)):
@@ -140,25 +149,14 @@ def batches(
                 take(indices, 0, view, "clip")  # "clip": the default would copy the view to be able to undo
             run()
             yield count, outputs
-            if received:
-                raise Interrupted(received[0])
 
 
-class HostRunner:
-    """A Runner on the CPU."""
-
-    def __init__(self, program: Program, graph: str, arrays: Arrays):
-        self.program, self.graph, self.arrays = program, graph, arrays
-        self.examples = len(next(iter(arrays.values())))
-
-    def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
-        return batches(self.program, self.graph, self.arrays, order, size, received)
-
-    def means(
-        self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
-    ) -> dict[str, float]:
-        runs = self.batches(order, size, received)
-        return means(runs if watch is None else watched(runs, watch), self.program.manifest.metrics)
+def interruptible(runs: Iterable[Run], received: Sequence[int]) -> Iterator[Run]:
+    """The same runs; after one of them Interrupted is raised if a signal has come."""
+    for run in runs:
+        yield run
+        if received:
+            raise Interrupted(received[0])
 
 
 def means(runs: Iterable[tuple[int, Arrays]], metrics: Sequence[str]) -> dict[str, float]:
@@ -173,8 +171,25 @@ def means(runs: Iterable[tuple[int, Arrays]], metrics: Sequence[str]) -> dict[st
     return {name: total / examples for name, total in zip(names, totals, strict=True)}
 
 
+class HostRunner:
+    """A Runner on the CPU."""
+
+    def __init__(self, program: LoadedProgram, graph: str, arrays: Arrays):
+        self.program, self.graph, self.arrays = program, graph, arrays
+        self.examples = len(next(iter(arrays.values())))
+
+    def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
+        return interruptible(batches(self.program, self.graph, self.arrays, order, size), received)
+
+    def means(
+        self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
+    ) -> dict[str, float]:
+        runs = self.batches(order, size, received)
+        return means(runs if watch is None else watched(runs, watch), self.program.manifest.metrics)
+
+
 def watched(runs: Batches, watch: Watch) -> Batches:
-    """Passes steps on, shows them now and then, and stops at the first loss that is not finite.
+    """The same runs; shows progress now and then, and raises NotFinite at the first loss that is not finite.
 
     With a guard also at the first variable; the guard then has the variables as they were before that step.
     """

@@ -1,8 +1,8 @@
-"""A compiled program in memory: its manifest, the arena, and the functions of the generated source bound to it.
+"""A compiled program in memory: its manifest, the arena, and the functions of the generated source bound to the arena.
 
-The compiler hands over plain data (a manifest) and Python source. The source defines, for each graph, a function
-`bind_GRAPH(arena, batch)` that makes views of the arena and returns `run, inputs, outputs`: a function of no arguments
-that executes the graph once, and the views to fill before it and to read after it.
+The compiler hands over plain data (a manifest) and Python source. For each graph the source defines a function
+`bind_GRAPH(arena, batch)`, which makes views of the arena and returns `run, inputs, outputs`: a function without
+arguments that runs the graph once, the views to fill before it, and the views to read after it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from runtime.allowed import checked_code
-
-if TYPE_CHECKING:
-    from runtime.feeding import Runner
+from runtime.allowed import CPU_PROGRAMS, AllowList, checked_code
 
 Arrays = dict[str, np.ndarray]
-ALIGNMENT = 64
+Bound = tuple[Callable[[], None], Arrays, Arrays]  # runs a graph once, its inputs to fill, its results to read
+Bind = Callable[[Any, int], Bound]  # takes the arena and the number of examples
+
+ALIGNMENT = 64  # bytes: of the arena and of every tensor in it
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
-PREPARE = "prepare"  # computes, where it exists, what those need of variables alone
+PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
+PREFIX = "bind_"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Settings:
-    """The resolved train block, less what is compiled into the step."""
+    """The resolved train block, except for what is compiled into the step."""
 
     data: str = "digits"
     batch: int = 128
@@ -50,7 +51,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the runtime must know of a program: JSON-able, and all that stands between compiler and runtime."""
+    """Everything that the runtime knows about a program besides its source: plain data that can be written as JSON."""
 
     model: str
     inputs: tuple[TensorSpec, ...]
@@ -60,30 +61,35 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
     settings: Settings = field(default_factory=Settings)
-    optimizer: str = ""  # as the train block has it, for advice
+    optimizer: str = ""  # as written in the train block, for hints
 
 
 @dataclass(frozen=True)
 class Executable:
-    """Generated source with the sizes it was planned for."""
+    """Generated source with the sizes that it was planned for."""
 
     source: str
     name: str  # shown in tracebacks
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
-    target: str = "numpy"
-    initializer: Executable | None = None  # of another target: what sets the initial values, in NumPy
-    passes: tuple[str, ...] = ()  # that made it
+    target: str
+    initializer: Executable | None = (
+        None  # sets the initial values on the host, for a target that does not compute them
+    )
+    passes: tuple[str, ...] = ()  # that were run
 
 
-def load_functions(executable: Executable) -> dict[str, Callable[..., Any]]:
-    """Runs the generated module; tracebacks show its lines. Raises RefusedSource, see `runtime/allowed.py`."""
-    code = checked_code(executable.source, executable.name)
+def load_functions(executable: Executable, allowed: AllowList = CPU_PROGRAMS) -> dict[str, Bind]:
+    """Runs the generated module; the functions that bind its graphs, by graph. Tracebacks show lines of the source.
+
+    Raises RefusedSource for what is not `allowed`.
+    """
+    code = checked_code(executable.source, executable.name, allowed)
     lines = executable.source.splitlines(keepends=True)
     linecache.cache[executable.name] = (len(executable.source), None, lines, executable.name)
     namespace: dict[str, Any] = {"__name__": "nnc_generated"}
     exec(code, namespace)
-    return {name: value for name, value in namespace.items() if name.startswith("bind_")}
+    return {name.removeprefix(PREFIX): value for name, value in namespace.items() if name.startswith(PREFIX)}
 
 
 def aligned_zeros(size: int) -> np.ndarray:
@@ -93,53 +99,40 @@ def aligned_zeros(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-class Program:
-    """A compiled program ready to run on the CPU."""
+class BoundGraphs:
+    """The graphs of a program, bound to one arena. The arena has room for batches of up to `batch` examples."""
 
-    allocate: Callable[[int], Any] = staticmethod(aligned_zeros)
+    def __init__(self, functions: Mapping[str, Bind], arena: Any, batch: int):
+        self.functions, self.arena, self.batch = functions, arena, batch
+        self.bound: dict[tuple[str, int], Bound] = {}
 
-    def __init__(self, executable: Executable, manifest: Manifest):
-        self.manifest = manifest
-        self.executable = executable
-        self.batch = executable.batch
-        self.arena = self.allocate(executable.arena_bytes)
-        self._functions = load_functions(executable)
-        self._bound: dict[tuple[str, int], tuple[Callable[[], None], Arrays, Arrays]] = {}
-
-    def bind(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
+    def bind(self, graph: str, batch: int) -> Bound:
         """(run, inputs, outputs) of a graph at a batch size up to the planned one; views are made once.
 
-        `evaluate` and `predict` are bound to the variables as they are now: bind again when they have changed.
+        `evaluate` and `predict` are bound to the variables as they are now: bind again after they have changed.
         """
         self.prepare(graph)
         return self.views(graph, batch)
 
     def prepare(self, graph: str) -> None:
-        """Computes what a graph needs of the variables as they are now."""
-        if graph in INFERENCE and f"bind_{PREPARE}" in self._functions:
+        """Computes what a graph needs that depends on the variables, as they are now."""
+        if graph in INFERENCE and PREPARE in self.functions:
             self.views(PREPARE, 1)[0]()
 
-    def views(self, graph: str, batch: int) -> tuple[Callable[[], None], Arrays, Arrays]:
-        """(run, inputs, outputs) of a graph that is prepared already, or whose inputs and outputs alone are wanted."""
+    def views(self, graph: str, batch: int) -> Bound:
+        """(run, inputs, outputs) of a graph that is already prepared, or that is not going to be run."""
         if not 1 <= batch <= self.batch:
             raise ValueError(f"batch {batch} outside 1 … {self.batch}")
-        if (graph, batch) not in self._bound:
-            self._bound[graph, batch] = self._functions[f"bind_{graph}"](self.arena, batch)
-        return self._bound[graph, batch]
-
-    def initialize(self, seed: int) -> None:
-        """Sets params, states, slots and counters to their initial values for a seed."""
-        variables = self.variables()
-        variables["seed"][...] = seed
-        variables["step"][...] = 0
-        self.run("init", 1)
+        if (graph, batch) not in self.bound:
+            self.bound[graph, batch] = self.functions[graph](self.arena, batch)
+        return self.bound[graph, batch]
 
     def inputs(self, graph: str, batch: int) -> Arrays:
         """The inputs and targets of a graph, as views to fill."""
         return self.views(graph, batch)[1]
 
     def run(self, graph: str, batch: int) -> Arrays:
-        """Executes a graph once and returns views of its results; the next run overwrites them."""
+        """Runs a graph once and returns views of its results; the next run overwrites them."""
         run, _, outputs = self.bind(graph, batch)
         run()
         return outputs
@@ -148,13 +141,27 @@ class Program:
         """Live views of params, states, slots and counters by name."""
         return self.inputs("variables", 1)
 
+    def initialize(self, seed: int) -> None:
+        """Sets params, states, slots and counters to their initial values for a seed."""
+        variables = self.variables()
+        variables["seed"][...] = seed
+        variables["step"][...] = 0
+        self.run("init", 1)
+
+
+class LoadedProgram(BoundGraphs):
+    """A compiled program that is ready to run on the CPU."""
+
+    allocate: Callable[[int], Any] = staticmethod(aligned_zeros)
+    allowed: AllowList = CPU_PROGRAMS
+
+    def __init__(self, executable: Executable, manifest: Manifest):
+        super().__init__(
+            load_functions(executable, self.allowed), self.allocate(executable.arena_bytes), executable.batch
+        )
+        self.executable, self.manifest = executable, manifest
+
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets all variables."""
         for name, view in self.variables().items():
             view[...] = arrays[name]
-
-    def runner(self, graph: str, arrays: Arrays) -> Runner:
-        """What runs a graph over examples that fit its inputs."""
-        from runtime.feeding import HostRunner  # imported late: who compiles does not feed
-
-        return HostRunner(self, graph, arrays)

@@ -1,4 +1,4 @@
-"""Flags of the test suite, and what all tests have in common: they leave the user's cache alone."""
+"""Options of the test suite and settings for all tests: they leave the user's cache alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import signal
 import pytest
 
 os.environ["NNC_CACHE"] = "off"
-# Shells start what runs in the background deaf to Ctrl-C, and so would be the programs that tests stop with it.
+# Shells start background jobs with SIGINT ignored, and the programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="write what the stages print now into the golden files"
+        "--update-golden", action="store_true", help="update the golden files with the current output of the stages"
     )

@@ -1,6 +1,6 @@
-"""Small graphs in which a mistake of a pass, of the memory plan or of the printer shows that no model would show.
+"""Small graphs that expose bugs of a pass, the memory plan or the printer that no model would expose.
 
-Each was added for a bug that was planted and that no test noticed (tests/planted).
+Each was added for a planted bug that no test had found (tests/planted).
 """
 
 from __future__ import annotations

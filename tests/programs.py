@@ -1,4 +1,4 @@
-"""What several tests need: the five models, small programs from text, and graphs run as generated code."""
+"""Shared by several tests: the five models, small programs from text, and graphs run as generated code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compiler.passes.pipeline import run_pipeline
 from compiler.planning.memory import Plan, plan_graph
 from compiler.targets.registry import TARGETS
 from compiler.targets.target import find_target
-from runtime.program import Executable, Program, aligned_zeros, load_functions
+from runtime.program import Executable, LoadedProgram, aligned_zeros, load_functions
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
@@ -33,7 +33,7 @@ NUMPY_PIPELINE = NUMPY.pipeline
 
 @cache
 def compiled_model(name: str, target: str = "numpy") -> Compilation:
-    """One of the five models, compiled once a test session; nobody may change it."""
+    """One of the five models, compiled once per test session; must not be modified."""
     return compile_tree(load_tree(ROOT / "models" / f"{name}.nn"), target=target)
 
 
@@ -51,7 +51,7 @@ def read_graph(text: str) -> Graph:
 
 
 def values_for(graph: Graph, batch: int, seed: int = 0) -> Arrays:
-    """Inputs for a graph: floats around zero, indices below ten, counters small; variables may be put over them."""
+    """Values for all inputs of a graph: floats around zero, integers below ten; callers may replace the variables."""
     generator = np.random.default_rng(seed)
     result: Arrays = {}
     for value in graph.inputs:
@@ -63,13 +63,13 @@ def values_for(graph: Graph, batch: int, seed: int = 0) -> Arrays:
     return result
 
 
-def initialized(compiled: Compilation, seed: int = 0) -> Program:
-    program = Program(compiled.executable, compiled.manifest)
+def initialized(compiled: Compilation, seed: int = 0) -> LoadedProgram:
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     program.initialize(seed)
     return program
 
 
-def run_program(program: Program, name: str, inputs: Mapping[str, np.ndarray], batch: int) -> Arrays:
+def run_program(program: LoadedProgram, name: str, inputs: Mapping[str, np.ndarray], batch: int) -> Arrays:
     """Runs a graph of a program once; the outputs and the variables after it, as copies."""
     for key, view in program.inputs(name, batch).items():
         view[...] = inputs[key]
@@ -95,11 +95,11 @@ def optimize(module: Module) -> Module:
 
 def bind(plan: Plan, batch: int, poison: bool):
     source = NUMPY.generate("a test", [plan], [])
-    functions = load_functions(Executable(source, "<test>", plan.size, batch))
+    functions = load_functions(Executable(source, "<test>", plan.size, batch, NUMPY.name))
     arena = aligned_zeros(max(plan.size, 1))
     if poison:
         arena[:] = 0xFF  # every float of these bytes is NaN
-    return functions[f"bind_{plan.graph.name}"](arena, batch)
+    return functions[plan.graph.name](arena, batch)
 
 
 def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: int = 0) -> Arrays:
@@ -108,16 +108,17 @@ def run_step(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int, fill: i
     All bytes hold `fill` before the variables and inputs are set; 0xFF is NaN in every float.
     """
     plans, variables = plan_step(graph, batch)
-    functions = load_functions(Executable(NUMPY.generate("a test", plans, variables), "<test>", plans[0].size, batch))
+    source = NUMPY.generate("a test", plans, variables)
+    functions = load_functions(Executable(source, "<test>", plans[0].size, batch, NUMPY.name))
     arena = aligned_zeros(plans[0].size)
     arena[:] = fill
-    _, held, _ = functions["bind_variables"](arena, batch)
-    run, views, results = functions[f"bind_{graph.name}"](arena, batch)
-    for name, view in {**held, **views}.items():
+    _, stored, _ = functions["variables"](arena, batch)
+    run, views, results = functions[graph.name](arena, batch)
+    for name, view in {**stored, **views}.items():
         view[...] = inputs[name]
     with np.errstate(all="ignore"):
         run()
-    return {name: np.array(array) for name, array in {**held, **results}.items()}
+    return {name: np.array(array) for name, array in {**stored, **results}.items()}
 
 
 def plan_step(graph: Graph, batch: int) -> tuple[list[Plan], list[tuple[str, TensorType, int]]]:

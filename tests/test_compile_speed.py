@@ -1,4 +1,4 @@
-"""Compiling takes time in proportion to the program: as many more lines of Python run for every further layer.
+"""Compile time is linear in the size of the program: every further layer runs the same number of lines of Python.
 
 Lines are counted, not seconds: the count is the same on every machine, however busy. Figures in seconds come from
 `tests/bench/compile_time.py`.
@@ -29,7 +29,7 @@ train M {{ loss = mean_squared_error; optimizer = SGD(lr=0.01, momentum=0.9) }}
 
 
 def residual(layers: int) -> str:
-    """Convolutions with a way around each."""
+    """Convolutions, each with a skip connection."""
     return f"""
 model M(image: f32[B, 8, 8, 4]) {{
   for i in range({layers}) {{ image = image + (image |> Conv2D(4, 3, padding="same") |> BatchNorm |> relu) }}
@@ -40,7 +40,7 @@ train M {{ loss = mean_squared_error; optimizer = SGD(lr=0.01) }}
 
 
 def lines_run(program: str) -> int:
-    """How many lines of Python a compilation runs; a line counts again each time a loop comes back to it."""
+    """The number of lines of Python that a compilation runs; a line in a loop counts each time it runs."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -59,6 +59,6 @@ def lines_run(program: str) -> int:
 
 @pytest.mark.parametrize(("program", "layers"), [(chain, 5), (elementwise, 10), (recurrent, 2), (residual, 2)])
 def test_later_layers_take_no_longer_than_the_first(program: Callable[[int], str], layers: int):
-    compile_text(program(2))  # what is remembered from then on would count for the first alone
+    compile_text(program(2))  # fills the caches, which would otherwise count for the first run only
     once, twice, three_times = (lines_run(program(count * layers)) for count in (1, 2, 3))
     assert three_times - twice < 1.05 * (twice - once)

@@ -13,6 +13,7 @@ from compiler.cli.data import check_data, describe_data, footprint_of, storage_o
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import ProgramFile, names_in, overrides
+from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
 
@@ -46,7 +47,8 @@ def why_not(entry: Entry, flags: argparse.Namespace) -> str:
     """Why an entry of the cache cannot be used; empty if it can."""
     for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
         try:
-            checked_code(executable.source, executable.name)  # loading it will not check it again
+            allowed = find_runtime(executable.target).allowed
+            checked_code(executable.source, executable.name, allowed)  # loading it will not check it again
         except RefusedSource as refused:
             return refused.reason
     build, memory = entry.build, memory_of(flags).bytes

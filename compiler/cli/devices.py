@@ -9,7 +9,7 @@ from compiler.cli.flags import TARGET_OPTIONS
 from compiler.cli.memory_limit import Memory, memory_of_target
 from compiler.targets.running import find_runtime
 from runtime.errors import RuntimeUserError
-from runtime.program import Program
+from runtime.program import LoadedProgram
 
 
 def choose_device(flags: argparse.Namespace) -> None:
@@ -33,6 +33,6 @@ def memory_of(flags: argparse.Namespace) -> Memory:
     return memory_of_target(flags.target, flags.memory_limit)
 
 
-def program_of(build: Build, flags: argparse.Namespace) -> Program:
+def program_of(build: Build, flags: argparse.Namespace) -> LoadedProgram:
     """The program, loaded into the memory of its device."""
     return find_runtime(build.executable.target).load(build.executable, build.manifest, options_of(flags))

@@ -118,7 +118,7 @@ def literal_key(value: Value) -> Any:
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:
-    """The nodes that read each value; None stands for the graph's outputs."""
+    """The nodes that read each value; None for the outputs of the graph."""
     readers: dict[Value, list[Node | None]] = {value: [] for node in graph.nodes for value in node.results}
     readers |= {value: [] for value in graph.inputs}
     for node in graph.nodes:

@@ -131,7 +131,7 @@ def register(*ops: Op) -> None:
 
 
 def known_ops() -> Mapping[str, Op]:
-    """All ops by name; raises LookupError if nobody has imported compiler.ops."""
+    """All ops by name; raises LookupError until compiler.ops is imported."""
     if not OPS:
         raise LookupError("the table of ops is empty: `import compiler.ops` fills it, and must come first")
     return OPS

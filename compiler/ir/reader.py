@@ -52,7 +52,7 @@ class IrToken(NamedTuple):
     column: int
 
 
-Scope = dict[str, tuple[Value, IrToken]]  # the values of a graph by name, each with the place of its definition
+Definitions = dict[str, tuple[Value, IrToken]]  # the values of a graph by name, each with the place of its definition
 
 
 def read_module(text: str, file: str = "<ir>") -> Module:
@@ -165,7 +165,7 @@ class Reader:
         if not IDENTIFIER.fullmatch(name.text):
             self.fail(name, "this cannot be the name of a graph", "letters, digits and underscores", name.text)
         graph = Graph(name.text)
-        builder, scope = Builder(graph), Scope()
+        builder, scope = Builder(graph), Definitions()
         self.take("mark", "(")
         self.items(")", lambda: self.input(builder, scope, outputs is not None))
         self.take("mark", "{")
@@ -175,7 +175,7 @@ class Reader:
         self.items("}", lambda: self.output(graph, scope, outputs))
         return graph
 
-    def input(self, builder: Builder, scope: Scope, of_module: bool) -> None:
+    def input(self, builder: Builder, scope: Definitions, of_module: bool) -> None:
         name = self.take("value")
         if name.text[1].isdigit():
             self.fail(name, "this cannot be the name of an input", "a name that begins with a letter", name.text)
@@ -201,7 +201,7 @@ class Reader:
         notes = (Note(f"{expected} is declared here", self.span(declared)),)
         self.report(Diagnostic(message, self.span(token), str(expected), str(found), notes))
 
-    def output(self, graph: Graph, scope: Scope, outputs: list[tuple[IrToken, TensorType]] | None) -> None:
+    def output(self, graph: Graph, scope: Definitions, outputs: list[tuple[IrToken, TensorType]] | None) -> None:
         name = self.take("name")
         if name.text in graph.outputs:
             self.fail(name, f"a second output named {name.text}", "one output of each name", name.text)
@@ -212,7 +212,7 @@ class Reader:
 
     # Nodes ------------------------------------------------------------------------------------------------------------
 
-    def node(self, builder: Builder, scope: Scope) -> None:
+    def node(self, builder: Builder, scope: Definitions) -> None:
         declared: list[tuple[IrToken, IrToken, TensorType]] = []
         while not declared or self.accept(","):
             name = self.take("value")
@@ -235,7 +235,7 @@ class Reader:
                 self.fail(token, f"the result of {op.text} has a different type", str(value.type), str(type))
             self.define(name, value, scope)
 
-    def arguments(self, scope: Scope) -> tuple[list[Value], dict[str, Any]]:
+    def arguments(self, scope: Definitions) -> tuple[list[Value], dict[str, Any]]:
         operands: list[Value] = []
         attributes: dict[str, Any] = {}
 
@@ -253,7 +253,7 @@ class Reader:
         self.items(")", read)
         return operands, attributes
 
-    def operand(self, scope: Scope) -> Value:
+    def operand(self, scope: Definitions) -> Value:
         token = self.token
         if token.kind == "value":
             self.advance()
@@ -330,7 +330,7 @@ class Reader:
     def too_long(self, token: IrToken) -> NoReturn:
         self.fail(token, "the number is too long", f"at most {LONGEST_INTEGER} digits", f"{len(token.text)} characters")
 
-    def define(self, name: IrToken, value: Value, scope: Scope) -> None:
+    def define(self, name: IrToken, value: Value, scope: Definitions) -> None:
         if name.text in scope:
             notes = (Note("the first is here", self.span(scope[name.text][1])),)
             message = f"{name.text} is defined twice"

@@ -1,1 +1,1 @@
-"""Which op of a step first gave a NaN or an infinity: the step is run again and every op is looked at."""
+"""Which op of a step first produced a NaN or an infinity: the step is run again and every op is inspected."""

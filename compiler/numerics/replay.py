@@ -1,4 +1,4 @@
-"""From a captured step to a report: its program is compiled again, the step run again, and what it showed is told."""
+"""From a captured step to a report: compiles its program again, runs the step again, and reports the first bad op."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from compiler.numerics.runs import Run, fitting, run_generated, run_in_float64, 
 from compiler.passes.pipeline import Pass, choose
 from compiler.targets.target import find_target
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import Program
-from runtime.training.captures import Capture, Found, Recipe
+from runtime.program import LoadedProgram
+from runtime.training.captures import Capture, Recipe, StepResult
 from runtime.training.conditions import changes, conditions
 
-PROGRAM = "program.nn"  # the resolved program in the folder of a run, beside its dumps
+PROGRAM = "program.nn"  # the resolved program in the folder of a run, next to its dumps
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How a data set kept an array."""
+    """How a data set stored an array."""
 
     dtype: str
     scale: float
@@ -32,14 +32,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """A program's text, compiled by a recipe, with fewer passes if wanted; `check` may refuse what was compiled."""
+    """The text of a program and how it was compiled; `check` may raise UserError for a compiled program."""
 
     recipe: Recipe
     file: str
     check: Callable[[Compilation], None]
 
     def compile(self, passes: Sequence[Pass], diagnostics: Diagnostics) -> Compilation:
-        """Raises UserError, or RuntimeUserError for what is no resolved program."""
+        """Raises UserError, or RuntimeUserError if the text is not a resolved program."""
         diagnostics.sources[self.file] = self.recipe.text
         tree = parse(self.recipe.text, self.file, diagnostics)
         if tree.imports:
@@ -52,7 +52,7 @@ class Source:
         return compiled
 
     def passes(self) -> tuple[Pass, ...]:
-        """Raises UserError for a name that is no pass."""
+        """Raises UserError if a name is not a pass."""
         return choose(find_target().pipeline, self.recipe.passes, ())
 
 
@@ -62,11 +62,11 @@ def places_of(compiled: Compilation, sources: Mapping[str, str]) -> Places:
 
 
 def first_report(compiled: Compilation, capture: Capture, sources: Mapping[str, str]) -> str:
-    """What is told at once when training stops: the first bad op in the code that ran, and the batch."""
+    """The report when training stops: the first bad op in the code that ran, and the batch."""
     run = run_generated("fused", compiled, capture)
     blame, places = find(run.trace), places_of(compiled, sources)
-    if blame is None or run.found.differing(capture.found):
-        return "\n".join([batch_line(capture), "run again, the step gave other numbers: the machine may be at fault"])
+    if blame is None or run.found.differing(capture.result):
+        return f"{batch_line(capture)}\nthe step gave different numbers when run again: the machine may be faulty"
     return "\n".join([*blame_lines(blame, capture, places), batch_line(capture)])
 
 
@@ -75,7 +75,7 @@ def replay(
 ) -> str:
     """The report of a dump; raises RuntimeUserError where the dump does not fit the program in it.
 
-    `check` sees each compilation before it runs, and may raise UserError.
+    `check` is called with each compiled program before it runs, and may raise UserError.
     """
     diagnostics = Diagnostics()
     source = Source(recipe, file, check)
@@ -87,8 +87,8 @@ def replay(
     except UserError as error:
         raise RuntimeUserError(f"the program of the dump cannot be compiled: {error}") from error
     places = places_of(fused, diagnostics.sources)
-    again = capture.run(Program(fused.executable, fused.manifest))
-    lines = [batch_line(capture), "", f"fused code: {sameness(again, capture.found, known)}"]
+    again = capture.run(LoadedProgram(fused.executable, fused.manifest))
+    lines = [batch_line(capture), "", f"fused code: {sameness(again, capture.result, known)}"]
     run = run_generated("fused", fused, capture)
     lines += indented(report_of(run, capture, places))
     lines += ["", "code without fusion"]
@@ -105,19 +105,19 @@ def indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def sameness(again: Found, before: Found, known: Mapping[str, Any]) -> str:
-    """Whether the step gave the same bits as in training, and what may be why not."""
+def sameness(again: StepResult, before: StepResult, known: Mapping[str, Any]) -> str:
+    """Whether the step gave the same bits as in training, and possible reasons if not."""
     differing = again.differing(before)
     if not differing:
         return "the same bits as in training"
     changed = "; ".join(changes(known, conditions()))
-    return f"other bits than in training ({', '.join(differing)}); {changed or 'nothing known changed'}"
+    return f"different bits than in training ({', '.join(differing)}); {changed or 'no known reason'}"
 
 
 def verdict(fused: Run, exact: Run) -> str:
-    """What the runs say together."""
+    """The conclusion from both runs."""
     if not fused.trace.bad:
         return "the step is finite now"
     if not exact.trace.bad:
-        return "finite in float64: the numbers are beyond what float32 can hold"
-    return "not finite in float64 either: not a matter of precision"
+        return "finite in float64: the numbers are beyond the range of float32"
+    return "not finite in float64 either: precision is not the cause"

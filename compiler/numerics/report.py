@@ -1,9 +1,11 @@
-"""What is told of a step that went wrong: the first bad op with its place, its numbers, and the batch."""
+"""The report of a step that went wrong: the first bad op with its place, its numbers, and the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.printer import number
@@ -18,7 +20,7 @@ HALVES = {"train_step": "training", "evaluate": "test"}  # which data a graph ru
 
 @dataclass(frozen=True)
 class Places:
-    """Where lines of the model are shown from: texts by file, and the parameters, which updates belong to."""
+    """For showing places in the model: texts by file, and the names of parameters, to recognize updates."""
 
     sources: Mapping[str, str]
     parameters: frozenset[str]
@@ -34,7 +36,7 @@ def phase_of(node: Node, places: Places) -> str:
 
 
 def reason_of(node: Node, seen: Seen) -> str:
-    """How the op came to it, where its operands tell."""
+    """The cause, if the ranges of the operands show it."""
     first = seen.operands[0] if seen.operands else None
     overflow = any(range.infinities for range in seen.results)
     if first is None or any(range.bad for range in seen.operands):
@@ -45,11 +47,11 @@ def reason_of(node: Node, seen: Seen) -> str:
         case "log" if overflow:
             return "the logarithm of zero"
         case "sqrt" if first.low < 0:
-            return "the root of a negative number"
-        case "div" | "pow" if seen.operands[1].low <= 0 <= seen.operands[-1].high and node.op.name == "div":
+            return "the square root of a negative number"
+        case "div" if seen.operands[1].low <= 0 <= seen.operands[1].high:
             return "a division by zero, or overflow"
         case _ if overflow:
-            return "overflow: beyond what the type can hold"
+            return "overflow: beyond the range of the type"
     return ""
 
 
@@ -84,7 +86,7 @@ def excerpt(node: Node, places: Places) -> list[str]:
 
 
 def names_in(graph: Graph) -> dict[Value, str]:
-    """A name for every value of a graph and of the bodies in it."""
+    """A name for every value of a graph and of its bodies."""
     names = {value: f"%{name}" for value, name in number(graph).items()}
     for node in graph.nodes:
         if "body" in node.attributes:
@@ -105,7 +107,7 @@ def tensors(node: Node, seen: Seen) -> Iterator[str]:
 
 
 def show_indices(capture: Capture) -> str:
-    """`0, 1, 2 … 127`: the first, or from the first to the last of a run."""
+    """`0, 4, 9 and 3 more`: the first ones; `0 … 127` if they are consecutive."""
     indices = capture.indices.tolist()
     if len(indices) > 2 and indices == list(range(indices[0], indices[0] + len(indices))):
         return f"{indices[0]} … {indices[-1]}"
@@ -114,9 +116,7 @@ def show_indices(capture: Capture) -> str:
 
 
 def bad_examples(capture: Capture, name: str) -> str:
-    """Which examples of the data set hold a NaN or an infinity in an array."""
-    import numpy as np
-
+    """The examples of the data set with a NaN or an infinity in an array."""
     array = capture.inputs[name]
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
     found = capture.indices[bad].tolist()
@@ -153,7 +153,7 @@ def blame_lines(blame: Blame, capture: Capture, places: Places) -> list[str]:
 
 
 def report_of(run: Run, capture: Capture, places: Places) -> list[str]:
-    """What one run of the step showed."""
+    """The result of one run of the step."""
     blame = find(run.trace)
     loss = float.fromhex(run.found.loss)
     if blame is None:

@@ -1,9 +1,9 @@
-"""A captured step run again in three ways, with every op looked at:
+"""A captured step, run again in three ways while every op is inspected:
 
-- `fused`: the very code that training runs, in which between the statements the numbers are looked at. Regions and
-  scans are looked at inside, tile by tile and step by step; looking changes no bit.
-- `unfused`: generated code again, less the passes that bring ops together.
-- `float64`: the interpreter, on the graph as it was differentiated, before any pass.
+- `fused`: the same code that training runs, with inspection of the numbers between statements, also inside of regions
+  and scans, tile by tile and step by step. Inspection does not change any bit.
+- `unfused`: generated code without the passes that join ops.
+- `float64`: the interpreter, on the graph after differentiation, before any pass.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import numpy as np
 from compiler.driver import Compilation, title_of
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
+from compiler.ir.op import LOOP
 from compiler.numerics.blame import Trace
 from compiler.ops.control import stack_of
 from compiler.passes.pipeline import Pass
 from compiler.targets.shared.writer import Ticks
 from compiler.targets.target import find_target
-from runtime.program import Program
-from runtime.training.captures import Capture, Found
-from runtime.training.numerics import Probe, Range, look, range_of, taken
+from runtime.program import LoadedProgram
+from runtime.training.captures import Capture, StepResult
+from runtime.training.numerics import Probe, Range, range_of, ranges_of, selected_ranges
 
-JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that bring ops together
+JOINING = ("fusion", "fold-parameters", "sums-of-products", "scans-together")  # passes that join ops
 
 
 @dataclass(frozen=True)
 class Run:
-    """One of them: the trace, what was found after it, and by what name it is shown."""
+    """One of these runs: its trace, its result, and the name it is shown with."""
 
     name: str
     trace: Trace
-    found: Found
+    found: StepResult
 
 
 def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
@@ -45,27 +46,27 @@ def without_joining(passes: Sequence[Pass]) -> tuple[Pass, ...]:
 
 
 def run_generated(name: str, compiled: Compilation, capture: Capture) -> Run:
-    """The step in generated code that tells of the numbers of each op."""
+    """Runs the step in generated code that records the ranges of numbers of each op."""
     nodes: list[Node] = []
     target = find_target(compiled.executable.target)
     plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     title = title_of(compiled.tree, compiled.model)
     source = target.generate(title, plans, variables, {capture.graph: Ticks(probed=nodes)})
     probed = replace(compiled.executable, source=source, name=f"{compiled.executable.name} probed")
-    program = Program(probed, compiled.manifest)
+    program = LoadedProgram(probed, compiled.manifest)
     (plan,) = (plan for plan in plans if plan.graph.name == capture.graph)
     trace = Trace(plan.graph, len(capture.indices), {}, plan.regions)
     inputs, found, outputs = observe(program, capture)
     trace.inputs, trace.outputs = inputs, outputs
     probe: Probe = program.views(capture.graph, len(capture.indices))[0].__globals__["probe"]
     in_tiles = {node for region in plan.regions.values() for node in region.plan.graph.nodes}
-    for number, operands, results in probe.told:
+    for number, operands, results in probe.records:
         (trace.add_tile if nodes[number] in in_tiles else trace.add)(nodes[number], operands, results)
     return Run(name, trace, found)
 
 
-def observe(program: Program, capture: Capture) -> tuple[dict[str, Range], Found, dict[str, Range]]:
-    """Runs the step: the ranges of what went in, what was found, and the ranges of loss and variables after it."""
+def observe(program: LoadedProgram, capture: Capture) -> tuple[dict[str, Range], StepResult, dict[str, Range]]:
+    """Runs the step; returns the ranges of its inputs, its result, and the ranges of loss and variables after it."""
     inputs = {name: range_of(array) for name, array in {**capture.before, **capture.inputs}.items()}
     found = capture.run(program)
     outputs = {"loss": range_of(float.fromhex(found.loss))}
@@ -78,7 +79,7 @@ def observe(program: Program, capture: Capture) -> tuple[dict[str, Range], Found
 
 
 def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
-    """The step in the interpreter, on the graph without any pass."""
+    """Runs the step in the interpreter, on the graph before any pass."""
     graph, batch = compiled.module[capture.graph], len(capture.indices)
     given = {**capture.before, **capture.inputs}
     trace = Trace(graph, batch, {value.name: range_of(given[value.name]) for value in graph.inputs})
@@ -87,11 +88,11 @@ def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
         results = dict(zip(graph.outputs, Interpreter(trace).run(graph, arrays), strict=True))
     floats = {each: array for each, array in results.items() if each == "loss" or each in capture.before}
     trace.outputs = {each: range_of(array) for each, array in floats.items() if array.dtype.kind == "f"}
-    return Run(name, trace, Found.of(results["loss"].item(), {}))
+    return Run(name, trace, StepResult.of(results["loss"].item(), {}))
 
 
 class Interpreter:
-    """Runs graphs op by op, bodies of scans too, and notes in a trace what it saw; forgets what nobody reads again."""
+    """Runs graphs op by op, bodies of scans too, recording a trace; frees values that are not read again."""
 
     def __init__(self, trace: Trace):
         self.trace = trace
@@ -110,15 +111,15 @@ class Interpreter:
         return [read(environment, value) for value in graph.outputs.values()]
 
     def evaluate(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
-        if node.op.name == "scan":
+        if LOOP in node.op.traits:
             return self.scan(node, operands)
-        seen = (taken if node.op.name == "select" else look)(*operands)
+        seen = (selected_ranges if node.op.name == "select" else ranges_of)(*operands)
         results = evaluate(node, operands, self.trace.batch)
-        self.trace.add(node, seen, look(*results))
+        self.trace.add(node, seen, ranges_of(*results))
         return results
 
     def scan(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
-        """As the reference of `scan`, whose steps nobody can look into."""
+        """Like the reference of `scan`, but its steps are recorded."""
         carries, body = node.attributes["carries"], node.body
         constants = carries + node.attributes["sequences"]
         carried, length = operands[:carries], len(operands[carries])
@@ -133,11 +134,11 @@ class Interpreter:
 
 
 def fitting(capture: Capture, compiled: Compilation) -> str:
-    """What of a capture does not fit the program; empty if all fits."""
+    """What part of a capture does not fit the program; empty if all of it fits."""
     graph, batch = compiled.module.get(capture.graph), len(capture.indices)
     if graph is None or not 1 <= batch <= compiled.executable.batch:
         return f"graph {capture.graph}, batch {batch}"
-    program = Program(compiled.executable, compiled.manifest)
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     wanted: Mapping[str, Arrays] = {
         "variables": program.variables(),
         "inputs": program.inputs(capture.graph, batch),

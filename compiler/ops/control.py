@@ -39,7 +39,9 @@ def infer_scan(
     given = [*types[:carries], *(stack.with_shape(stack.shape[1:]) for stack in stacks), *types[carries + sequences :]]
     for value, type in zip(body.inputs, given, strict=True):
         if value.type != type:
-            raise TypeRuleError(f"the body of the scan does not take this as {value.name}", str(value.type), str(type))
+            raise TypeRuleError(
+                f"the body of the scan expects a different type for {value.name}", str(value.type), str(type)
+            )
     outputs = [output.type for output in body.outputs.values()]
     for value, type in zip(body.inputs[:carries], outputs, strict=False):
         if value.type != type:
@@ -181,9 +183,9 @@ OPS = (
                 sequences=1,
                 body=body("h: f32[2]; x: f32[2]", lambda b, h, x: [b.sum(h, axes=(0,))]),
             ),
-            error("does not take this as h", "f32[3]", "f32[4,2]", **SUM),
-            error("does not take this as x", "f32[2]", "f32[4,3]", **SUM),
-            error("does not take this as k", "f32[3]", "f32[3]", "f32[4]", "f32[2]", **GATED),
+            error("a different type for h", "f32[3]", "f32[4,2]", **SUM),
+            error("a different type for x", "f32[2]", "f32[4,3]", **SUM),
+            error("a different type for k", "f32[3]", "f32[3]", "f32[4]", "f32[2]", **GATED),
             error("differ in length", "f32[2]", "f32[]", **SUM),
             error(
                 "differ in length",

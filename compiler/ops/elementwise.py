@@ -464,7 +464,7 @@ CONVERSIONS = (
         errors=FLOATS_ONLY[2:],
     ),
     Op(
-        "copy",  # inserted by passes where bytes must move: the same value at a place of its own
+        "copy",  # inserted by passes where bytes must move: the same value at a separate place
         infer=unary(DTYPES),
         gradient=equation(lambda builder, dy, y, x: [dy]),
         reference=np.copy,

@@ -27,7 +27,7 @@ def infer_fused(types: Sequence[TensorType], step: int, body: Graph) -> Sequence
     expect_count(types, len(body.inputs))
     for value, type in zip(body.inputs, types, strict=True):
         if value.type != type:
-            raise TypeRuleError(f"the body does not take this as {value.name}", str(value.type), str(type))
+            raise TypeRuleError(f"the body expects a different type for {value.name}", str(value.type), str(type))
     if not body.outputs:
         raise TypeRuleError("a fused region has no result", "at least 1 output of the body", "0")
     return [value.type for value in body.outputs.values()]
@@ -58,7 +58,7 @@ OPS = (
             sample("f32[B,4]", "f32[4]", step=2, body=ACTIVATION),
         ),
         errors=(
-            error("does not take this as x1", "f32[B,4]", "f32[3]", body=ACTIVATION),
+            error("a different type for x1", "f32[B,4]", "f32[3]", body=ACTIVATION),
             error("operands", "f32[B,4]", body=ACTIVATION),
             error("step is not valid", "f32[B,4]", "f32[4]", step=-1, body=ACTIVATION),
             error("needs", "f32[B,4]", "f32[4]"),

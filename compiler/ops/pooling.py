@@ -42,7 +42,7 @@ def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, pa
     for extent, reach, step, (before, _), count in zip(size, window, stride, padding, output, strict=True):
         if before >= reach or (count - 1) * step - before >= extent:
             found = show_attribute(padding)
-            raise TypeRuleError("a pooling window lies in the padding alone", f"padding below {reach}", found)
+            raise TypeRuleError("a pooling window is entirely in the padding", f"padding below {reach}", found)
     return x.with_shape((x.shape[0], *output, x.shape[3]))
 
 
@@ -209,8 +209,8 @@ OPS = (
         ),
         errors=(
             error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
-            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
-            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((0, 0), (0, 2))),
+            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
+            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((0, 0), (0, 2))),
             error("window is not valid", "f32[B,3,3,1]", window=(2, 0), stride=(1, 1)),
             error("stride is not valid", "f32[B,3,3,1]", window=(2, 2), stride=(0, 1)),
             error("number of dimensions", "f32[B,3,3]", window=(2, 2), stride=(1, 1)),
@@ -265,7 +265,7 @@ OPS = (
         ),
         errors=(
             error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
-            error("padding alone", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
+            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
             error("operands", window=(2, 2), stride=(1, 1)),
             error("needs", "f32[B,3,3,1]", window=(2, 2)),
         ),

@@ -63,7 +63,7 @@ def infer_broadcast(types: Sequence[TensorType], shape: Shape) -> TensorType:
     expect_count(types, 1)
     result = types[0].with_shape(expect_shape(shape))
     if len(shape) < types[0].rank or broadcast_shapes(types[0].shape, shape) != shape:
-        expected = f"a shape that {types[0]} stretches to"
+        expected = f"a shape that {types[0]} broadcasts to"
         raise TypeRuleError("the tensor does not broadcast to the shape", expected, show_shape(shape))
     return result
 
@@ -76,7 +76,7 @@ def infer_concat(types: Sequence[TensorType], axis: int) -> TensorType:
     expect_axes((axis,), len(first))
     if any(type.rank != len(first) or around(type.shape, axis) != around(first, axis) for type in types):
         found = " and ".join(map(str, types))
-        raise TypeRuleError("the tensors do not fit together", f"equal dimensions but for axis {axis}", found)
+        raise TypeRuleError("the tensors do not fit together", f"equal dimensions apart from axis {axis}", found)
     total = sum(expect_static([type.shape[axis] for type in types], "the axis to join along"))
     return types[0].with_shape((*first[:axis], total, *first[axis + 1 :]))
 
@@ -337,7 +337,7 @@ OPS = (
         ),
     ),
     Op(
-        "pad",  # `interior` elements between any two; () stands for none on any axis
+        "pad",  # `interior` elements between any two; () means none on any axis
         infer=infer_pad,
         gradient=pad_gradient,
         reference=pad_reference,

@@ -1,4 +1,4 @@
-"""materialize: every value that must be written to a place of its own is the result of a node that writes.
+"""materialize: every value that must be written to a separate place is the result of a node that writes.
 
 These are the new values of variables and the outputs of scan bodies. If such an output is an input, a literal, a view,
 or already another output, a `copy` is inserted:   f(x) = x   becomes   f(x) = copy(x)

@@ -1,12 +1,12 @@
-"""Packing: blocks of bytes with lifetimes to offsets in one arena, and the least that any packing can reach.
+"""Packing: offsets in one arena for blocks with lifetimes, and a lower bound on the size of the arena.
 
-The best packing is hard to find; some simple ones are tried, and the smallest arena wins:
+The best packing is hard to find; several simple ones are tried, and the smallest arena wins:
 
-    largest first     each block, by falling size, at the lowest addresses that are free during its whole life. Mostly
-                      perfect, but every block is compared with many others: only for up to `FEW` blocks.
-    longest first     the same by falling length of life.
-    forward in time   each block, when its life begins, in the smallest free range that holds it, as allocators do.
-                      Perfect where lives are nested, as those of a forward and a backward pass are.
+    largest first     each block, by decreasing size, at the lowest address that is free during its whole lifetime.
+                      Mostly optimal, but every block is compared with many others: only for up to `FEW` blocks.
+    longest first     the same by decreasing length of lifetime.
+    forward in time   each block, when its lifetime begins, in the smallest free range that fits, as allocators do.
+                      Optimal for nested lifetimes, such as those of a forward and a backward pass.
     backward in time  the same from the end.
 """
 
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from compiler.ir.graph import Value
+from runtime.program import ALIGNMENT
 
-ALIGNMENT = 64
 FEW = 2048
 
 
 @dataclass(eq=False)
 class Block:
-    """A run of bytes: whose, how many, and from which node to which it is needed."""
+    """A range of bytes: its value, its size, and the first and last node that need it."""
 
     value: Value
     bytes: int
@@ -39,7 +39,7 @@ class Block:
 
 
 Life = tuple[int, int, int]  # bytes, first, last
-# Offsets of lives that are sorted by falling size; sizes are multiples of ALIGNMENT and not 0.
+# Offsets for lifetimes sorted by decreasing size; sizes are multiples of ALIGNMENT and not 0.
 Packing = Callable[[Sequence[Life]], list[int]]
 
 
@@ -57,7 +57,7 @@ def assign_offsets(blocks: Iterable[Block], base: int) -> int:
         if size == least:
             break
     for block in ordered:
-        block.offset = base  # of those without bytes
+        block.offset = base  # for blocks without bytes; the others follow
     for block, offset in zip(filled, offsets, strict=True):
         block.offset = base + offset
     return base + (size or 0)
@@ -68,7 +68,7 @@ def aligned(size: int) -> int:
 
 
 def peak_of_live(blocks: Iterable[Block]) -> int:
-    """The most bytes that are live at one time: no packing can be smaller."""
+    """The maximum of live bytes over time: no packing can be smaller."""
     return most_live((block.bytes, block.first, block.last) for block in blocks)
 
 
@@ -97,7 +97,7 @@ def longest_first(lives: Sequence[Life]) -> list[int]:
 
 
 def first_fit(lives: Sequence[Life]) -> list[int]:
-    """Each in its turn at the lowest addresses that are free during its whole life."""
+    """Each block in turn at the lowest address that is free during its whole lifetime."""
     offsets: list[int] = []
     placed: list[tuple[int, int, int, int]] = []  # by address: start, first, last, end
     for size, first, last in lives:
@@ -121,8 +121,8 @@ def forward_in_time(lives: Sequence[Life]) -> list[int]:
         size, first, last = lives[index]
         while used and used[0][0] < first:
             _, start, end = heappop(used)
-            space.give(start, end)
-        offsets[index] = start = space.take(size)
+            space.free(start, end)
+        offsets[index] = start = space.allocate(size)
         heappush(used, (last, start, start + size))
     return offsets
 
@@ -136,7 +136,7 @@ FOR_ALL: tuple[Packing, ...] = (forward_in_time, backward_in_time)
 
 
 class FreeSpace:
-    """The free ranges below `top`, above which all is free; ranges that touch become one."""
+    """The free ranges below `top`, above which everything is free; adjacent ranges are merged."""
 
     def __init__(self) -> None:
         self.top = 0
@@ -144,8 +144,8 @@ class FreeSpace:
         self.ends: dict[int, int] = {}  # start -> end
         self.starts: dict[int, int] = {}  # end -> start
 
-    def take(self, size: int) -> int:
-        """The start of so many bytes: of the smallest range that has them, of the lowest if there are several."""
+    def allocate(self, size: int) -> int:
+        """Allocates this many bytes in the smallest range that fits, the lowest if there are several. Their start."""
         index = bisect_left(self.ranges, (size, 0))
         if index == len(self.ranges):
             self.top += size
@@ -156,8 +156,8 @@ class FreeSpace:
             self.add(start + size, end)
         return start
 
-    def give(self, start: int, end: int) -> None:
-        """Frees what was taken."""
+    def free(self, start: int, end: int) -> None:
+        """Frees an allocated range."""
         if start in self.starts:
             start = self.starts[start]
             self.remove(start)

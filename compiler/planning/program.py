@@ -1,4 +1,4 @@
-"""The plan of a whole program: the variables, which all graphs share, and after them each graph's tensors."""
+"""The memory plan of a program: variables, which all graphs share, followed by each graph's tensors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PlacedVariable = tuple[str, TensorType, int]  # with its offset in the arena
 def plan_module(
     module: Module, batch: int, placement: Placement, left_out: Collection[str] = ()
 ) -> tuple[list[Plan], list[PlacedVariable]]:
-    """Plans of all graphs but those left out, and the variables.
+    """Plans of all graphs except those left out, and the variables.
 
-    Variables come first, at fixed offsets; the graphs share the bytes after them, since one runs at a time. Only
-    `prepare` runs when the inputs of another may be filled already, so it is placed after them.
+    Variables come first, at fixed offsets; the graphs share the bytes after them, since only one runs at a time. But
+    `prepare` may run when the inputs of another graph are already filled, so it is placed after those graphs.
     """
     variables: list[PlacedVariable] = []
     offset = 0

@@ -1,4 +1,4 @@
-"""Which nodes may run at the same time: neighbouring scans none of which reads another, such as two directions."""
+"""Nodes that may run at the same time: neighbouring independent scans, such as those of a bidirectional layer."""
 
 from __future__ import annotations
 

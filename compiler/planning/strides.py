@@ -1,10 +1,10 @@
-"""Strides of tensors in memory, the order of their axes, and which of their views need no copy.
+"""Strides of tensors in memory, the order of their axes, and which reshapes and slices are views without a copy.
 
-Shapes in the IR stay as the model gives them: the order of the axes belongs to the buffer, and is the target's choice
-(`Placement`). A buffer in another order is seen through a transposed view.
+Shapes in the IR are those of the model; the order of the axes in memory is a property of the buffer, chosen by the
+target (`Placement`). A buffer in another order is accessed through a transposed view.
 
-Strides are counted in elements, with a large prime in place of the batch: no static dimension equals it by chance, so
-what holds for it holds for every batch.
+Strides are counted in elements, with a large prime in place of the batch size: no static dimension equals it by chance,
+so a result for it is valid for every batch size.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ Strides = tuple[int, ...]
 
 
 def strides_in_order(shape: Shape, order: Order) -> Strides:
-    """The strides of a buffer whose axes are laid out in an order."""
+    """The strides of a contiguous buffer with its axes in this order."""
     sizes = at_batch(shape, SAMPLE_BATCH)
     return tuple(prod(sizes[inner] for inner in order[order.index(axis) + 1 :]) for axis in range(len(sizes)))
 
 
 def batch_last(shape: Shape) -> Order:
-    """The axes as they are, but for those of the batch, which come last."""
+    """The axes in the order of the shape, except that batch axes come last."""
     axes = range(len(shape))
     return (*(a for a in axes if not isinstance(shape[a], Batch)), *(a for a in axes if isinstance(shape[a], Batch)))
 
 
 def order_of(strides: Strides) -> Order | None:
-    """The order of axes with these strides; None for a tensor whose elements share places."""
+    """The order of axes with these strides; None if elements share addresses, as after a broadcast."""
     return None if 0 in strides else tuple(sorted(range(len(strides)), key=lambda axis: -abs(strides[axis])))
 
 
-# Views: the strides of the result from those of the operand, or None where NumPy would have to copy.
+# Views: the strides of the result from those of the operand, or None if NumPy would have to copy.
 
 
 def reshaped(node: Node, strides: Strides) -> Strides | None:
-    return split_anew(node.operands[0].type.shape, node.result.type.shape, strides)
+    return reshaped_strides(node.operands[0].type.shape, node.result.type.shape, strides)
 
 
-def split_anew(shape: Shape, new: Shape, strides: Strides) -> Strides | None:
-    """Merges neighbouring axes that are contiguous to each other, and splits them anew."""
+def reshaped_strides(shape: Shape, new: Shape, strides: Strides) -> Strides | None:
+    """Merges adjacent axes that are contiguous, and splits them again into the new shape."""
     before = [(d, s) for d, s in zip(at_batch(shape, SAMPLE_BATCH), strides, strict=True) if d != 1]
     after = at_batch(new, SAMPLE_BATCH)
     if any(dim == 0 for dim, _ in before):
@@ -54,14 +54,14 @@ def split_anew(shape: Shape, new: Shape, strides: Strides) -> Strides | None:
     while before:
         size, stride = before.pop()
         step = stride
-        taken = 1
-        while axis >= 0 and (taken < size or after[axis] == 1):
-            taken *= after[axis]
+        covered = 1  # elements of the merged axes that new axes account for
+        while axis >= 0 and (covered < size or after[axis] == 1):
+            covered *= after[axis]
             result[axis], step = step, step * after[axis]
             axis -= 1
-            while taken > size and before and before[-1][1] == stride * size:
+            while covered > size and before and before[-1][1] == stride * size:
                 size *= before.pop()[0]
-        if taken != size:
+        if covered != size:
             return None
     return tuple(result)
 
@@ -91,5 +91,5 @@ VIEW_STRIDES: dict[str, Callable[[Node, Strides], Strides | None]] = {
 
 
 def view_strides(node: Node, strides: Strides) -> Strides | None:
-    """The strides of the node's result as a view of its first operand, or None where there is no such view."""
+    """The strides of the node's result as a view of its first operand, or None if there is no such view."""
     return VIEW_STRIDES[node.op.name](node, strides)

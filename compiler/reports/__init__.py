@@ -1,1 +1,1 @@
-"""What users read about a program: stages, plans, fusion, profiles, summaries."""
+"""Reports for users about a program: stages, memory plans, fusion, profiles, summaries."""

@@ -1,12 +1,12 @@
-"""The model's own text, and below each line what became of it in one graph: what `annotate` prints.
+"""The output of `annotate`: the model's text, and below each line what it was compiled to in one graph.
 
-    shapes    what the layers and functions called there give
-    forward   its kernels with their bytes and their time, and so `backward` and `update`, which is the optimizer's;
-              the kernels of a region that belongs to several lines stand at its first, the others name it
-    passes    which of them changed something, and what
+    shapes    the results of the layers and functions called there
+    forward   its kernels with their bytes and times; likewise `backward`, and `update` for the optimizer. A region that
+              belongs to several lines is listed at its first line, and the others refer to it
+    passes    the passes that changed something, and what they changed
     code      its lines in the generated source (`emit --stage source`)
 
-What is inside of a library layer belongs to the line that calls it.
+Everything inside a library layer belongs to the line that calls it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from runtime.datasets import Dataset
 
 WIDTH = 120
-LABEL, COLUMN = 6, 16  # where below a line of the model labels stand, and what they head
-PASS_WIDTH = 24  # of the names of passes
-MOST_OPS = 5  # of a pass that are named
+LABEL, COLUMN = 6, 16  # columns of the labels and of their texts, below a line of the model
+PASS_WIDTH = 24  # of a pass name
+MOST_OPS = 5  # named for each pass
 DIRECTIONS = ("forward", "backward", "update")
 
 
@@ -45,11 +45,11 @@ class ModelLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotations:
-    """What became of a program, by line."""
+    """The result of compiling a program, by line."""
 
     shapes: Mapping[ModelLine, list[str]]
-    kernels: Mapping[tuple[ModelLine | None, str], list[KernelRow]]  # by line and direction; None: made by the compiler
-    regions: Mapping[ModelLine, list[str]]  # kernels that stand at another line
+    kernels: Mapping[tuple[ModelLine | None, str], list[KernelRow]]  # by line and direction; None: no line
+    regions: Mapping[ModelLine, list[str]]  # kernels listed at another line
     passes: Mapping[ModelLine, list[str]]
     code: Mapping[ModelLine, list[int]]
     timed: bool
@@ -62,7 +62,7 @@ class Annotations:
 def annotate(
     compiled: Compilation, graph: str, passes: Sequence[Pass], dataset: Dataset | None, steps: int | None
 ) -> Annotations:
-    """Gathers everything; runs that many steps to know times, none for what is the same in every run."""
+    """Gathers everything; runs this many steps to measure times, or none for a report that never varies."""
     if steps:
         rows, _ = measure_kernels(compiled, graph, dataset, steps)
     else:
@@ -81,11 +81,11 @@ def line_of(origin: Origin) -> ModelLine:
     return ModelLine(origin.file, origin.line)
 
 
-# What there is --------------------------------------------------------------------------------------------------------
+# Collecting -----------------------------------------------------------------------------------------------------------
 
 
 def shapes_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[str]]:
-    """The model's inputs, the results of calls, and what else the graph gives, such as the loss."""
+    """The model's inputs, the results of calls, and further outputs of the graph, such as the loss."""
     found: dict[ModelLine, list[str]] = {}
     module = compiled.module
     declared = next(f.name.span for f in compiled.tree.functions if f.name.id == compiled.model.name)
@@ -104,7 +104,7 @@ def shapes_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[st
 
 
 def calls_in(call: CallRecord) -> Iterator[CallRecord]:
-    """Calls in the user's own files; library layers are not taken apart."""
+    """Calls in the user's own files, without those inside library layers."""
     for child in call.children:
         yield child
         if not child.from_library:
@@ -140,7 +140,7 @@ def regions_by_line(rows: Sequence[KernelRow]) -> dict[ModelLine, list[str]]:
 
 
 def passes_by_line(compiled: Compilation, graph: str, passes: Sequence[Pass]) -> dict[ModelLine, list[str]]:
-    """The passes that changed which nodes come from a line, or which of them run in a region."""
+    """The passes that changed the nodes of a line, or how many of them run in a region."""
     found: dict[ModelLine, list[str]] = {}
     module = compiled.module
     before = nodes_by_line(module.get(graph))
@@ -173,7 +173,7 @@ def nodes_by_line(graph: Graph | None) -> dict[ModelLine, Nodes]:
 
 
 def show_change(before: Nodes, after: Nodes) -> str:
-    """`−3 mul +1 neg` and how many nodes are in regions, if this has changed; nothing where neither has."""
+    """`−3 mul +1 neg`, and the number of nodes in regions if it changed; empty without a change."""
     change: Counter[str] = Counter()
     for (op, _), count in after.items():
         change[op] += count
@@ -189,7 +189,7 @@ def show_change(before: Nodes, after: Nodes) -> str:
 
 
 def code_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[int]]:
-    """The lines below the headings of the generated source; a heading holds until the next, or an empty line."""
+    """The lines below each heading of the generated source, up to the next heading or an empty line."""
     headings: dict[str, Origin | None] = {
         heading(node.origin): node.origin for node in compiled.optimized[graph].walk()
     }
@@ -209,7 +209,7 @@ def code_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[int]
 
 
 def format_annotations(annotations: Annotations, tree: Program, sources: Mapping[str, str]) -> str:
-    """All lines of the user's files that something came from, the program's own file first and whole."""
+    """The annotated text of the program's file, then of the imported files that code was generated from."""
     lines = annotations.lines()
     files = [tree.file, *sorted({line.file for line in lines if line.file in sources} - {tree.file})]
     parts: list[str] = []
@@ -224,7 +224,7 @@ def format_annotations(annotations: Annotations, tree: Program, sources: Mapping
 
 
 def notes(annotations: Annotations, line: ModelLine) -> Iterator[str]:
-    """What stands below a line of the model."""
+    """The notes below a line of the model."""
     yield from labelled("shapes", annotations.shapes.get(line, ()))
     for direction in DIRECTIONS:
         yield from kernel_notes(annotations, line, direction)
@@ -234,11 +234,11 @@ def notes(annotations: Annotations, line: ModelLine) -> Iterator[str]:
 
 
 def kernel_notes(annotations: Annotations, line: ModelLine | None, direction: str) -> Iterator[str]:
-    """The kernels of one name together; the sum first where there are several."""
+    """One line per kernel name, with the total first if there are several."""
     rows = annotations.kernels.get((line, direction), [])
     names = list(dict.fromkeys(row.name for row in rows))
     shown = [show_kernel([row for row in rows if row.name == name], name, annotations.timed) for name in names]
-    shown = [show_kernel(rows, "in all", annotations.timed), *shown] if len(names) > 1 else shown
+    shown = [show_kernel(rows, "in total", annotations.timed), *shown] if len(names) > 1 else shown
     yield from labelled(direction, shown)
 
 
@@ -254,7 +254,7 @@ def labelled(label: str, texts: Sequence[str]) -> Iterator[str]:
 
 
 def wrapped(items: Sequence[str]) -> list[str]:
-    """Items one after the other in lines that fit."""
+    """Comma-separated items, wrapped to the width."""
     return textwrap.wrap(", ".join(items), WIDTH - COLUMN, break_long_words=False, break_on_hyphens=False)
 
 

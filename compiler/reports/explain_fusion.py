@@ -1,7 +1,7 @@
-"""The fused regions of a program as it is emitted, in words, and why neighbours are not in one region.
+"""The fused regions of a program in words, and why other neighbouring ops are not fused.
 
-The report is made from the optimized graphs, which the source is written from: each region of it is one of the source.
-A place in the model is named by what is called there, such as `BatchNorm`, or else by its op.
+The report is made from the optimized graphs that the source is generated from, so each region in it is also one in the
+source. A place in the model is named after the function or layer called there, such as `BatchNorm`, or else by its op.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from compiler.language.syntax import Program
 from compiler.targets.shared.regions import Region, flattened, is_backward
 from compiler.targets.target import Target
 
-MOST_EDGES = 4  # between neighbours that are named for each reason
-MOST_WORDS = 8  # of a region
+MOST_EDGES = 4  # pairs of neighbours shown for each reason
+MOST_WORDS = 8  # describing a region
 MOST_LINES = 3
-MOST_PARAMS = 2  # of an update
-WORDS = {  # of ops that passes may have moved to another place
+MOST_PARAMS = 2  # named in an update
+WORDS = {  # for ops that passes may have moved to another place
     "matmul": "matrix product",
     **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), "convolution"),
     **dict.fromkeys(("max_pool2d_route", "max_pool2d_grad"), "max pooling"),
@@ -34,7 +34,7 @@ WORDS = {  # of ops that passes may have moved to another place
 
 @dataclass(frozen=True)
 class ModelNames:
-    """What stands where in the model: the texts of its files, and the names that are called in them."""
+    """Names for places in the model, from the texts of its files and the functions that can be called in them."""
 
     sources: Mapping[str, str]
     known: Container[str]
@@ -44,7 +44,7 @@ class ModelNames:
         return cls(sources, {*library().names(), *(function.name.id for function in tree.functions)})
 
     def word(self, node: Node) -> str:
-        """The name at a node's place, and the layer inside of it, as `Bidirectional lstm`; or its op."""
+        """The name at a node's place with the layer inside it, such as `Bidirectional lstm`; or else its op."""
         origin = node.origin
         if origin is None or origin.file not in self.sources:
             return node.op.name
@@ -62,13 +62,13 @@ NO_NAMES = ModelNames({}, ())
 
 
 def explain(module: Module, target: Target, names: ModelNames = NO_NAMES, graph: str | None = None) -> str:
-    """The report of all graphs that run on the target, or of one."""
+    """The report on all graphs that run on the target, or on one."""
     graphs = [each for each in module.values() if graph in (None, each.name)]
     return "\n\n".join("\n".join(GraphReport(each, target, names).lines()) for each in graphs) + "\n"
 
 
 class GraphReport:
-    """The report of one graph, or of the body of a scan."""
+    """The report on one graph, or on the body of a scan."""
 
     def __init__(self, graph: Graph, target: Target, names: ModelNames, scan: str = ""):
         self.target, self.names = target, names
@@ -82,14 +82,14 @@ class GraphReport:
 
     def lines(self) -> Iterator[str]:
         kernels = [node for node in self.graph.nodes if VIEW not in node.op.traits]
-        alone = sum(node not in self.home for node in kernels)
+        others = sum(node not in self.home for node in kernels)
         count = len(self.regions)
-        inside = f"{len(kernels) - alone} in {counted(count, 'region')}, {alone} alone" if count else "no regions"
+        inside = f"{len(kernels) - others} in {counted(count, 'region')}, {others} not fused" if count else "no regions"
         yield f"{self.title}: {counted(len(kernels), 'node')}, {inside}"
         for i, region in enumerate(self.regions, 1):
             nodes = sum(VIEW not in node.op.traits for node in region)
             yield f"  region {i:<3} {nodes:>3} nodes  {self.describe(region)}"
-        yield from self.apart()
+        yield from self.not_fused()
         for scan in self.scans:
             yield ""
             title = f"body of the scan %{self.numbers[scan.results[0]]} of {self.title}, {self.place(scan)}"
@@ -114,7 +114,7 @@ class GraphReport:
         return before + " + ".join(found[:MOST_WORDS] + more) if found else ""
 
     def word(self, node: Node) -> str:
-        """What a node does, by the model or by its op where that says more."""
+        """The word for a node: its name in the model, or one for its op if that says more."""
         is_relu = node.op.name == "max" and any(isinstance(v, Literal) and v.value == 0 for v in node.operands)
         return "relu" if is_relu else WORDS.get(node.op.name) or self.names.word(node)
 
@@ -123,10 +123,10 @@ class GraphReport:
         params = dict.fromkeys(node.origin.path for node in updates if node.origin)
         return f"{self.words(updates)} of {shortened(list(params), MOST_PARAMS)}" if params else ""
 
-    # Neighbours that stay apart ---------------------------------------------------------------------------------------
+    # Neighbours that are not fused ------------------------------------------------------------------------------------
 
-    def apart(self) -> Iterator[str]:
-        """The reasons, each with some of the neighbours that it keeps apart."""
+    def not_fused(self) -> Iterator[str]:
+        """The reasons against fusing, each with some of the neighbours it applies to."""
         reasons: dict[str, Counter[str]] = {}
         for node in self.graph.nodes:
             for value in dict.fromkeys(node.operands):
@@ -135,19 +135,19 @@ class GraphReport:
                     source
                     and VIEW not in node.op.traits
                     and VIEW not in source.op.traits
-                    and self.are_apart(source, node)
+                    and not self.are_fused(source, node)
                 ):
                     edge = f"{self.place(source)} → {self.place(node)}"
                     reasons.setdefault(self.reason(source, value, node), Counter())[edge] += 1
         for reason, edges in reasons.items():
-            yield f"  apart: {reason}"
+            yield f"  not fused: {reason}"
             for edge, count in list(edges.items())[:MOST_EDGES]:
                 yield f"    {edge}" + (f", {count} times" if count > 1 else "")
             if more := sum(list(edges.values())[MOST_EDGES:]):
                 yield f"    and {more} more"
 
-    def are_apart(self, source: Node, reader: Node) -> bool:
-        return self.home.get(source, source) != self.home.get(reader, reader)
+    def are_fused(self, source: Node, reader: Node) -> bool:
+        return self.home.get(source, source) == self.home.get(reader, reader)
 
     def place(self, node: Node) -> str:
         """`BatchNorm 5:58 mul (backward)`"""
@@ -160,7 +160,7 @@ class GraphReport:
 
 
 def lines_of(nodes: Iterable[Node]) -> str:
-    """`line 5`, `lines 13, 21`; with the file where there are several."""
+    """`line 5`, `lines 13, 21`; with file names if there are several files."""
     places = sorted({(node.origin.file, node.origin.line) for node in nodes if node.origin})
     files = {file for file, _ in places}
     shown = [str(line) if len(files) == 1 else f"{file}:{line}" for file, line in places]
@@ -168,7 +168,7 @@ def lines_of(nodes: Iterable[Node]) -> str:
 
 
 def common_path(nodes: Iterable[Node]) -> str:
-    """The layer that all nodes are in, and that has parts: ` in conv_block_1`."""
+    """The layer with parts that contains all nodes, if there is one: ` in conv_block_1`."""
     paths = [node.origin.path.split(".") for node in nodes if node.origin and node.origin.path]
     shared = [names[0] for names in zip(*paths, strict=False) if len(set(names)) == 1]
     return f" in {'.'.join(shared)}" if shared and any(len(path) > len(shared) for path in paths) else ""

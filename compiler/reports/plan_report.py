@@ -1,7 +1,8 @@
-"""The memory plan as text: `format_plans` is the plan itself, `format_report` explains it.
+"""The memory plan as text: `format_plans` prints the plan, `format_report` explains it.
 
-The report has the bytes of every graph at several batch sizes, and of one graph what is live when, what the peak
-consists of, and for every tensor whose bytes it shares, or why it has its own. Time counts nodes in running order.
+The report shows the bytes of every graph at several batch sizes. For one graph it shows live bytes over time, the
+tensors at the peak, and for every tensor whose bytes it shares, or why it has its own buffer. Time counts nodes in
+running order.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def format_plan(plan: Plan) -> str:
     lines.append(f"  variables {plan.base:,} bytes")
     planned = plan.size - plan.base
     lines.append(
-        f"  tensors   {plan.naive:,} bytes one after the other, {planned:,} planned, {plan.lower_bound:,} lower bound"
+        f"  tensors   {plan.naive:,} bytes without reuse, {planned:,} planned, {plan.lower_bound:,} lower bound"
     )
     return "\n".join(lines)
 
 
 def names_of(plan: Plan) -> dict[Value, str]:
-    """Printed names of all values; those of a body carry the number of its node's first result."""
+    """Printed names of all values; those in a body are prefixed with the number of its node's first result."""
     names: dict[Value, str] = {}
     pending = [(plan.graph, "%")]
     while pending:
@@ -62,26 +63,26 @@ def by_address(plan: Plan) -> list[Block]:
 
 
 def sharers(plan: Plan, block: Block) -> list[Value]:
-    """The other tensors in a block."""
+    """The other tensors in the same block."""
     return [value for value, owner in plan.owner.items() if owner is block.value and value is not block.value]
 
 
 def place(block: Block) -> str:
-    life = "variable" if block.value.kind in VARIABLES else f"{block.first}–{block.last}"
-    return f"  {block.offset:>12,}  {block.bytes:>12,}  {life:>11}"
+    lifetime = "variable" if block.value.kind in VARIABLES else f"{block.first}–{block.last}"
+    return f"  {block.offset:>12,}  {block.bytes:>12,}  {lifetime:>11}"
 
 
 # The report -----------------------------------------------------------------------------------------------------------
 
 
 def format_report(plans: Mapping[int, Sequence[Plan]], graph: str | None = None) -> str:
-    """All graphs at each batch size; then a graph, by default the largest, at the first of them."""
+    """All graphs at each batch size, then one graph in detail, by default the largest, at the first batch size."""
     batch, first = next(iter(plans.items()))
     chosen = max(first, key=lambda plan: (plan.graph.name == graph, plan.size))
     explained = Explanation(chosen)
     parts = [
         table(plans),
-        [f"{chosen.graph.name} at batch {batch}: live bytes over {explained.end + 1} moments"],
+        [f"{chosen.graph.name} at batch {batch}: live bytes over {explained.end + 1} points in time"],
         explained.chart(),
         explained.peak_tensors(),
         explained.buffers(),
@@ -103,7 +104,7 @@ def table(plans: Mapping[int, Sequence[Plan]]) -> Iterator[str]:
 
 
 class Explanation:
-    """Everything that can be said about the plan of one graph."""
+    """The plan of one graph in detail."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -121,7 +122,7 @@ class Explanation:
     # Live bytes -------------------------------------------------------------------------------------------------------
 
     def chart(self) -> Iterator[str]:
-        """Columns are stretches of time, as high as the most bytes that are live in them."""
+        """Columns are intervals of time, with the maximum of live bytes in each as height."""
         width = min(COLUMNS, len(self.live))
         starts = [column * len(self.live) // width for column in range(width + 1)]
         heights = [max(self.live[a:b]) for a, b in pairwise(starts)]
@@ -134,7 +135,7 @@ class Explanation:
         yield f"{'':>17}{'':>{column}}^ peak at node {self.peak}{self.running()}"
 
     def running(self) -> str:
-        """What runs at the peak: the node that made a tensor last."""
+        """The node that runs at the peak: the latest one with a live result."""
         made = [block for block in self.blocks if block.value.node and block.first <= self.peak]
         if not made:
             return ""
@@ -144,24 +145,24 @@ class Explanation:
 
     def peak_tensors(self) -> Iterator[str]:
         """The tensors that are live at the peak, largest first."""
-        held = [block for block in self.blocks if block.first <= self.peak <= block.last]
-        held.sort(key=lambda block: (-block.bytes, block.first))
-        total = sum(block.bytes for block in held)
-        yield f"at the peak, {total:,} bytes in {len(held)} tensors: bytes, share, life, tensor"
-        for block in held[:MOST_AT_PEAK]:
+        live = [block for block in self.blocks if block.first <= self.peak <= block.last]
+        live.sort(key=lambda block: (-block.bytes, block.first))
+        total = sum(block.bytes for block in live)
+        yield f"at the peak, {total:,} bytes in {len(live)} tensors: bytes, share, lifetime, tensor"
+        for block in live[:MOST_AT_PEAK]:
             share = f"{100 * block.bytes / total if total else 0:.1f}%"
-            life = f"{block.first}–{block.last}"
+            lifetime = f"{block.first}–{block.last}"
             name = f"{self.names[block.value]}: {block.value.type}"
-            yield f"  {block.bytes:>15,}  {share:>6}  {life:>11}  {name}{self.origin(block.value)}"
-        if len(held) > MOST_AT_PEAK:
-            rest = held[MOST_AT_PEAK:]
+            yield f"  {block.bytes:>15,}  {share:>6}  {lifetime:>11}  {name}{self.origin(block.value)}"
+        if len(live) > MOST_AT_PEAK:
+            rest = live[MOST_AT_PEAK:]
             yield f"  {sum(block.bytes for block in rest):>15,}  in {len(rest)} smaller ones"
 
     # Sharing ----------------------------------------------------------------------------------------------------------
 
     def buffers(self) -> Iterator[str]:
-        """Every block with why it is where it is, and below it the tensors that share it."""
-        yield "buffers: offset, bytes, life, tensor: why it is there"
+        """Every block with the reason for its place, and below it the tensors that share it."""
+        yield "buffers: offset, bytes, lifetime, tensor: reason"
         for block in by_address(self.plan):
             value = block.value
             yield f"{place(block)}  {self.names[value]}: {value.type}: {self.why_own(block)}{self.origin(value)}"
@@ -176,23 +177,23 @@ class Explanation:
         if value in plan.slots:
             return f"step of the stack {self.names[plan.slots[value]]}"
         if value in plan.in_place and plan.in_place[value].kind not in (*VARIABLES, "carry"):
-            return f"in place of {self.names[plan.in_place[value]]}, which nobody reads again"
+            return f"in place of {self.names[plan.in_place[value]]}, which is not read again"
         if value.node is None:  # an input of a body
-            words = {"carry": "carry, in the place of", "sequence": "step of"}
+            words = {"carry": "carry, in place of", "sequence": "step of"}
             return f"{words.get(value.kind, 'the same as')} {owner}"
         return f"new value, in place of {owner}"
 
     def why_own(self, block: Block) -> str:
         value = block.value
         if value.kind in VARIABLES:
-            return "variable, at its place for good"
+            return "variable, fixed offset"
         if value in self.scratch_of:
             region = self.plan.regions.get(self.scratch_of[value])
-            lanes = f", {region.bytes_per_thread:,} bytes for each thread" if region else ""
-            return f"needed while the node runs{lanes}; {self.why_there(block)}"
+            per_thread = f", {region.bytes_per_thread:,} bytes per thread" if region else ""
+            return f"needed while the node runs{per_thread}; {self.why_there(block)}"
         if value.node is None:
             return f"{value.kind}, filled before the graph runs; {self.why_there(block)}"
-        return f"own bytes: {self.why_not_in_place(block)}; {self.why_there(block)}"
+        return f"own buffer: {self.why_not_in_place(block)}; {self.why_there(block)}"
 
     def why_not_in_place(self, block: Block) -> str:
         """Why a result was not written over an operand."""
@@ -204,20 +205,20 @@ class Explanation:
         if ELEMENTWISE not in node.op.traits and node.op.name != "fused":
             return f"{node.op.name} reads its operands while it writes"
         for operand in alike:
-            held = self.plan.block(operand)
-            if held.value.kind in VARIABLES:
+            other = self.plan.block(operand)
+            if other.value.kind in VARIABLES:
                 reason = f"{self.names[operand]} is a variable"
-            elif held.last > block.first:
-                reason = f"the bytes of {self.names[operand]} are needed until node {held.last}"
-            elif self.plan.orders[held.value] != self.plan.orders[value]:
-                reason = f"the axes of {self.names[operand]} lie in another order"
+            elif other.last > block.first:
+                reason = f"the bytes of {self.names[operand]} are needed until node {other.last}"
+            elif self.plan.orders[other.value] != self.plan.orders[value]:
+                reason = f"the axes of {self.names[operand]} are in another order"
             else:
                 continue
             return reason
-        return "its operands are read in more than one place"
+        return "its operands are also read at other positions"
 
     def why_there(self, block: Block) -> str:
-        """Whose bytes it takes, or with whom it is alive."""
+        """The blocks whose bytes it reuses, or those that are live at the same time."""
         over = [b for b in self.blocks if b.offset < block.end and block.offset < b.end and b.last < block.first]
         covered = {b for b in over for c in over if c.first > b.last and c.offset <= b.offset and b.end <= c.end}
         before = sorted((b for b in over if b not in covered), key=lambda b: -b.last)
@@ -225,7 +226,7 @@ class Explanation:
             return f"reuses bytes of {self.named(before)}, free after node {before[0].last}"
         others = [b for b in self.blocks if b is not block and b.first <= block.last and block.first <= b.last]
         others.sort(key=lambda b: -b.bytes)
-        return f"alive together with {self.named(others)}" if others else "nothing else is alive"
+        return f"live at the same time as {self.named(others)}" if others else "nothing else is live"
 
     def named(self, blocks: Sequence[Block]) -> str:
         names = [self.names[block.value] for block in blocks[:MOST_NAMED]]

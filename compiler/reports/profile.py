@@ -1,9 +1,9 @@
-"""Where the time of a step goes, kernel by kernel: the generated source is written again with a clock, and run.
+"""The time of a step, kernel by kernel: the source is generated again with a clock in it, and run.
 
-A kernel is what the source calls as one: an op, a region with all its tiles and threads, a scan. A row of the table has
-those of one name and one place in the model. It is held against what the machine does at best: bytes in a second in a
-large copy, operations in a second in a large product. On a GPU a row has what is launched as one, and the step without
-a clock is measured twice, as a CUDA graph and launched from Python.
+A kernel is a single call in the source: an op, a region with all its tiles and threads, or a scan; on a GPU, a single
+launch. A row of the table has the kernels of one name and one place in the model. It is compared with the peak of the
+machine: bytes per second in a large copy, operations per second in a large product. On a GPU the step without a clock
+is measured twice, as a CUDA graph and launched from Python.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from runtime.cpu.profiler import Ceilings, Measured
     from runtime.datasets import Dataset
 
-MOST_PLACES = 4  # of a row that are named
+MOST_PLACES = 4  # shown in a row
 RANDOM = "random numbers"
 
 
 class Unit(NamedTuple):
-    """In which times are shown."""
+    """The unit in which times are shown."""
 
     name: str
     in_second: float
@@ -43,7 +43,7 @@ MILLISECONDS, MICROSECONDS = Unit("ms", 1e3, 3), Unit("µs", 1e6, 1)
 
 @dataclass(frozen=True)
 class KernelRow:
-    """The kernels of one name and place; all figures are for a step."""
+    """The kernels of one name and place; all figures are per step."""
 
     name: str
     places: tuple[Origin, ...]
@@ -59,11 +59,11 @@ class Profile:
     file: str
     graph: str
     batch: int
-    data: str  # what the steps ran on
+    data: str  # the data set, or random numbers
     rows: Sequence[KernelRow]
     measured: Measured
     ceilings: Ceilings
-    inside: Sequence[KernelRow] | None = None  # of regions and scans; the time of all threads together
+    inside: Sequence[KernelRow] | None = None  # statements of regions and scans, summed over all threads
 
     @property
     def unit(self) -> Unit:
@@ -74,7 +74,7 @@ class Profile:
 
 
 def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False) -> Profile:
-    """Runs steps of a graph, of training with the weights that the seed gives; without data on random numbers."""
+    """Runs steps of a graph, starting from the initial weights for the seed; without data, on random numbers."""
     rows, measured = measure_kernels(compiled, graph, dataset, steps)
     rows_inside = measure_kernels(compiled, graph, dataset, steps, inside=True)[0] if inside else None
     data = dataset.name if dataset else RANDOM
@@ -91,7 +91,7 @@ def measure_kernels(
     runtime = find_runtime(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
     plain, timed = (runtime.load(each, compiled.manifest, {}) for each in (compiled.executable, executable))
-    timed.arena = plain.arena  # they take turns
+    timed.arena = plain.arena  # they run in turns
     plain.initialize(compiled.manifest.settings.seed)
     arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
     measured = runtime.measure(plain, timed, graph, arrays, len(kernels), steps)
@@ -99,7 +99,7 @@ def measure_kernels(
 
 
 def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple[Executable, list[Kernel]]:
-    """The program with a clock in one of its graphs, and after what it is read: calls, or statements in loops."""
+    """The program with a clock in one of its graphs, and the kernels it measures: calls, or statements in loops."""
     kernels: list[Kernel] = []
     ticks = Ticks(inside=kernels) if inside else Ticks(calls=kernels)
     target = find_target(compiled.executable.target)
@@ -109,7 +109,7 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
 
 
 def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[KernelRow]:
-    """Kernels of one name and place together, those that take longest first; in running order if nobody measured."""
+    """Kernels grouped by name and place, the slowest first; in running order if they were not measured."""
     found: dict[tuple[str, tuple[Origin, ...]], list[KernelRow]] = {}
     figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
     for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
@@ -133,12 +133,12 @@ def kernel_cost(kernel: Kernel, batch: int) -> Cost:
 
 
 def places_of(nodes: Iterable[Node]) -> Iterator[Origin]:
-    """Where nodes and those in their bodies come from, each place once."""
+    """The places in the model that nodes and those in their bodies come from, each once."""
     yield from dict.fromkeys(node.origin for node in with_bodies(nodes) if node.origin)
 
 
 def with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Nodes, and in the place of regions and scans what computes something in their bodies."""
+    """The nodes, with regions and scans replaced by the nodes in their bodies that compute something."""
     for node in nodes:
         if "body" in node.attributes:
             yield from with_bodies(inner for inner in node.body.nodes if VIEW not in inner.op.traits)
@@ -154,8 +154,8 @@ def format_profile(profile: Profile) -> str:
     lines = [
         f"{profile.file}: {profile.graph}, batch {profile.batch}, {counted(measured.steps, 'step')} on {profile.data}",
         f"{ceilings.machine}: {ceilings.gigabytes:.1f} GB/s in a copy of {ceilings.copied >> 20} MB, "
-        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.side} x {ceilings.side} matrices",
-        "GB/s beyond the best: from the cache",
+        f"{ceilings.gigaflops:.1f} GFLOP/s in a product of {ceilings.matrix_size} x {ceilings.matrix_size} matrices",
+        "above 100% of GB/s: data from the cache",
         "",
         titles(profile),
         *(show_row(row, measured.step, profile) for row in profile.rows),
@@ -164,7 +164,7 @@ def format_profile(profile: Profile) -> str:
     ]
     if profile.inside is not None:
         spent = sum(row.seconds for row in profile.inside)
-        lines += ["", "inside of regions and scans, the time of all threads together", titles(profile)]
+        lines += ["", "inside regions and scans, time summed over all threads", titles(profile)]
         lines += [show_row(row, spent, profile) for row in profile.inside]
     return "\n".join(lines) + "\n"
 
@@ -174,25 +174,25 @@ def titles(profile: Profile) -> str:
     return f"{profile.unit.name:>10}  {'share':>6}  {'calls':>6}  {figures}  kernel and model lines"
 
 
-def show_time(seconds: float, whole: float, profile: Profile) -> str:
-    """A time, and which part of the whole it is."""
+def show_time(seconds: float, total_seconds: float, profile: Profile) -> str:
+    """A time, and its share of the total."""
     unit = profile.unit
-    return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / whole if whole else 0:6.1%}"
+    return f"{seconds * unit.in_second:10.{unit.digits}f}  {seconds / total_seconds if total_seconds else 0:6.1%}"
 
 
-def show_row(row: KernelRow, whole: float, profile: Profile) -> str:
-    time = f"{show_time(row.seconds, whole, profile)}  {row.calls:6.0f}"
-    bandwidth = against(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
-    speed = against(row.cost.operations, row.seconds, profile.ceilings.gigaflops)
+def show_row(row: KernelRow, total_seconds: float, profile: Profile) -> str:
+    time = f"{show_time(row.seconds, total_seconds, profile)}  {row.calls:6.0f}"
+    bandwidth = rate(row.cost.bytes, row.seconds, profile.ceilings.gigabytes)
+    speed = rate(row.cost.operations, row.seconds, profile.ceilings.gigaflops)
     return f"{time}  {bandwidth}  {speed}  {row.name}  {show_places(row.places, profile.file)}"
 
 
-def against(amount: int, seconds: float, ceiling: float) -> str:
-    """Billions in a second, and which part of the ceiling that is."""
+def rate(amount: int, seconds: float, ceiling: float) -> str:
+    """Billions per second, and their share of the ceiling."""
     if not amount or not seconds:
         return f"{'–':>7}  {'':>4}"
-    found = amount / seconds / 1e9
-    return f"{found:7.1f}  {found / ceiling:4.0%}"
+    billions = amount / seconds / 1e9
+    return f"{billions:7.1f}  {billions / ceiling:4.0%}"
 
 
 def show_places(places: Sequence[Origin], file: str) -> str:
@@ -204,18 +204,18 @@ def show_places(places: Sequence[Origin], file: str) -> str:
 
 
 def totals(profile: Profile) -> Iterator[str]:
-    """The kernels, the rest, and the whole step."""
+    """The time in kernels, outside them, and of the whole step."""
     measured, kernels = profile.measured, sum(row.seconds for row in profile.rows)
     calls = sum(row.calls for row in profile.rows)
-    outside, how = "the batch is put together, and the loop over batches", ""
+    outside, how = "batch assembly and the loop", ""
     if measured.launched is not None:
-        outside, how = "the batch is copied, and what is between kernels", ", as a CUDA graph"
+        outside, how = "batch copy and gaps between kernels", ", as a CUDA graph"
     lines = [
         (kernels, f"in kernels, {calls:.0f} calls"),
-        (measured.step - kernels, f"outside of them: {outside}"),
-        (measured.step, f"the whole step without a clock{how}, mean of the quicker half"),
+        (measured.step - kernels, f"outside kernels: {outside}"),
+        (measured.step, f"whole step without the clock{how}, mean of the faster half"),
     ]
     if measured.launched is not None:
-        lines.append((measured.launched, "the same without a graph, each kernel launched from Python"))
+        lines.append((measured.launched, "the same without a CUDA graph, each kernel launched from Python"))
     for seconds, text in lines:
         yield f"{show_time(seconds, measured.step, profile)}  {text}"

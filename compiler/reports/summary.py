@@ -1,4 +1,4 @@
-"""The table of a model's layers: what was called, what came out, how many parameters it has."""
+"""The table of a model's layers with their output shapes and parameter counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TITLES = ("Layer", "Output shape", "Parameters")
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One line of the table; `variables` are those of the layer and of everything inside it."""
+    """One line of the table."""
 
     layer: str
     shape: str
@@ -24,13 +24,13 @@ class LayerRow:
 
 
 def rows(model: ElaboratedModel) -> Iterator[LayerRow]:
-    """The layers that the model's author called, in order of execution; library layers are not taken apart."""
+    """The layers that the model's author called, in order of execution; library layers are not expanded."""
     for call in model.call.children:
         yield from call_rows(call, model)
 
 
 def call_rows(call: CallRecord, model: ElaboratedModel) -> Iterator[LayerRow]:
-    """A row per library layer or piped function; one from the file gives its parts and its own params."""
+    """One row per library layer or piped function; a layer from the file expands to its parts and its own params."""
     if call.from_library or not call.children:
         if call.kind != "fn" or call.piped:
             yield row(call, sum(count(name, model) for name in all_variables(call)))
@@ -68,14 +68,14 @@ def show_type(type: TensorType) -> str:
 
 
 def totals(model: ElaboratedModel) -> tuple[int, int]:
-    """(trainable, not trainable) numbers: params, and states."""
+    """Numbers of (trainable, not trainable) parameters: those in params, and in states."""
     kinds = {name: variable.kind for name, variable in model.variables.by_name.items()}
     trainable = sum(count(name, model) for name, kind in kinds.items() if kind == "param")
     return trainable, sum(count(name, model) for name, kind in kinds.items() if kind == "state")
 
 
 def format_summary(model: ElaboratedModel) -> str:
-    """The table with totals, as text."""
+    """The table as text, with totals."""
     inputs = [value for value in model.module["predict"].inputs if value.kind == "input"]
     lines = [(f"{value.name} (input)", show_type(value.type), "0") for value in inputs]
     lines += [(r.layer, r.shape, f"{r.parameters:,}") for r in rows(model)]

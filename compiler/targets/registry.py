@@ -1,14 +1,12 @@
-"""The targets there are: what a program can be compiled for.
+"""The registry of targets that a program can be compiled for.
 
 A target is a folder with two files: `target.py` has its `TARGET`, the record for compiling (see targets/target.py), and
-`running.py` its `RUNTIME`, the record for running (see targets/running.py). A row here is all that adding one takes
-outside of its folder. Neither file is imported before it is asked for: a program from the cache is run by `RUNTIME`
-alone.
+`running.py` its `RUNTIME`, the record for running (see targets/running.py). Adding a target takes its folder and a row
+here. Each file is imported only when needed: running a program from the cache needs only `RUNTIME`.
 """
 
 from __future__ import annotations
 
 TARGETS = {"numpy": "compiler.targets.numpy", "cupy": "compiler.targets.cupy"}  # name -> package
-HOST = (
-    "numpy"  # the default; it also runs the graphs that other targets leave to the host, and is what replay looks into
-)
+# The default target. It also runs the graphs that other targets leave to the host, and replay uses it.
+HOST = "numpy"

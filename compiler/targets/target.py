@@ -1,6 +1,6 @@
-"""The record of a target for compiling: its passes, where its tensors live, how its source is written and explained.
+"""The record of a target for compiling: its passes, memory placement, code generation and explanations.
 
-Nothing else in the compiler asks which target it compiles for: what differs between targets is a field here.
+Nothing else in the compiler asks which target it compiles for: all differences between targets are fields here.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from compiler.planning.program import PlacedVariable, plan_module
 from compiler.targets.registry import HOST, TARGETS
 from compiler.targets.shared.regions import Region
 
-Reason = Callable[[Node, Value, Node], str]  # (producer, value, reader) -> why they are not in one region
+Reason = Callable[[Node, Value, Node], str]  # (producer, value, reader) -> why they are not fused
 
 
 @dataclass(frozen=True)
 class Target:
-    """What code can be generated for.
+    """A target for code generation.
 
-    generate(title, plans, variables, ticks=None) -> source    `ticks` by graph: where it measures or checks itself
-    check(module)                      raises UserError for regions that cannot run: IR text may hold anything
-    reasons(graph, regions, in_scan) -> Reason    of a graph, or the body of a scan, with its regions inlined, and the
+    generate(title, plans, variables, ticks=None) -> source    `ticks` by graph: where the source measures or checks
+    check(module)                      raises UserError for regions that cannot run, as IR text may contain
+    reasons(graph, regions, in_scan) -> Reason    for a graph, or the body of a scan, with its regions inlined, and the
                                        nodes of each region
     """
 
@@ -35,9 +35,9 @@ class Target:
     generate: Callable[..., str]
     check: Callable[[Module], None]
     reasons: Callable[[Graph, Sequence[Region], bool], Reason]
-    optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the one before which it runs
-    on_host: tuple[str, ...] = ()  # graphs that run on the host
-    # (file, manifest, module, data, name) -> a script that trains without nnc; None if the target has none
+    optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the pass that follows it
+    on_host: tuple[str, ...] = ()  # names of graphs that run on the host
+    # (file, manifest, module, data, name) -> a script that trains without nnc; None if not supported
     standalone: Callable[..., str] | None = None
 
     def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[PlacedVariable]]:
@@ -46,5 +46,5 @@ class Target:
 
 
 def find_target(name: str = HOST) -> Target:
-    """The target of a name; only its own code is imported."""
+    """The target with this name; imports only the code of this target."""
     return import_module(f"{TARGETS[name]}.target").TARGET

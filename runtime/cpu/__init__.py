@@ -1,1 +1,1 @@
-"""What generated NumPy code calls: kernels, threads, the profiler."""
+"""The runtime of generated NumPy code: kernels, threads, the profiler."""

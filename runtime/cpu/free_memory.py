@@ -1,4 +1,4 @@
-"""How much memory there is: what this process has, and what it can still get, as far as the system tells."""
+"""Main memory: what this process has, and what it can still get, as far as the system reports it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-# Limit and use of a control group, in its second version and in its first, where a folder holds one controller alone.
+# Limit and use of a control group: in version 2, and in version 1, which has a folder for each controller.
 FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def free(proc: Path = PROC, groups: Path = GROUPS) -> int | None:
-    """Bytes that can be had without swapping: of the machine, or of a control group of this process if it has fewer.
+    """Bytes that can be allocated without swapping: on the machine, or in a control group of this process if less.
 
-    Where the system does not tell, what the machine has in all, or None.
+    If the system does not report it, all memory of the machine, or None.
     """
     most = [_available(proc), *_left_in_groups(proc, groups)]
     return min((size for size in most if size is not None), default=None)
 
 
 def resident(proc: Path = PROC) -> int:
-    """Bytes of main memory that this process has now; 0 where the system does not tell."""
+    """Bytes of main memory that this process has now; 0 if the system does not report it."""
     try:
         return int((proc / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, IndexError, OSError):
@@ -30,6 +30,7 @@ def resident(proc: Path = PROC) -> int:
 
 
 def installed() -> int | None:
+    """Bytes of main memory that the machine has; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -42,7 +43,7 @@ def _available(proc: Path) -> int | None:
 
 
 def _left_in_groups(proc: Path, groups: Path) -> Iterator[int]:
-    """What the control groups of this process have left, with the cache of files that they would give up."""
+    """Bytes that the control groups of this process have left, with their cache of files, which can be freed."""
     for folder in _folders(proc, groups):
         for limit_file, use_file in FILES:
             limit, use = _text(folder / limit_file).strip(), _text(folder / use_file).strip()
@@ -52,7 +53,7 @@ def _left_in_groups(proc: Path, groups: Path) -> Iterator[int]:
 
 
 def _folders(proc: Path, groups: Path) -> Iterator[Path]:
-    """Those of the groups, and of all that they are part of. In a container, paths may begin above what can be seen."""
+    """The folders of the groups and of their parents. In a container, paths may start above the visible root."""
     for line in _text(proc / "self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -1,7 +1,7 @@
-"""Data sets by name or path: `digits` is drawn on the spot, `mnist` is found or downloaded, a path is the user's own.
+"""Data sets by name or path: `digits` is drawn at start-up, `mnist` is found or downloaded, a path is the user's data.
 
 A new built-in data set is a module with `describe()`, `footprint()`, `is_here(data_dir)` and `load(data_dir, report)`,
-and a row in `BUILT_IN`.
+and a row in `BUILT_IN`. Only the module of the data set in use is imported, for a quick start.
 """
 
 from __future__ import annotations
@@ -28,57 +28,53 @@ BUILT_IN = {
     "digits": "runtime.datasets.digits",
     "mnist": "runtime.datasets.mnist",
 }
+USER_DATA = "runtime.datasets.arrays"
 
 PathLike = str | os.PathLike[str]
 
 
 def describe(name_or_path: PathLike, data_dir: PathLike | None = None) -> dict[str, ArrayInfo]:
-    """The arrays of a data set by name, from headers alone.
+    """The arrays of a data set by name, from headers only.
 
-    Raises RuntimeUserError where there is no such data set or its headers are not sound.
+    Raises RuntimeUserError if there is no such data set or its headers are not valid.
     """
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
         return import_module(BUILT_IN[name]).describe()
-    from runtime.datasets import arrays
-
+    arrays = import_module(USER_DATA)
     return arrays.describe(arrays.find(name, _folder(data_dir), BUILT_IN))
 
 
 def footprint(name_or_path: PathLike, data_dir: PathLike | None = None) -> Footprint:
-    """The memory that `load` takes, from headers alone; at most so much where files may hold less than is published.
+    """The memory that `load` needs, from headers only; an upper bound for data sets that may have fewer rows.
 
     Raises RuntimeUserError as `describe` does.
     """
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
         return import_module(BUILT_IN[name]).footprint()
-    from runtime.datasets import arrays
-
+    arrays = import_module(USER_DATA)
     return arrays.footprint(arrays.find(name, _folder(data_dir), BUILT_IN))
 
 
 def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
-    """Whether there are data that `load` can read without a download; raises RuntimeUserError for a wrong folder."""
+    """Whether `load` can read the data without a download; raises RuntimeUserError for a wrong folder."""
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
         return import_module(BUILT_IN[name]).is_here(_folder(data_dir))
-    from runtime.datasets import arrays
-
-    return arrays.is_here(name, _folder(data_dir))
+    return import_module(USER_DATA).is_here(name, _folder(data_dir))
 
 
 def load(name_or_path: PathLike, data_dir: PathLike | None = None, report: Report = lambda text: None) -> Dataset:
-    """A whole data set in memory, as stored: the arrays that `describe` names, for training and for testing.
+    """A whole data set in memory, as stored: the arrays that `describe` lists, for training and for testing.
 
-    `data_dir` is a folder to look in first; `report` is told of downloads. Raises RuntimeUserError where the data are
-    missing, damaged or larger than memory.
+    `data_dir` is a folder to search first; `report` is called with a line for each download. Raises RuntimeUserError
+    if the data are missing, damaged or larger than memory.
     """
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
         return import_module(BUILT_IN[name]).load(_folder(data_dir), report)
-    from runtime.datasets import arrays
-
+    arrays = import_module(USER_DATA)
     return arrays.load(arrays.find(name, _folder(data_dir), BUILT_IN))
 
 

@@ -1,8 +1,8 @@
 """The user's own data: a `.npz` file, or a folder of `.npy` files.
 
-Arrays carry the names of the model's inputs and targets, and one row per example along their first axis. The test
-rows of an array `x` are the array `x_test`; where no array has one, the last sixth of the rows is held out for
-testing. Values are used as they are, without scaling.
+Arrays have the names of the model's inputs and targets, and one row per example along their first axis. The test rows
+of an array `x` are the array `x_test`; if no array has one, the last sixth of the rows is used for testing. Values are
+used as they are, without scaling.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from runtime.datasets import npy
 from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Split
 from runtime.datasets.files import BLOCK, check_memory, reading, reason
+from runtime.datasets.npy import Header, read_data, read_header
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 SUFFIX = ".npy"
 TEST_SUFFIX = "_test"
-WIDEST = 8  # bytes of a stored value; so many blocks are read at once
-HELD_OUT = 6  # one row in so many is for testing where the user made no choice
+WIDEST = 8  # bytes of the largest stored value
+TEST_SHARE = 6  # one row in six is for testing if there are no test arrays
 MOST_ARRAYS = 1000
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-UNSUSPICIOUS = 256 << 20  # bytes that an archive may unzip to, whatever its own size
-MOST_EXPANSION = 200  # times its own size beyond that
+UNSUSPICIOUS = 256 << 20  # bytes that any archive may unzip to
+MOST_EXPANSION = 200  # times its own size that a larger one may unzip to
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError)  # RuntimeError: encrypted or unknown
 
 
 class Member(NamedTuple):
-    """One stored array: its name in messages, its size in bytes, and how to read it from the start."""
+    """One stored array: its name in messages, its size in bytes, and a function that opens it."""
 
     where: str
     size: int
@@ -45,7 +45,7 @@ def is_here(name: str, data_dir: str | None) -> bool:
 
 
 def find(name: str, data_dir: str | None, built_in: Iterable[str]) -> str:
-    """The path that a data set's name means: as it is, or else below `data_dir`."""
+    """The path of a data set: the name itself, or else that name below `data_dir`."""
     candidates = _candidates(name, data_dir)
     for path in candidates:
         if os.path.exists(path):
@@ -64,21 +64,21 @@ def _candidates(name: str, data_dir: str | None) -> list[str]:
 
 
 def describe(path: str) -> dict[str, ArrayInfo]:
-    """The arrays of an example, from headers alone. Raises RuntimeUserError for headers that `load` would refuse."""
+    """The arrays of an example, from headers only. Raises RuntimeUserError for headers that `load` would refuse."""
     with _members(path) as members:
         headers = _headers(members, path)
     return {name: ArrayInfo(header.dtype, header.shape[1:], 1.0) for name, header in _training(headers).items()}
 
 
 def footprint(path: str) -> Footprint:
-    """The memory that `load` takes. Raises RuntimeUserError as `describe` does."""
+    """The memory that `load` needs. Raises RuntimeUserError as `describe` does."""
     with _members(path) as members:
         sizes = [header.bytes_in_memory for header in _headers(members, path).values()]
     return Footprint(sum(sizes), min(max(sizes), BLOCK * WIDEST))
 
 
 def load(path: str) -> Dataset:
-    """Read all arrays into memory. Raises RuntimeUserError that names file, array, and what is wrong with it."""
+    """All arrays in memory. Raises RuntimeUserError with the file, the array, and the problem."""
     with _members(path) as members:
         headers = _headers(members, path)
         arrays = _read_all(members, headers, path)
@@ -87,15 +87,15 @@ def load(path: str) -> Dataset:
         test = {name: arrays[name + TEST_SUFFIX] for name in train}
     else:
         rows = len(next(iter(train.values())))
-        kept = rows - max(1, rows // HELD_OUT)
-        test = {name: array[kept:] for name, array in train.items()}
-        train = {name: array[:kept] for name, array in train.items()}
+        first = rows - max(1, rows // TEST_SHARE)
+        test = {name: array[first:] for name, array in train.items()}
+        train = {name: array[:first] for name, array in train.items()}
     name = os.path.basename(os.path.normpath(path))
     return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
 
 
 def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
-    """The arrays of a file for prediction, by name; that of a `.npy` file is called `single`."""
+    """The arrays of a file for prediction, by name; `single` is the name for the array of a `.npy` file."""
     if path.lower().endswith(SUFFIX):
         members = {single: _file_member(single, path)}
         headers = {single: _header(members[single])}
@@ -106,7 +106,7 @@ def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
         return _read_all(members, headers, path)
 
 
-def _read_all(members: Mapping[str, Member], headers: Mapping[str, npy.Header], path: str) -> dict[str, np.ndarray]:
+def _read_all(members: Mapping[str, Member], headers: Mapping[str, Header], path: str) -> dict[str, np.ndarray]:
     check_memory(sum(header.bytes_in_memory for header in headers.values()), quoted(path))
     return {name: _read(members[name], header) for name, header in headers.items()}
 
@@ -118,7 +118,7 @@ def _members(path: str) -> AbstractContextManager[dict[str, Member]]:
         raise RuntimeUserError(
             f"{quoted(path)} is a single array",
             expected="a .npz file, or a folder of .npy files",
-            hint="name the folder that holds the arrays of all inputs and targets",
+            hint="pass the folder that has the arrays of all inputs and targets",
         )
     return _zip_members(path)
 
@@ -160,13 +160,13 @@ def _zip_members(path: str) -> Iterator[dict[str, Member]]:
 
 
 def _refuse_bombs(entries: list[zipfile.ZipInfo], size: int, path: str) -> None:
-    """Hold the directory of an archive against its size, so that nothing out of proportion is ever unzipped."""
+    """Compares the directory of an archive with its size, so that nothing out of proportion is ever unzipped."""
     unzipped = sum(entry.file_size for entry in entries)
     most = max(UNSUSPICIOUS, size * MOST_EXPANSION)
     if unzipped > most or sum(entry.compress_size for entry in entries) > size:
         raise RuntimeUserError(
-            f"{quoted(path)} unzips to more than its size can hold",
-            expected=f"at most {most:,} bytes from {size:,}",
+            f"{quoted(path)} unzips to too much for its size",
+            expected=f"at most {most:,} bytes from a file of {size:,} bytes",
             found=f"{unzipped:,} bytes",
             hint="save data that compress this well with numpy.savez instead of numpy.savez_compressed",
         )
@@ -176,11 +176,11 @@ def _where(key: str, path: str) -> str:
     return f"array {quoted(key)} in {quoted(path)}"
 
 
-def _headers(members: Mapping[str, Member], path: str) -> dict[str, npy.Header]:
-    """Read all headers and check that they belong together."""
+def _headers(members: Mapping[str, Member], path: str) -> dict[str, Header]:
+    """All headers, checked to belong together."""
     if not 1 <= len(members) <= MOST_ARRAYS:
         raise RuntimeUserError(
-            f"{quoted(path)} is no data set", expected=f"1 … {MOST_ARRAYS} arrays", found=f"{len(members):,}"
+            f"{quoted(path)} is not a data set", expected=f"1 … {MOST_ARRAYS} arrays", found=f"{len(members):,}"
         )
     headers = {name: _header(member) for name, member in members.items()}
     training = _training(headers)
@@ -192,16 +192,16 @@ def _headers(members: Mapping[str, Member], path: str) -> dict[str, npy.Header]:
     return headers
 
 
-def _header(member: Member) -> npy.Header:
+def _header(member: Member) -> Header:
     with member.open() as stream:
-        return npy.read_header(stream, member.size, member.where)
+        return read_header(stream, member.size, member.where)
 
 
-def _training(headers: Mapping[str, npy.Header]) -> dict[str, npy.Header]:
+def _training(headers: Mapping[str, Header]) -> dict[str, Header]:
     return {name: header for name, header in headers.items() if not name.endswith(TEST_SUFFIX)}
 
 
-def _check_rows(headers: Mapping[str, npy.Header], path: str, least: int) -> None:
+def _check_rows(headers: Mapping[str, Header], path: str, least: int) -> None:
     """All arrays of a split have the same number of rows, and enough of them."""
     first = next(iter(headers), "")
     for name, header in headers.items():
@@ -220,8 +220,8 @@ def _check_rows(headers: Mapping[str, npy.Header], path: str, least: int) -> Non
             )
 
 
-def _check_pairs(training: Mapping[str, npy.Header], testing: Mapping[str, npy.Header], path: str) -> None:
-    """Every array has its test rows, of the same type, and no test rows are left over."""
+def _check_pairs(training: Mapping[str, Header], testing: Mapping[str, Header], path: str) -> None:
+    """Every array has a test array of the same type, and every test array belongs to one."""
     wanted = {name + TEST_SUFFIX: name for name in training}
     if unpaired := sorted(wanted.keys() ^ testing.keys()):
         name = unpaired[0]
@@ -229,7 +229,7 @@ def _check_pairs(training: Mapping[str, npy.Header], testing: Mapping[str, npy.H
         absent, present = (name, partner) if name in wanted else (partner, name)
         raise RuntimeUserError(
             f"{_where(present, path)} has no counterpart",
-            expected=f"an array {quoted(absent)}: either all arrays come with their test rows, or none does",
+            expected=f"an array {quoted(absent)}: either all arrays have test rows, or none has",
             found=", ".join(map(quoted, sorted({*training, *testing}))),
         )
     for test_name, name in wanted.items():
@@ -242,9 +242,17 @@ def _check_pairs(training: Mapping[str, npy.Header], testing: Mapping[str, npy.H
             )
 
 
-def _read(member: Member, header: npy.Header) -> np.ndarray:
+def _read(member: Member, header: Header) -> np.ndarray:
     with member.open() as stream:
         stream.read(header.start)
-        array = npy.read_data(stream, header, member.where)
+        array = read_data(stream, header, member.where)
         stream.read(1)  # at the end of a zip member its checksum is compared
     return array
+
+
+def write_npz(file: str | IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a `.npz` file. numpy.savez does not accept every name, such as `file`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}{SUFFIX}", "w", force_zip64=True) as member:
+                np.save(member, array)

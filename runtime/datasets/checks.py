@@ -1,4 +1,4 @@
-"""Holding a data set against a model: types before anything is read, values before anything is trained."""
+"""Checks of a data set against a model: of types before anything is read, of values before anything is trained."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from runtime.datasets.dataset import ArrayInfo, Dataset
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import TensorSpec
 
-WHOLE = {"u8": np.uint8, "i32": np.int32, "i64": np.int64}
+INTEGERS = {"u8": np.uint8, "i32": np.int32, "i64": np.int64}
 ROWS_AT_ONCE = 4096
 
 
 def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) -> None:
-    """Check that the data set has an array for every input and target in `specs`, of a type that fits.
+    """Checks that the data set has an array for every input and target in `specs`, of a type that fits.
 
-    The shape of an example must agree but for sizes of 1, or one of both sides is flat and has as many values. Whole
-    numbers may feed floats, but not the other way round. Raises RuntimeUserError for the first that does not fit.
+    The shapes of an example must agree except for sizes of 1, or one of them is flat and has as many values. Integers
+    may feed floats, but not the other way round. Raises RuntimeUserError for the first array that does not fit.
     """
     for spec in specs:
         if spec.name not in info_by_name:
@@ -38,17 +38,17 @@ def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) ->
             )
         if info.dtype == "f32" and spec.dtype not in ("f32", "f64"):
             raise RuntimeUserError(
-                f"array {quoted(spec.name)} holds floats, the model's {spec.kind} holds whole numbers",
+                f"array {quoted(spec.name)} has floats, but the model's {spec.kind} has whole numbers",
                 expected=f"{_of_model(spec)} per example",
                 found=_of_data(info),
             )
 
 
 def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Mapping[str, int]) -> None:
-    """Check the values of the arrays that `specs` names, in both splits.
+    """Checks the values of the arrays in `specs`, in both splits.
 
-    Floats must be finite; whole numbers must lie in 0 … classes - 1 where `class_counts` has the array, and in the
-    range of the model's dtype in any case. Raises RuntimeUserError that names the array, the row and the value.
+    Floats must be finite; integers must be in 0 … classes - 1 if `class_counts` has the array, and else in the range of
+    the model's dtype. Raises RuntimeUserError with the array, the row and the value.
     """
     for split_name, split in (("training", dataset.train), ("test", dataset.test)):
         for spec in specs:
@@ -57,10 +57,10 @@ def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Ma
             if array.dtype.kind == "f":
                 _check_finite(array, where)
             elif spec.name in class_counts:
-                _check_range(array, 0, class_counts[spec.name] - 1, "is no class of the model", where)
-            elif spec.dtype in WHOLE:
-                limits = np.iinfo(WHOLE[spec.dtype])
-                _check_range(array, limits.min, limits.max, f"does not fit the model's {spec.dtype}", where)
+                check_range(array, 0, class_counts[spec.name] - 1, "is not a class of the model", where)
+            elif spec.dtype in INTEGERS:
+                limits = np.iinfo(INTEGERS[spec.dtype])
+                check_range(array, limits.min, limits.max, f"does not fit the model's {spec.dtype}", where)
 
 
 def _check_finite(array: np.ndarray, where: str) -> None:
@@ -71,7 +71,8 @@ def _check_finite(array: np.ndarray, where: str) -> None:
             raise RuntimeUserError(f"row {start + row} of {where} is not finite", expected="floats", found=f"{value}")
 
 
-def _check_range(array: np.ndarray, low: int, high: int, complaint: str, where: str) -> None:
+def check_range(array: np.ndarray, low: int, high: int, complaint: str, where: str) -> None:
+    """Raises RuntimeUserError, `row 3 of {where} {complaint}`, for the first value outside of low … high."""
     for start, rows in _blocks(array):
         bad = (rows < low) | (rows > high)
         if bad.any():
@@ -84,7 +85,7 @@ def _check_range(array: np.ndarray, low: int, high: int, complaint: str, where: 
 
 
 def _blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The rows in blocks, so that masks stay small: (index of the first row, rows)."""
+    """The rows in blocks, to keep masks small: (index of the first row, rows)."""
     for start in range(0, len(array), ROWS_AT_ONCE):
         yield start, array[start : start + ROWS_AT_ONCE]
 

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the program: named arrays in two splits, and their types for the compiler."""
+"""The form of a data set: named arrays in two splits, and their types for the compiler."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 Report = Callable[[str], None]
-"""Takes a line on what is going on (a download, a folder that is read), to be shown to the user."""
+"""Shows the user a line about progress: a download, a folder that is read."""
 
 
 @dataclass(frozen=True)
 class ArrayInfo:
     """One array as the compiler sees it.
 
-    `dtype` is "u8", "bool", "i32", "i64" or "f32", `shape` that of a single example, and `scale` the factor by which
-    the compiled step multiplies the stored values.
+    `dtype` is "u8", "bool", "i32", "i64" or "f32", `shape` is that of one example, and the compiled step multiplies the
+    stored values by `scale`.
     """
 
     dtype: str
@@ -26,7 +26,7 @@ class ArrayInfo:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of memory: what the arrays of a data set take, and what loading them takes for a while beside that."""
+    """Bytes of memory: of the arrays of a data set, and of temporary buffers while they are loaded."""
 
     arrays: int
     loading: int
@@ -44,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory, as stored. `scale` holds the factor of every array, by name."""
+    """A whole data set in memory, as stored. `scale` has the factor of every array, by name."""
 
     name: str
     train: Split

@@ -1,8 +1,8 @@
 """The pen strokes of the ten digits, from which the data set `digits` is drawn.
 
 A style is a list of strokes, a stroke is a list of control points "x,y" in a box of 10 by 10, y downwards. The pen
-follows the quadratic B-spline of the points: it starts at the first, ends at the last and rounds off the ones
-between, but for a point that is written twice, which makes a corner.
+follows the quadratic B-spline of the points: it starts at the first, ends at the last and rounds off those in between;
+a point that is written twice is a corner.
 """
 
 STYLES: tuple[tuple[tuple[str, ...], ...], ...] = (

@@ -1,12 +1,12 @@
 """The data set `digits`: 14,000 images of handwritten-looking digits, drawn at start-up: training needs no download.
 
-Every image is drawn by a made-up writer, who has a style and proportions of their own for each digit; no writer of
-the test images drew a training image. Once per writer and digit the distance from each point of the plane to the
-strokes is tabulated. An image looks this table up through its own slant, turn, size, shift and wobble, and puts ink
-where the distance is less than half the pen's width.
+Every image is drawn by an imaginary writer, with a separate style and proportions for each digit; no writer of the
+test images drew a training image. For each writer and digit, a table has the distance from each point of the plane to
+the strokes. An image reads this table through its own slant, rotation, size, shift and wobble, and has ink wherever the
+distance is less than half the pen's width.
 
-Only uniform random bits, + - * / and square roots are used, all exactly rounded: the bytes are the same on every
-machine.
+Only uniform random bits, + - * / and square roots are used, all of which are exactly rounded: the bytes are the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TABLE_SIDE = 40  # points of a distance table along each axis
 TABLE_REACH = 1.5  # the tables cover [-1.5, 1.5] in both directions; the strokes span about [-1, 1]
 PIXELS_PER_UNIT = 10.0  # a digit of size 1 is 20 pixels high, as in MNIST
 IMAGES_AT_ONCE = 128  # working arrays of 400 kB stay in the cache
-WORKING_BYTES = 14_500_000  # measured: half of it are the distance tables, the rest places and pens of all images
+WORKING_BYTES = 14_500_000  # measured: half are the distance tables, the rest positions and pens of all images
 
 JITTER = 0.11  # how far a writer moves a control point, at most, in each of the two draws added
 INFO = {"image": ArrayInfo("u8", (SIDE, SIDE), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
 
 
 class Sheet(NamedTuple):
-    """What is drawn for one split. The key makes the random stream, so no two splits share anything."""
+    """The images of one split. Each has its own key of the random stream, so no two splits share anything."""
 
     key: int
     writers: int
@@ -43,29 +43,27 @@ TEST = Sheet(key=0x6E6E63_02, writers=40, images=2_000)
 
 
 class Randomness:
-    """Uniform numbers from the raw bits of Philox, which unlike NumPy's samplers are the same in every version."""
+    """Uniform numbers from the raw bits of Philox: the same in every version of NumPy, unlike those of its samplers."""
 
     def __init__(self, key: int):
-        from numpy.random import Philox
+        self._bits = np.random.Philox(key=key)
 
-        self._bits = Philox(key=key)
-
-    def whole(self, stop: int, *shape: int) -> np.ndarray:
-        """Whole numbers 0 … stop-1, intp."""
+    def integers(self, stop: int, *shape: int) -> np.ndarray:
+        """Integers 0 … stop-1, intp."""
         raw = self._bits.random_raw(shape) >> np.uint64(40)
         return ((raw * np.uint64(stop)) >> np.uint64(24)).astype(np.intp)
 
     def between(self, low: float, high: float, *shape: int) -> np.ndarray:
-        """Even over [low, high), f32."""
+        """Uniform in [low, high), f32."""
         unit = (self._bits.random_raw(shape) >> np.uint64(40)).astype(np.float32) * 2.0**-24
         return unit * (high - low) + low
 
     def around(self, reach: float, *shape: int) -> np.ndarray:
-        """The sum of two even draws over [-reach, reach): mostly near 0, never beyond 2 * reach, f32."""
+        """The sum of two uniform draws from [-reach, reach): mostly near 0, never beyond 2 * reach, f32."""
         return self.between(-reach, reach, *shape) + self.between(-reach, reach, *shape)
 
     def bytes(self, *shape: int) -> np.ndarray:
-        """Even over 0 … 255, u8; the product of `shape` is a multiple of 8."""
+        """Uniform in 0 … 255, u8; the product of `shape` is a multiple of 8."""
         return self._bits.random_raw(int(np.prod(shape)) // 8).astype("<u8").view(np.uint8).reshape(shape)
 
 
@@ -80,22 +78,22 @@ def footprint() -> Footprint:
 
 
 def is_here(data_dir: str | None) -> bool:
-    """They are drawn, not downloaded."""
+    """Always: the images are drawn, not downloaded."""
     return True
 
 
 def load(data_dir: str | None, report: Report) -> Dataset:
-    """Draw both splits: 12,000 images to train with and 2,000 to test with. `data_dir` and `report` are not needed."""
+    """Both splits: 12,000 images for training and 2,000 for testing. `data_dir` and `report` are not used."""
     scale = {name: info.scale for name, info in INFO.items()}
     return Dataset("digits", train=draw_sheet(TRAIN), test=draw_sheet(TEST), scale=scale)
 
 
 def draw_sheet(sheet: Sheet) -> Split:
-    """Draw one split: image u8[N, 28, 28], label u8[N]."""
+    """One split: image u8[N, 28, 28], label u8[N]."""
     random = Randomness(sheet.key)
     tables = distance_tables(sheet.writers, random)
-    labels = random.whole(len(STYLES), sheet.images)
-    table = labels * sheet.writers + random.whole(sheet.writers, sheet.images)
+    labels = random.integers(len(STYLES), sheet.images)
+    table = labels * sheet.writers + random.integers(sheet.writers, sheet.images)
     x, y, unit = place(sheet.images, random)
     half_width = random.between(0.75, 1.9, sheet.images)  # of the pen, in pixels
     ink = random.between(150, 275, sheet.images)
@@ -114,12 +112,12 @@ def draw_sheet(sheet: Sheet) -> Split:
 
 
 def distance_tables(writers: int, random: Randomness) -> np.ndarray:
-    """Tabulate each writer's strokes: the distance to the nearest one, f32[10 * writers, TABLE_SIDE * TABLE_SIDE]."""
+    """Tables of the distance to each writer's nearest stroke: f32[10 * writers, TABLE_SIDE * TABLE_SIDE]."""
     axis = np.linspace(-TABLE_REACH, TABLE_REACH, TABLE_SIDE, dtype=np.float32)
     y, x = (plane.ravel() for plane in np.meshgrid(axis, axis, indexing="ij"))
     tables = np.empty((len(STYLES), writers, x.size), np.float32)
     for digit, styles in enumerate(STYLES):
-        chosen = random.whole(len(styles), writers)
+        chosen = random.integers(len(styles), writers)
         proportions = random.around(0.12, writers, 1, 2) + 1
         for number, style in enumerate(styles):
             who = np.flatnonzero(chosen == number)
@@ -148,7 +146,7 @@ def squared_distance(x: np.ndarray, y: np.ndarray, start: np.ndarray, stop: np.n
     """From the points (x, y) of a plane f32[p] to each writer's segment f32[writers, 2]: f32[writers, p]."""
     start_x, start_y = start.T[..., None]
     along_x, along_y = (stop - start).T[..., None]
-    length = along_x * along_x + along_y * along_y + 1e-12  # squared; two equal points make no division by 0
+    length = along_x * along_x + along_y * along_y + 1e-12  # squared; avoids a division by 0 for equal points
     x = x - start_x
     y = y - start_y
     part = x * (along_x / length)
@@ -163,12 +161,12 @@ def squared_distance(x: np.ndarray, y: np.ndarray, start: np.ndarray, stop: np.n
 
 
 def place(images: int, random: Randomness) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw how each image lies on the plane of its strokes.
+    """Random positions of the images on the planes of their strokes.
 
-    Returns the coefficients of x and y on that plane as polynomials of the pixel's position (see `polynomial`), each
-    f32[8, images], and the pixels per unit of that plane, f32[images].
+    Returns the coefficients of x and y on the plane as polynomials of the pixel's position (see `polynomial`), each
+    f32[8, images], and the pixels per unit of the plane, f32[images].
     """
-    turn = random.around(0.16, images)  # the tangent of an angle; sine and cosine follow without calls to libm
+    turn = random.around(0.16, images)  # tangent of the angle: gives sine and cosine without calls to libm
     cosine = 1 / np.sqrt(1 + turn * turn)
     sine = turn * cosine
     slant = random.around(0.25, images) + 0.1
@@ -187,11 +185,11 @@ def place(images: int, random: Randomness) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def polynomial(coefficients: np.ndarray) -> np.ndarray:
-    """Evaluate c0 + c1 u + c2 v + c3 uv + c4 uu + c5 vv + c6 uuv + c7 uvv at every pixel: f32[images, 784].
+    """c0 + c1 u + c2 v + c3 uv + c4 uu + c5 vv + c6 uuv + c7 uvv at every pixel: f32[images, 784].
 
-    u and v are the pixel's position right and down of the centre, in units of 10 pixels; `coefficients` is f32[8,
-    images]. The first three make slant, turn, size and shift; the others the wobble. A matrix product would round
-    differently from machine to machine.
+    u and v are the pixel's position to the right and down from the centre, in units of 10 pixels; `coefficients` is
+    f32[8, images]. The first three give slant, rotation, size and shift, the others the wobble. A matrix product would
+    round differently on different machines.
     """
     axis = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / PIXELS_PER_UNIT
     u, v = axis[None, None, :], axis[None, :, None]

@@ -1,4 +1,4 @@
-"""Downloads that appear under their final name only when they are complete and verified."""
+"""Downloads: a file gets its final name only when it is complete and verified."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class HttpsOnly(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(url: str, path: str, largest: int, verify: Callable[[str], None], report: Report) -> None:
-    """Download `url` to `path` by way of a temporary file in the same folder.
+    """Downloads `url` to `path` through a temporary file in the same folder.
 
-    `verify` is given the path of the complete temporary file and raises if it is not what was wanted. Nothing is left
-    behind on failure, and two processes that fetch the same file do not disturb each other. Raises OSError for what
-    goes wrong on the network or the disk, and RuntimeUserError for more than `largest` bytes or an address without
-    https.
+    `verify` gets the path of the complete temporary file and raises if it is not the expected one. Nothing remains
+    after a failure, and two processes that fetch the same file do not disturb each other. Raises OSError for problems
+    of the network or the disk, and RuntimeUserError for more than `largest` bytes or an address without https.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     name = os.path.basename(path)
@@ -49,7 +48,7 @@ def fetch(url: str, path: str, largest: int, verify: Callable[[str], None], repo
             part.close()
             verify(part.name)
             os.replace(part.name, path)
-        except BaseException:  # Ctrl-C included: the temporary file goes in any case
+        except BaseException:  # Ctrl-C too: the temporary file is removed in any case
             part.close()
             os.unlink(part.name)
             raise
@@ -61,7 +60,7 @@ def open_url(url: str) -> IO[bytes]:
     try:
         return urllib.request.build_opener(HttpsOnly).open(url, timeout=TIMEOUT)
     except HTTPException as error:
-        raise OSError(f"the server's answer is not sound: {error}") from error
+        raise OSError(f"the answer of the server is not valid: {error}") from error
 
 
 def _copy(response: IO[bytes], part: IO[bytes], largest: int, progress: Callable[[int], None]) -> None:
@@ -69,7 +68,7 @@ def _copy(response: IO[bytes], part: IO[bytes], largest: int, progress: Callable
     while chunk := _read(response):
         size += len(chunk)
         if size > largest:
-            raise RuntimeUserError("the download is larger than it can be", expected=f"at most {largest:,} bytes")
+            raise RuntimeUserError("the download is too large", expected=f"at most {largest:,} bytes")
         part.write(chunk)
         progress(size)
 
@@ -78,7 +77,7 @@ def _read(response: IO[bytes]) -> bytes:
     try:
         return response.read(CHUNK)
     except HTTPException as error:
-        raise OSError(f"the connection broke off: {error}") from error
+        raise OSError(f"the connection was lost: {error}") from error
 
 
 def _require_https(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading files that may be anything: only regular files are opened, and every failure becomes a RuntimeUserError."""
+"""Reads files that may contain anything: only regular files are opened, every failure becomes a RuntimeUserError."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from runtime.cpu.free_memory import installed
 from runtime.errors import RuntimeUserError, quoted
 
 # O_NONBLOCK: opening a FIFO must not wait for its other end; it means nothing to regular files.
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-MEMORY_WHERE_UNKNOWN = 64 << 30  # bytes
-BLOCK = 1 << 20  # elements that are read, then widened, at once
+UNKNOWN_MEMORY = 64 << 30  # bytes that are assumed if the system does not say
+BLOCK = 1 << 20  # elements that are read and converted at once
 
 
 class Readable(Protocol):
-    """What values are read from: a file, or the unzipped bytes of one."""
+    """A source of values: a file, or the unzipped bytes of one."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
 
 @contextmanager
 def reading(path: str, *damage: type[Exception]) -> Iterator[BinaryIO]:
-    """Open a regular file for reading bytes.
+    """Opens a regular file for reading bytes.
 
-    An OSError, EOFError or one of `damage` raised inside the block says that the file is damaged, and is turned into a
-    RuntimeUserError that names it.
+    An OSError, EOFError or one of `damage` that is raised inside the block means that the file is damaged; it becomes a
+    RuntimeUserError with the path.
     """
     try:
         descriptor = os.open(path, OPEN_FLAGS)
@@ -49,22 +50,22 @@ def reading(path: str, *damage: type[Exception]) -> Iterator[BinaryIO]:
 
 
 def reason(error: Exception) -> str:
-    """Why an operation failed, in one line of at most 200 characters."""
+    """The reason of a failure, in one line of at most 200 characters."""
     text = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
     return "".join(c if c.isprintable() else " " for c in str(text)[:200])
 
 
 def kind_of(mode: int) -> str:
-    """What a file is that is not a regular file."""
+    """The kind of a file that is not a regular file."""
     kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
     return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
 
 
 def read_values(stream: Readable, count: int, stored: np.dtype, dtype: np.dtype, where: str) -> np.ndarray:
-    """Read `count` values of dtype `stored` as an array [count] of `dtype`.
+    """Reads `count` values of dtype `stored` as an array [count] of `dtype`.
 
-    Floats beyond the range of `dtype` become infinite. Raises RuntimeUserError where the stream ends too soon or the
-    array does not fit in memory; `where` names the array then.
+    Floats beyond the range of `dtype` become infinite. Raises RuntimeUserError if the stream ends too soon or the array
+    does not fit in memory; `where` is the name of the array in the message.
     """
     try:
         values = np.empty(count, dtype)
@@ -87,11 +88,8 @@ def read_values(stream: Readable, count: int, stored: np.dtype, dtype: np.dtype,
 
 
 def check_memory(size: int, where: str) -> None:
-    """Refuse what can never fit, before anything is allocated: `size` bytes against the machine's memory."""
-    try:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        limit = MEMORY_WHERE_UNKNOWN
+    """Raises RuntimeUserError, before anything is allocated, for more bytes than the machine has memory."""
+    limit = installed() or UNKNOWN_MEMORY
     if size > limit:
         raise RuntimeUserError(
             f"{where} does not fit in memory", expected=f"at most {gibibytes(limit)}", found=gibibytes(size)
@@ -99,5 +97,5 @@ def check_memory(size: int, where: str) -> None:
 
 
 def gibibytes(size: int) -> str:
-    """A size for people."""
+    """A size in a form that is easy to read."""
     return f"{size / 2**30:,.2f} GiB"

@@ -1,7 +1,8 @@
-"""The data set `mnist`: found in a folder of the user's or the cache, else downloaded into the cache.
+"""The data set `mnist`: found in one of the user's folders or in the cache, else downloaded into the cache.
 
-The four files are read in the IDX format, zipped or not. Files of the user's are checked for their structure alone, so
-that a part of MNIST, or another data set of the same form, can stand in; downloads must be MNIST to the byte.
+The four files are in the IDX format, zipped or not. Only the structure of the user's files is checked, so a part of
+MNIST, or another data set of the same form, can take its place; downloads must be MNIST to the byte. `hashlib` and the
+code for downloads are imported late: they are not needed if the files exist.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from runtime.errors import RuntimeUserError, quoted
 
 
 class IdxFile(NamedTuple):
-    """One of the four files: the beginning of its name, the largest shape it may have, its checksum unzipped."""
+    """One of the four files: the start of its name, the largest shape that it may have, its checksum unzipped."""
 
     stem: str
     shape: tuple[int, ...]
@@ -32,7 +33,7 @@ class IdxFile(NamedTuple):
         return f"{self.stem}-idx{len(self.shape)}-ubyte"
 
 
-# Packers differ in the zipped bytes they write, hence checksums of the unzipped ones.
+# Checksums are of the unzipped bytes, since programs that zip files differ in what they write.
 TRAIN_IMAGES = IdxFile(
     "train-images", (60_000, 28, 28), "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
 )
@@ -42,38 +43,38 @@ TEST_IMAGES = IdxFile(
 )
 TEST_LABELS = IdxFile("t10k-labels", (10_000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2")
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+Paths = dict[IdxFile, str]
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 LARGEST_DOWNLOAD = 16 << 20  # bytes; the largest file has 9.9 million
-SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # where other programs put the files below a data folder
+SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # below a data folder, as other programs place the files
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_BYTES = 8  # the code of the IDX format for unsigned bytes
 INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
 HINT = (
     "pass a folder with the four MNIST files through --data-dir or NNC_DATA, "
-    "or train on digits drawn by this program with --data digits"
+    "or train on digits that nnc draws with --data digits"
 )
 
 
 def describe() -> dict[str, ArrayInfo]:
-    """The arrays of an example: image u8[28, 28] and label u8[]. No file is needed to know them."""
+    """The arrays of an example: image u8[28, 28] and label u8[]. No file is read."""
     return dict(INFO)
 
 
 def load(data_dir: str | None, report: Report) -> Dataset:
-    """Read MNIST from `data_dir`, the folder in $NNC_DATA or the cache, the first that has it; else download it.
+    """MNIST from the first of `data_dir`, the folder in $NNC_DATA and the cache that has it; else from a download.
 
-    Raises RuntimeUserError where a folder that the user named does not exist or has some of the files only, where a
-    file is not what its name says, and where nothing was found and the download fails.
+    Raises RuntimeUserError if a folder that the user named does not exist or has only some of the files, if a file
+    does not fit its name, and if nothing was found and the download fails.
     """
-    paths = _found(data_dir, report) or _downloaded(data_dir, report)
-    scale = {name: info.scale for name, info in INFO.items()}
-    return Dataset(
-        "mnist",
-        train=_split(paths, TRAIN_IMAGES, TRAIN_LABELS),
-        test=_split(paths, TEST_IMAGES, TEST_LABELS),
-        scale=scale,
-    )
+    train, test = read(_found(data_dir, report) or _downloaded(data_dir, report))
+    return Dataset("mnist", train, test, scale={name: info.scale for name, info in INFO.items()})
+
+
+def read(paths: Paths) -> tuple[Split, Split]:
+    """The training and the test data in the four files."""
+    return _split(paths, TRAIN_IMAGES, TRAIN_LABELS), _split(paths, TEST_IMAGES, TEST_LABELS)
 
 
 def footprint() -> Footprint:
@@ -83,13 +84,13 @@ def footprint() -> Footprint:
 
 def is_here(data_dir: str | None) -> bool:
     """Whether `load` needs no download."""
-    return bool(_found(data_dir, lambda text: None)) or len(_look(cache_folder())) == len(FILES)
+    return bool(_found(data_dir, lambda text: None)) or len(files_in(cache_folder())) == len(FILES)
 
 
 def cache_folder() -> str:
-    """Where downloads are kept: $XDG_CACHE_HOME/nnc/mnist, or the like below ~/.cache."""
+    """The folder of downloads: $XDG_CACHE_HOME/nnc/mnist, or the same below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the standard has relative paths ignored
+    if not os.path.isabs(base):  # the standard says that relative paths are ignored
         base = os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "nnc", "mnist")
 
@@ -100,32 +101,35 @@ def _named_folders(data_dir: str | None) -> Iterator[str]:
         if folder:
             if not os.path.isdir(folder):
                 raise RuntimeUserError(
-                    f"{source} names no folder", expected="a folder with data sets", found=quoted(folder)
+                    f"{source} is not a folder", expected="a folder with data sets", found=quoted(folder)
                 )
             yield folder
 
 
-def _found(data_dir: str | None, report: Report) -> dict[IdxFile, str] | None:
-    """The paths of the four files in the first folder that the user named and that has them, or None."""
+def _found(data_dir: str | None, report: Report) -> Paths | None:
+    """The four files in the first folder that the user named and that has them, or None."""
     for folder in _named_folders(data_dir):
         for subfolder in SUBFOLDERS:
             place = os.path.normpath(os.path.join(folder, subfolder))
-            paths = _look(place)
-            if len(paths) == len(FILES):
+            if paths := files_in(place):
+                require_all(paths, place)
                 report(f"reading MNIST from {quoted(place)}")
                 return paths
-            if paths:
-                missing = ", ".join(f"{file.name}.gz" for file in FILES if file not in paths)
-                raise RuntimeUserError(
-                    f"{quoted(place)} holds a part of MNIST only",
-                    expected=f"also {missing}, zipped or not",
-                    found=", ".join(quoted(os.path.basename(path)) for path in paths.values()),
-                )
     return None
 
 
-def _look(folder: str) -> dict[IdxFile, str]:
-    """The paths of those of the four files that are in a folder."""
+def require_all(paths: Paths, folder: str) -> None:
+    """Raises RuntimeUserError for a folder that does not have all four files."""
+    if missing := ", ".join(f"{file.name}.gz" for file in FILES if file not in paths):
+        raise RuntimeUserError(
+            f"{quoted(folder)} has only a part of MNIST" if paths else f"MNIST is not in {quoted(folder)}",
+            expected=f"{'also ' if paths else ''}{missing}, zipped or not",
+            found=", ".join(quoted(os.path.basename(path)) for path in paths.values()) or "none of them",
+        )
+
+
+def files_in(folder: str) -> Paths:
+    """Those of the four files that are in a folder."""
     paths = {}
     for file in FILES:
         spellings = (file.name, file.name.replace("-idx", ".idx"))
@@ -136,10 +140,10 @@ def _look(folder: str) -> dict[IdxFile, str]:
     return paths
 
 
-def _downloaded(data_dir: str | None, report: Report) -> dict[IdxFile, str]:
-    """The paths of the four files in the cache, after a download of those that are not there."""
+def _downloaded(data_dir: str | None, report: Report) -> Paths:
+    """The four files in the cache, after a download of those that are missing."""
     cache = cache_folder()
-    paths = _look(cache)
+    paths = files_in(cache)
     missing = [file for file in FILES if file not in paths]
     failures: list[str] = []
     for file in missing:
@@ -157,7 +161,7 @@ def _downloaded(data_dir: str | None, report: Report) -> dict[IdxFile, str]:
 
 
 def _download(file: IdxFile, path: str, report: Report, failures: list[str]) -> bool:
-    """Fetch a file from the first mirror that has it. Adds what went wrong to `failures`."""
+    """Downloads a file from the first mirror that has it. Adds errors to `failures`."""
     from runtime.datasets.download import fetch
 
     for mirror in MIRRORS:
@@ -173,17 +177,17 @@ def _download(file: IdxFile, path: str, report: Report, failures: list[str]) -> 
 
 
 def _check_download(path: str, file: IdxFile) -> None:
-    """Compare a download with the published file. Raises RuntimeUserError where they differ."""
+    """Compares a download with the published file. Raises RuntimeUserError if they differ."""
     import hashlib
 
     with reading(path, zlib.error) as zipped:
         header_bytes = 4 + 4 * len(file.shape)
         content = gzip.GzipFile(fileobj=zipped).read(header_bytes + int(np.prod(file.shape)) + 1)
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise RuntimeUserError(f"what was downloaded is not the published {file.name}")
+        raise RuntimeUserError(f"the downloaded file is not the published {file.name}")
 
 
-def _split(paths: dict[IdxFile, str], image_file: IdxFile, label_file: IdxFile) -> Split:
+def _split(paths: Paths, image_file: IdxFile, label_file: IdxFile) -> Split:
     images = read_idx(paths[image_file], image_file.shape)
     labels = read_idx(paths[label_file], label_file.shape)
     if len(images) != len(labels):
@@ -196,22 +200,22 @@ def _split(paths: dict[IdxFile, str], image_file: IdxFile, label_file: IdxFile) 
 
 
 def read_idx(path: str, largest: tuple[int, ...]) -> np.ndarray:
-    """Read an IDX file of bytes, zipped or not, whose shape is `largest` but for fewer rows: u8[rows, ...].
+    """The array u8[rows, ...] in an IDX file, zipped or not. Its shape is `largest`, or has fewer rows.
 
     Never reads or allocates more than `largest` needs. Raises RuntimeUserError for any other content.
     """
     with reading(path, zlib.error) as file:
         stream: Readable = gzip.GzipFile(fileobj=file) if file.read(2) == GZIP_MAGIC else file
         file.seek(0)
-        header = np.frombuffer(stream.read(4 + 4 * len(largest)), np.uint8)
+        header, expected = stream.read(4 + 4 * len(largest)), bytes([0, 0, IDX_BYTES, len(largest)])
         magic, sizes = header[:4], header[4:]
-        if magic.tolist() != [0, 0, IDX_BYTES, len(largest)] or len(sizes) != 4 * len(largest):
+        if magic != expected or len(sizes) != 4 * len(largest):
             raise RuntimeUserError(
                 f"{quoted(path)} is not an IDX file of bytes",
-                expected=f"it to begin with {bytes([0, 0, IDX_BYTES, len(largest)]).hex(' ')} and {len(largest)} sizes",
-                found=bytes(header).hex(" ") or "an empty file",
+                expected=f"a file that begins with {expected.hex(' ')} and {len(largest)} sizes",
+                found=header.hex(" ") or "an empty file",
             )
-        shape = tuple(sizes.view(">u4").tolist())
+        shape = tuple(np.frombuffer(sizes, ">u4").tolist())
         if shape[1:] != largest[1:] or not 1 <= shape[0] <= largest[0]:
             raise RuntimeUserError(
                 f"the header of {quoted(path)} does not fit its name",

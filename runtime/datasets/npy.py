@@ -1,7 +1,7 @@
-"""Reading the `.npy` format from files of any origin.
+"""Reads the `.npy` format from untrusted files.
 
 NumPy's own reader evaluates the header as Python text and can unpickle; this one matches the three fields of the header
-and knows a dozen dtypes. Stored values are widened to the dtypes of the language while they are read.
+and knows ten dtypes. Stored values are converted to the dtypes of the language while they are read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # format version -> bytes of the header's len
 LONGEST_HEADER = 4096  # bytes; NumPy writes 118
 MOST_DIMENSIONS = 32
 
-DTYPES = {  # stored -> (how it is read, in the language)
+DTYPES = {  # stored -> (dtype that it is read as, dtype in the language)
     "b1": ("u1", "bool"),  # as bytes: a bool other than 0 and 1 would be undefined
     "u1": ("u1", "u8"),
     "u2": ("u2", "i32"),
@@ -49,7 +49,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Header:
-    """What a `.npy` file says of its array, and where the data begin."""
+    """The header of a `.npy` file: the type of its array, and where the data begin."""
 
     stored: np.dtype  # with the byte order of the file
     dtype: str  # in the language
@@ -67,9 +67,9 @@ class Header:
 
 
 def read_header(stream: Readable, size: int, where: str) -> Header:
-    """Read a header and hold it against the size of the whole file in bytes. `where` names the array in messages.
+    """Reads a header and compares it with the size of the whole file in bytes. `where` names the array in messages.
 
-    Raises RuntimeUserError where the header is not sound, the dtype is none of `DTYPES`, or the size does not agree.
+    Raises RuntimeUserError if the header is not valid, the dtype is not in `DTYPES`, or the size does not match.
     """
     prefix = stream.read(8)
     if len(prefix) < 8 or prefix[:6] != MAGIC or prefix[6] not in LENGTH_BYTES:
@@ -104,7 +104,7 @@ def _parse(text: str, where: str, start: int) -> Header:
     if match is None or match[2] not in DTYPES:
         described = "Python objects" if description in ("|O", "O") else f"dtype {quoted(description)[1:-1]}"
         raise RuntimeUserError(
-            f"{where} holds values that cannot be trained on",
+            f"{where} has values that cannot be trained on",
             expected="u8, bool, whole numbers up to 64 bits, or floats",
             found=described if len(described) < 50 else quoted(described[:50]),
         )
@@ -117,9 +117,9 @@ def _parse(text: str, where: str, start: int) -> Header:
 
 
 def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:
-    """Read the values that follow a header, as a C-contiguous array in the dtype of the language.
+    """Reads the values after a header as a C-contiguous array in the dtype of the language.
 
-    Raises RuntimeUserError where the data end too soon or do not fit in memory.
+    Raises RuntimeUserError if the data end too soon or do not fit in memory.
     """
     values = read_values(stream, header.count, header.stored, IN_MEMORY[header.dtype], where)
     if header.column_major:

@@ -1,1 +1,1 @@
-"""What generated CuPy code calls: CuPy, cuBLAS, kernels in CUDA."""
+"""The runtime of generated CuPy code: CuPy, cuBLAS, kernels in CUDA."""

@@ -1,19 +1,19 @@
 // Convolutions over images, channels last, and their adjoints, as products with a matrix of windows that is never made.
 //
-// A window lies over an image at every place of a grid. A struct `Window` says how, with these constants:
+// A window is placed over an image at every place of a grid. A struct `Window` describes it with these constants:
 //
 //   height, width, channels         of the image that is read, and `depth`, its channels in one group
 //   rows, columns                   of the grid of places
 //   taps_y, taps_x                  of the window
 //   scale_y, origin_y, step_y, divisor_y (and _x)
-//                                   tap i of the window at place p sees row (p * scale + i * step + origin) / divisor,
-//                                   and nothing where that leaves a remainder or the image
-//   bordered                        whether a tap may see nothing
+//                                   tap i of the window at place p reads row (p * scale + i * step + origin) / divisor,
+//                                   or nothing if there is a remainder or the row is outside of the image
+//   bordered                        whether a tap may read nothing
 //   images_last                     whether places are ordered by pixel and then by image: a tile is then a pixel of
-//                                   many images, and steps whose taps see nothing there are left out
+//                                   many images, and steps whose taps read nothing there are skipped
 //   outputs, filters                channels that are written, and those of one group
 //   vector                          channels loaded at once, 1 or 4
-//   by_channel                      whether threads that are neighbours load channels, and not places
+//   by_channel                      whether neighbouring threads load channels rather than places
 //
 // conv2d: scale = stride, origin = -padding, step = dilation, divisor = 1
 // conv2d_input_grad, which reads dy at places of dx: scale = 1, origin = padding, step = -dilation, divisor = stride
@@ -64,7 +64,7 @@ struct Windows {
   }
 };
 
-// The matrix with a row for each place, and a column for each tap and channel.
+// The matrix with a row for each place and a column for each tap and channel.
 template <class T, class Window>
 struct RowOfPlace : Windows<T, Window> {
   using Base = Windows<T, Window>;
@@ -181,7 +181,7 @@ __device__ void depthwise(const T* image, const T* w, int images, Store store) {
   store(i, c, sum);
 }
 
-// Their filters' gradient: a block has `Across` channels and some of the places, `Down` of them at a time.
+// The gradient of their filters: a block has `Across` channels and some of the places, `Down` of them at a time.
 template <class Window, int Sharing, int Across, int Down, int Splits, int Fan, class T, class Store>
 __device__ void depthwise_filter_grad(
     const T* x, const T* dy, int images, T* room, T* partial, unsigned int* counters, Store store) {

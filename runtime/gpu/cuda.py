@@ -1,8 +1,8 @@
-"""The GPU, through CuPy: what generated source calls, and what the runtime needs of a device.
+"""The GPU, through CuPy: the functions that generated source calls, and those that the runtime needs of a device.
 
-No other file imports CuPy. This one can be imported without CuPy and without a GPU; `check` says what is missing, and
-comes first. All work is queued on one stream, in the order of the calls; `download`, `upload` and `synchronize` wait
-for it, and so does `Graph.launch` once two launches are on their way.
+No other file imports CuPy. This one can be imported without CuPy and without a GPU; `check` reports what is missing and
+is called first. All work is queued on one stream, in the order of the calls; `download`, `upload` and `synchronize`
+wait for it, and so does `CapturedGraph.launch` while two launches are queued.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from typing import Any
 
 import numpy as np
 
+from runtime.cpu.kernels.basic import steps as steps  # views, which are the same on a GPU
 from runtime.errors import RuntimeUserError
-from runtime.gpu import cublas
+from runtime.gpu import cublas, gemm
 
-os.environ["CUPY_ACCELERATORS"] = ""  # with them, CuPy's own kernels would allocate
+os.environ["CUPY_ACCELERATORS"] = ""  # with them, kernels of CuPy would allocate memory
 missing = ""
 try:
     import cupy as module  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     module, missing = None, str(error)
-cupy: Any = module  # its annotations do not cover what its compiled parts offer
+cupy: Any = module  # its annotations do not cover its compiled parts
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t
 INSTALL = "pip install 'cupy-cuda13x[ctk]>=14', or 'cupy-cuda12x[ctk]>=14' for a driver of CUDA 12 (see nvidia-smi)"
 HIDDEN = "nvidia-smi lists the devices; CUDA_VISIBLE_DEVICES may hide them"
-LAUNCHES_AHEAD = 2  # of a graph: enough to keep the GPU busy, and soon over when a signal asks to stop
+LAUNCHES_AHEAD = 2  # of a graph: enough to keep the GPU busy, and soon finished after a signal
 
 
 # The device -----------------------------------------------------------------------------------------------------------
 
 
 def check() -> None:
-    """Raises RuntimeUserError where no GPU can be used, with what is missing; else makes our stream the current one."""
+    """Raises RuntimeUserError with what is missing if no GPU can be used; else makes our stream the current one."""
     if cupy is None:
         raise RuntimeUserError("--gpu needs CuPy", expected="an installed CuPy", found=missing, hint=INSTALL)
     try:
@@ -52,20 +53,20 @@ def check() -> None:
 
 
 def check_compiler() -> None:
-    """Runs a first kernel: CuPy compiles them with what belongs to CUDA, not to CuPy."""
+    """Runs a first kernel: CuPy compiles kernels with parts of CUDA that may be missing."""
     try:
         copy_elements()(cupy.zeros(1), cupy.zeros(1))
     except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
-        found, hint = str(error).partition("\n")[0], f"what CUDA brings is installed with CuPy by {INSTALL}"
+        found, hint = str(error).partition("\n")[0], f"the parts of CUDA are installed together with CuPy by {INSTALL}"
         expected = "a device that answers, NVRTC, and the headers of CUDA"
         raise RuntimeUserError("CuPy cannot run a kernel", expected=expected, found=found, hint=hint) from error
 
 
 def no_device(error: Any) -> RuntimeUserError:
-    """What CUDA says when it is asked for its devices, as an error for the user."""
+    """The answer of CUDA to the request for its devices, as an error for the user."""
     runtime = cupy.cuda.runtime
     needed, known = runtime.runtimeGetVersion(), runtime.driverGetVersion()
-    expected = f"a driver for CUDA {needed // 1000} or later, as the installed CuPy wants it"
+    expected = f"a driver for CUDA {needed // 1000} or later, which the installed CuPy needs"
     if error.status == NO_DEVICE:
         return RuntimeUserError("--gpu needs an NVIDIA GPU", expected="a device", found="none", hint=HIDDEN)
     if error.status != INSUFFICIENT_DRIVER:
@@ -84,17 +85,17 @@ def device_name() -> str:
 
 
 def free_bytes() -> int:
-    """What can still be allocated."""
+    """Bytes that can still be allocated."""
     return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
 
 
 def zeros(nbytes: int) -> Any:
-    """A new array u8 of zeros; raises RuntimeUserError where there is not enough memory."""
+    """A new array u8 of zeros; raises RuntimeUserError if there is not enough memory."""
     try:
         return cupy.zeros(nbytes, np.uint8)
     except cupy.cuda.memory.OutOfMemoryError as error:
         raise RuntimeUserError(
-            "the GPU has not enough memory",
+            "the GPU does not have enough memory",
             expected=f"{nbytes:,} bytes free",
             found=f"{free_bytes():,} bytes",
             hint="a smaller --batch needs less",
@@ -104,7 +105,7 @@ def zeros(nbytes: int) -> Any:
 def upload(view: Any, array: np.ndarray) -> None:
     """Copies an array of the same shape and dtype to the device."""
     view.set(array)
-    synchronize()  # CUDA may read the array for as long as the copy is queued
+    synchronize()  # CUDA may read the array as long as the copy is queued
 
 
 def download(view: Any) -> np.ndarray:
@@ -112,34 +113,34 @@ def download(view: Any) -> np.ndarray:
 
 
 def synchronize() -> None:
-    """Waits until all that was queued is done."""
+    """Waits until all queued work is done."""
     streams().main.synchronize()
 
 
 # Streams and graphs ---------------------------------------------------------------------------------------------------
 
 
-class Side:
-    """A stream for work beside that of another one, with the events at its begin and its end."""
+class Branch:
+    """A stream that runs in parallel with another one, with the events of the fork before it and of the join after."""
 
     def __init__(self) -> None:
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.begin, self.end = new_event(), new_event()
+        self.fork, self.join = new_event(), new_event()
 
 
 class Streams:
-    """Our stream, and those beside it. In the same place of a program the same ones are used, every time."""
+    """The main stream and its branches. The same place in a program uses the same streams every time."""
 
     def __init__(self) -> None:
-        self.main = cupy.cuda.Stream(non_blocking=True)  # what waits for CUDA's default stream cannot be captured
-        self.idle: list[Side] = []
+        self.main = cupy.cuda.Stream(non_blocking=True)  # one that waits for CUDA's default stream cannot be captured
+        self.idle: list[Branch] = []
 
     @contextmanager
-    def beside(self, count: int) -> Iterator[list[Side]]:
-        """So many streams that nobody else uses meanwhile."""
-        sides = [self.idle.pop() if self.idle else Side() for _ in range(count)]
-        yield sides
-        self.idle += reversed(sides)
+    def branches(self, count: int) -> Iterator[list[Branch]]:
+        """`count` branches that are not in use, for the time of a `with` block."""
+        branches = [self.idle.pop() if self.idle else Branch() for _ in range(count)]
+        yield branches
+        self.idle += reversed(branches)
 
 
 @cache
@@ -152,73 +153,73 @@ def new_event(block: bool = False) -> Any:
 
 
 def together(*functions: Callable[[], None]) -> None:
-    """Calls functions whose work may run at the same time; what is queued later waits for all of it."""
+    """Calls functions whose work may run at the same time; work that is queued later waits for all of it."""
     current = cupy.cuda.get_current_stream()
     first, *others = functions
-    with streams().beside(len(others)) as sides:
-        for function, side in zip(others, sides, strict=True):
-            side.begin.record(current)
-            side.stream.wait_event(side.begin)
-            with side.stream:
+    with streams().branches(len(others)) as branches:
+        for function, branch in zip(others, branches, strict=True):
+            branch.fork.record(current)
+            branch.stream.wait_event(branch.fork)
+            with branch.stream:
                 function()
-            side.end.record(side.stream)
+            branch.join.record(branch.stream)
         first()
-        for side in sides:
-            current.wait_event(side.end)
+        for branch in branches:
+            current.wait_event(branch.join)
 
 
-class Graph:
-    """Work that was captured. It refers to memory and code by address: `function` keeps all of that alive."""
+class CapturedGraph:
+    """A CUDA graph. It refers to memory and code by address: `function` keeps all of that alive."""
 
     def __init__(self, captured: Any, function: Callable[[], object]):
         self.captured, self.function = captured, function
         self.ends = cycle([new_event(block=True) for _ in range(LAUNCHES_AHEAD)])
 
     def launch(self) -> None:
-        """Queues the work once more; waits first if it is queued often enough."""
+        """Queues the work once more; waits first if it is already queued LAUNCHES_AHEAD times."""
         end = next(self.ends)
         end.synchronize()
         self.captured.launch()
         end.record()
 
 
-def capture(function: Callable[[], object]) -> Graph:
-    """All that a function queues, as one CUDA graph; nothing is run.
+def capture(function: Callable[[], object]) -> CapturedGraph:
+    """All work that a function queues, as one CUDA graph; nothing is run.
 
-    The function must have run before: what compiles kernels or makes workspaces cannot be captured.
+    The function must have run before: compiling kernels and allocating workspaces cannot be captured.
     """
     stream = streams().main
     stream.begin_capture()
     try:
         function()
     except BaseException:
-        with suppress(RuntimeError):  # of a capture that is broken: what broke it is told
+        with suppress(RuntimeError):  # of the broken capture: the first error is the one to report
             stream.end_capture()
         raise
     captured = stream.end_capture()
     captured.upload()
-    return Graph(captured, function)
+    return CapturedGraph(captured, function)
 
 
 # Time -----------------------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """The clock of a GPU: events, read behind what is queued before them. They cannot be captured into a graph."""
+class DeviceClock:
+    """The clock of a GPU: events, which are recorded after the work queued before them. They cannot be captured."""
 
     def __init__(self) -> None:
-        self.events: list[Any] = []  # made once, and used again and again
+        self.events: list[Any] = []  # reused
         self.used = 0
         self.laps: list[list[tuple[int, Any]]] = []
 
     def start(self) -> Callable[[int], None]:
-        """A clock that runs from now on, for one stream: `tick(i)` gives kernel i the time since the last tick."""
+        """Starts the clock, for one stream: `tick(i)` gives kernel i the time since the last tick."""
         lap = [(0, self._now())]
         self.laps.append(lap)
         return lambda kernel: lap.append((kernel, self._now()))
 
     def read(self) -> list[list[tuple[int, float]]]:
-        """Waits for all work; for each start the kernels in running order with their nanoseconds. Starts over."""
+        """Waits for all work; for each start, the kernels in running order with their nanoseconds. Then starts over."""
         synchronize()
         elapsed = cupy.cuda.get_elapsed_time  # in ms
         laps = [
@@ -237,18 +238,18 @@ class Clock:
         return event
 
 
-def hold(seconds: float) -> None:
-    """Keeps the GPU busy for some time, in which what is queued piles up; it then runs without waiting for Python."""
-    hold_kernel()((1,), (1,), (np.int64(seconds * 1e9),))
+def sleep(seconds: float) -> None:
+    """Keeps the GPU busy for some time, while more work is queued; that then runs without waiting for Python."""
+    sleep_kernel()((1,), (1,), (np.int64(seconds * 1e9),))
 
 
 @cache
-def hold_kernel() -> Any:
-    return RawKernel(HOLD, "hold")
+def sleep_kernel() -> Any:
+    return RawKernel(SLEEP, "nnc_sleep")
 
 
-HOLD = """
-extern "C" __global__ void hold(long long nanoseconds) {
+SLEEP = """
+extern "C" __global__ void nnc_sleep(long long nanoseconds) {
   long long begun, now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begun));
   do {
@@ -258,7 +259,7 @@ extern "C" __global__ void hold(long long nanoseconds) {
 """
 
 
-# What generated source calls ------------------------------------------------------------------------------------------
+# Functions that generated source calls --------------------------------------------------------------------------------
 
 
 def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble: str = "") -> Any:
@@ -267,19 +268,13 @@ def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble:
 
 
 def RawKernel(text: str, name: str) -> Any:
-    """A kernel of CUDA C++; called with grid, block and arguments."""
+    """A kernel in CUDA C++; called with grid, block and arguments."""
     return cupy.RawKernel(text, name)
 
 
 def view(arena: Any, offset: int, dtype: type, shape: tuple[int, ...]) -> Any:
     """The array at a byte offset of the arena."""
     return cupy.ndarray(shape, dtype, arena.data + offset)
-
-
-def steps(*stacks: Any, reverse: bool) -> list[tuple[Any, ...]]:
-    """For each index of the first axis, the views of all stacks there."""
-    order = range(len(stacks[0]))
-    return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
 
 
 def copy(out: Any, source: Any) -> None:
@@ -299,14 +294,12 @@ def copy_elements() -> Any:
 
 
 class Products:
-    """cuBLAS, with a handle for each stream; without the library, kernels of our own."""
+    """cuBLAS, with a handle for each stream; without the library, the kernels of nnc."""
 
     def __init__(self) -> None:
         self.blas = cublas.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
         if self.blas is None:
-            warnings.warn(
-                "there is no cuBLAS: products are computed by kernels of nnc, which take longer", stacklevel=2
-            )
+            warnings.warn("there is no cuBLAS: products are computed by kernels of nnc, which are slower", stacklevel=2)
         self.tf32 = False
         self.handles: dict[int, cublas.Handle] = {}
         self.workspaces: list[Any] = []
@@ -328,7 +321,7 @@ def products() -> Products:
 
 
 def use_tf32(wanted: bool) -> None:
-    """Lets products of f32 round their operands to 10 bits of mantissa, for speed; before the first product."""
+    """Allows products of f32 to round their operands to 10 bits of mantissa, for speed; call before the first one."""
     products().tf32 = wanted
 
 
@@ -349,7 +342,7 @@ def matmul(a: Any, b: Any, out: Any) -> None:
 
 
 def multiply_without_cublas(a: Any, b: Any, out: Any) -> None:
-    """The same by kernels of our own, one matrix at a time."""
+    """The same with kernels of nnc, one matrix at a time."""
     tiled = out.dtype == np.float32 and out.flags.c_contiguous
     multiply = multiply_tiled if tiled else multiply_plainly
     a, b = (cupy.broadcast_to(each, (*out.shape[:-2], *each.shape[-2:])) for each in (a, b))
@@ -358,8 +351,6 @@ def multiply_without_cublas(a: Any, b: Any, out: Any) -> None:
 
 
 def multiply_tiled(a: Any, b: Any, out: Any) -> None:
-    from runtime.gpu import gemm
-
     (m, k), n = a.shape, b.shape[1]
     strides = [np.int64(stride // 4) for stride in (*a.strides, *b.strides)]
     grid, block = gemm.launch_shape(m, n)
@@ -368,8 +359,6 @@ def multiply_tiled(a: Any, b: Any, out: Any) -> None:
 
 @cache
 def tiled_kernel() -> Any:
-    from runtime.gpu import gemm
-
     return RawKernel(gemm.SOURCE, gemm.NAME)
 
 
@@ -379,7 +368,7 @@ def multiply_plainly(a: Any, b: Any, out: Any) -> None:
 
 @cache
 def plain_kernel(dtype: str) -> Any:
-    """A thread for each element: for what is rare, f64 and results that are parts of longer rows."""
+    """One thread for each element: for rare cases, f64 and results that are parts of longer rows."""
     return ElementwiseKernel(
         f"raw {dtype} a, raw {dtype} b, int64 columns, int64 depth",
         f"raw {dtype} product",

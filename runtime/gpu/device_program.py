@@ -1,8 +1,8 @@
-"""A compiled program on a GPU: the same graphs and the same training as on the CPU, without the host in between.
+"""A compiled program on a GPU: the same graphs and the same training as on the CPU, without copies to the host.
 
-Examples, their order and the sums over them lie on the device. A step gathers its batch, runs the graph, and adds loss
-and metrics to the sums; nothing is copied from or to the host, so that several steps can be captured into one CUDA
-graph. The sums are read at the end of an epoch, and now and then to see whether the loss is still finite.
+Examples, their order and the sums over them are in device memory. A step gathers its batch, runs the graph, and adds
+loss and metrics to the sums; nothing is copied from or to the host, so several steps can be captured into one CUDA
+graph. The sums are read at the end of an epoch, and now and then to check that the loss is still finite.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any
 
 import numpy as np
 
-from runtime.feeding import Batches, NotFinite, Watch
+from runtime.allowed import GPU_PROGRAMS
+from runtime.feeding import Batches, NotFinite, Watch, interruptible, runner_of
 from runtime.gpu import cuda
-from runtime.program import Arrays, Executable, Manifest, Program
-from runtime.training.interrupt import Interrupted
+from runtime.program import Arrays, Executable, LoadedProgram, Manifest
 
 STEPS_PER_GRAPH = 16
-CHECK_SECONDS = 1.0  # between looks at the loss while nobody watches
-Queue = Callable[[], None]  # hands work to the device and returns before it is done
+CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
+Queue = Callable[[], None]  # queues work on the device and returns before it is done
 
 
-class DeviceProgram(Program):
-    """A compiled program ready to run on a GPU. Views are the device's, arrays that go in and come out the host's.
+class DeviceProgram(LoadedProgram):
+    """A compiled program that is ready to run on a GPU. Views are in device memory; arrays passed in and out are not.
 
-    Without `graphs` each kernel is launched from Python: the same results, to be debugged.
+    Without `graphs` each kernel is launched from Python: the same results, for debugging.
     """
 
     allocate = staticmethod(cuda.zeros)
+    allowed = GPU_PROGRAMS
 
     def __init__(self, executable: Executable, manifest: Manifest, graphs: bool = True):
         cuda.check()
         super().__init__(executable, manifest)
         self.graphs = graphs
-        self._initializer = executable.initializer
 
     def initialize(self, seed: int) -> None:
         """Sets all variables to their initial values for a seed, computed on the CPU: the same bits as there."""
-        assert self._initializer is not None
-        host = Program(self._initializer, self.manifest)
+        assert self.executable.initializer is not None
+        host = LoadedProgram(self.executable.initializer, self.manifest)
         host.initialize(seed)
         self.assign(host.variables())
 
@@ -55,9 +55,6 @@ class DeviceProgram(Program):
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         for name, view in self.inputs("variables", 1).items():
             cuda.upload(view, arrays[name])
-
-    def runner(self, graph: str, arrays: Arrays) -> DeviceRunner:
-        return DeviceRunner(self, graph, arrays)
 
 
 class DeviceRunner:
@@ -70,6 +67,9 @@ class DeviceRunner:
         self._queues: dict[tuple[int, int], Queue] = {}
 
     def batches(self, order: np.ndarray, size: int, received: Sequence[int] = ()) -> Batches:
+        return interruptible(self._batches(order, size), received)
+
+    def _batches(self, order: np.ndarray, size: int) -> Batches:
         self.program.prepare(self.graph)
         for start in range(0, len(order), size):
             indices = order[start : start + size]
@@ -78,8 +78,6 @@ class DeviceRunner:
                 cuda.upload(view, self.arrays[name][indices])
             run()
             yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
-            if received:
-                raise Interrupted(received[0])
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
@@ -88,22 +86,21 @@ class DeviceRunner:
         feed = self.feed
         feed.begin(order, size)
         steps, rest = divmod(len(order), size)
-        runs = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
-        for _ in runs if watch is None else watched(runs, watch, feed):
-            if received:
-                raise Interrupted(received[0])
+        launches = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
+        for _ in interruptible(launches if watch is None else watched(launches, watch, feed), received):
+            pass
         totals = feed.totals(raising=watch is not None)
         return {name: total / len(order) for name, total in zip(feed.names, totals, strict=True)}
 
     @cached_property
     def feed(self) -> Feed:
-        """The examples on the device, where they are brought when they are first needed."""
+        """The examples on the device; they are copied there on first use."""
         return Feed(self.arrays, ("loss", *self.program.manifest.metrics))
 
     def advance(self, count: int, steps: int) -> Iterator[int]:
-        """Queues steps of `count` examples, and says after each launch how many steps it was."""
+        """Queues steps of `count` examples; yields the number of steps of each launch."""
         if steps and count not in self._warm:
-            self._step(count)()  # this compiles kernels and makes workspaces, which no graph can do
+            self._step(count)()  # this compiles kernels and allocates workspaces, which cannot be captured
             self._warm.add(count)
             yield 1
             steps -= 1
@@ -113,7 +110,7 @@ class DeviceRunner:
             yield length
 
     def _queue(self, count: int, length: int) -> Queue:
-        """What queues so many steps of `count` examples with one launch."""
+        """A function that queues `length` steps of `count` examples with one launch."""
         if (count, length) not in self._queues:
             step = self._step(count)
             queue = cuda.capture(lambda: [step() for _ in range(length)]).launch if self.program.graphs else step
@@ -135,12 +132,15 @@ class DeviceRunner:
         return step
 
 
-def watched(runs: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
-    """Passes launches on, and now and then waits for them: shows the steps done and looks for a loss gone bad."""
+runner_of.register(DeviceProgram, DeviceRunner)
+
+
+def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
+    """The same launches; waits for them now and then to show progress and to check that the loss is finite."""
     shown = isfinite(watch.interval)
     interval = watch.interval if shown else CHECK_SECONDS
     done, due = 0, perf_counter() + interval
-    for length in runs:
+    for length in launches:
         done += length
         if perf_counter() >= due:
             feed.totals(raising=True)
@@ -151,10 +151,10 @@ def watched(runs: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
 
 
 class Feed:
-    """Examples on the device, with the order in which they are taken, and what is summed up over them.
+    """Examples on the device, their order, and sums over them.
 
-    `state` holds the position in the order, the position after the first batch whose loss was not finite (0: none),
-    that loss, and the sums over examples of what `names` says.
+    `state` has the position in the order, the position after the first batch whose loss was not finite (0: none), that
+    loss, and the sums over examples of the results in `names`.
     """
 
     def __init__(self, arrays: Arrays, names: Sequence[str]):
@@ -174,25 +174,25 @@ class Feed:
         )
 
     def begin(self, order: np.ndarray, size: int) -> None:
-        """Starts over, with an order and a size of batches."""
+        """Starts over with an order and a batch size."""
         self.size = size
         cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
         cuda.upload(self.state, np.zeros(self.layout.itemsize, np.uint8))
 
     def gather(self, name: str, batch: Any) -> Queue:
-        """What fills an input of a graph with the examples at the position."""
+        """A function that fills an input of a graph with the examples at the current position."""
         data, width = self.data[name], prod(batch.shape[1:])
         kernel = gather_kernel(batch.dtype.name)
         return lambda: kernel(data, self.order, self.position, width, batch, size=batch.size)
 
     def add_up(self, outputs: Arrays, count: int) -> Queue:
-        """What adds a batch to the sums and goes on to the next."""
+        """A function that adds the results of a batch to the sums and moves the position to the next batch."""
         values = [outputs[name] for name in self.names]
         kernel = summing_kernel(tuple(value.dtype.name for value in values))
         return lambda: kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
 
     def totals(self, raising: bool) -> list[float]:
-        """Waits for what is queued; the sums over the examples so far. Raises NotFinite, if wanted."""
+        """Waits for all queued work; the sums over the examples so far. Raises NotFinite if `raising`."""
         state = cuda.download(self.state).view(self.layout)[0]
         if raising and state["bad_end"].any():
             raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())

@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(256) gemm(
   const auto store = [=](int row, int column, float value) { c[(long long)row * n + column] = value; };
   const Strided<float, true> a_by_k{a, a_row, a_column}, b_by_k{b, b_column, b_row};
   const Strided<float, false> a_by_line{a, a_row, a_column}, b_by_line{b, b_column, b_row};
-  const bool a_along_k = a_column == 1, b_along_k = b_row == 1 && b_column != 1;  // how neighbours lie in memory
+  const bool a_along_k = a_column == 1, b_along_k = b_row == 1 && b_column != 1;  // the contiguous axes
   if (a_along_k && b_along_k) {
     tile_product<GemmTile>(a_by_k, b_by_k, m, n, k, room, store);
   } else if (a_along_k) {

@@ -1,6 +1,6 @@
-"""CUDA text written by hand: the engine of all products, and with it the product of two matrices without cuBLAS.
+"""Handwritten CUDA text: the engine of all products, and the product of two matrices that is used without cuBLAS.
 
-The text is read from files beside this one; nothing here needs CuPy.
+The text is read from the files next to this one; nothing here needs CuPy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def read(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-TILE = 32  # rows and columns; small, since a product without cuBLAS is mostly one with few of both
+TILE = 32  # rows and columns; small, since most products without cuBLAS have few of both
 SLICES = 4
 THREADS = TILE // 4 * (TILE // 4) * SLICES
 
@@ -25,5 +25,5 @@ SOURCE = f"{ENGINE}\nusing GemmTile = products::Tile<{TILE}, {TILE}, 4, 32, {SLI
 
 
 def launch_shape(m: int, n: int) -> tuple[tuple[int, int], tuple[int]]:
-    """The grid and the block that compute c [m, n]; an empty grid, which must not be launched, for an empty c."""
+    """The grid and the block that compute c [m, n]; for an empty c the grid is empty and must not be launched."""
     return (-(-m // TILE), -(-n // TILE)), (THREADS,)

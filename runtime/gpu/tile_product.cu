@@ -1,19 +1,18 @@
-// Matrix products whose operands need not exist: a struct says where the elements of A and of B are found.
+// Matrix products whose operands need not be in memory: a struct computes where the elements of A and B are.
 //
 //   C[row, column] = sum over k of A[row, k] * B[k, column]
 //
-// A block of threads computes one tile of C. It brings `depth` values of k at a time into shared memory, and while it
-// multiplies them the next ones are on their way. The threads are in teams, each of which takes a slice of every such
-// step, so that a small C has enough threads; a long sum is split among blocks besides. All partial sums are added in
-// an order that never changes.
+// A block of threads computes one tile of C. It loads `depth` values of k at a time into shared memory, and multiplies
+// them while the next ones are loaded. The threads are in teams, each of which computes a slice of every such step, so
+// that a small C has enough threads; a long sum is also split among blocks. All partial sums are added in a fixed order.
 //
 // An operand has lines, which are rows of A or columns of B:
 //
 //   Element                    float or double
-//   width                      how many neighbours it loads at once, 1 or 4; their address is a multiple of their size
+//   width                      neighbours that it loads at once, 1 or 4; their address is a multiple of their size
 //   along_k                    whether neighbours are values of k; if not, they are lines
-//   sparse                     whether steps in which a tile has nothing but zeros are worth looking for
-//   Line line(int line)        what is known of a line, and of a value of k: both are worked out once for many elements
+//   sparse                     whether it is worth checking for steps in which a tile has only zeros
+//   Line line(int line)        what many elements have in common: those of a line, and those of a value of k
 //   Step step(int k)
 //   bool inside(Line, Step)    whether there is an element; if not, it counts as zero
 //   Pack load(Line, Step)
@@ -33,7 +32,7 @@ __device__ Pack<T, N>& pack_at(T* address) { return *reinterpret_cast<Pack<T, N>
 template <class T, int N>
 __device__ const Pack<T, N>& pack_at(const T* address) { return *reinterpret_cast<const Pack<T, N>*>(address); }
 
-// The shape of a tile, and how it is shared out: a thread adds up thread_rows x thread_columns elements over its slice.
+// The shape of a tile, and its division: a thread adds up thread_rows x thread_columns elements over its slice.
 // Splits are added `fan` at a time, and then their sums.
 template <int Rows, int Columns, int ThreadColumns, int Depth, int Slices, int Splits = 1, int Fan = 1>
 struct Tile {
@@ -46,14 +45,14 @@ struct Tile {
   static_assert(Rows % 32 == 0 && Depth % 16 == 0 && Depth % Slices == 0 && Columns % ThreadColumns == 0, "");
 };
 
-// The way of one operand into shared memory, where a block of it lies as [depth, Lines]. What a warp writes there is in
-// many banks: along k it has packs of four lines, and those lines are stirred, or rows are longer than they need be.
+// Copies one operand to shared memory, where a block of it is [depth, Lines]. The writes of a warp are in many banks:
+// along k it has packs of four lines, and these lines are shuffled, or rows have padding.
 template <class Operand, int Lines, class Shape>
 struct Feed {
   using T = typename Operand::Element;
   static constexpr int width = Operand::width;
-  static constexpr bool along_k = Operand::along_k, stirred = Lines % 32 == 0;
-  static constexpr int pitch = Lines + (along_k && !stirred ? 2 : 0), block = Shape::depth * pitch;
+  static constexpr bool along_k = Operand::along_k, shuffled = Lines % 32 == 0;
+  static constexpr int pitch = Lines + (along_k && !shuffled ? 2 : 0), block = Shape::depth * pitch;
   static constexpr int packs = Lines * Shape::depth / width, count = ceil_div(packs, Shape::threads);
   static constexpr int run = least(8, Shape::depth / width);  // packs along k side by side
 
@@ -63,12 +62,12 @@ struct Feed {
 
   __device__ Feed(const Operand& operand, int first, int total) : operand(operand) {
 #pragma unroll
-    for (int n = 0; n < count; n++) {  // lines behind the last one are computed like it, and not written
+    for (int n = 0; n < count; n++) {  // lines after the last one are computed like it, and not written
       lines[n] = operand.line(least(first + line_of(n), total - (along_k ? 1 : width)));
     }
   }
 
-  // Which packs a thread brings.
+  // The packs that a thread loads.
   static __device__ int number(int n) { return threadIdx.x + n * Shape::threads; }
   static __device__ bool exists(int n) { return packs % Shape::threads == 0 || number(n) < packs; }
   static __device__ int line_of(int n) {
@@ -78,10 +77,10 @@ struct Feed {
     return along_k ? (number(n) % run + number(n) / (run * Lines) * run) * width : number(n) / (Lines / width);
   }
   static __device__ int place(int k, int line) {
-    return k * pitch + (stirred && along_k ? line ^ (k / width % 8 * 4) : line);
+    return k * pitch + (shuffled && along_k ? line ^ (k / width % 8 * 4) : line);
   }
 
-  // Global memory to registers; whether this thread found any element.
+  // From global memory to registers; returns whether this thread found any element.
   __device__ bool fetch(int first, int end) {
     bool any = false;
 #pragma unroll
@@ -95,7 +94,7 @@ struct Feed {
     return any;
   }
 
-  // Registers to shared memory.
+  // From registers to shared memory.
   __device__ void deposit(T* room) const {
 #pragma unroll
     for (int n = 0; n < count; n++) {
@@ -109,8 +108,8 @@ struct Feed {
     }
   }
 
-  // The lines of one of `across` threads at one k. They come in packs, and threads take turns with those.
-  static constexpr int reading = stirred ? 4 : 2;
+  // The lines of one of `across` threads at one k. They are in packs, which are dealt to the threads in turn.
+  static constexpr int reading = shuffled ? 4 : 2;
   static __device__ int line_of_thread(int n, int thread, int across) {
     return (n / reading * across + thread) * reading + n % reading;
   }
@@ -125,8 +124,8 @@ struct Feed {
   }
 };
 
-// Adds up what all splits have, in an order that never changes. True in one block of them, the last to come here, which
-// then has the sums. There are `Splits` counters; they are zero again afterwards.
+// Adds up the sums of all splits in a fixed order. Returns true in one block of them, the last to get here, which then
+// has the totals. There are `Splits` counters; they are zero again afterwards.
 template <int Splits, int Fan, int Threads, int Count, class T>
 __device__ bool add_splits(T (&sums)[Count], int split, T* partial, unsigned int* counters) {
   for (int span = 1, level = 0; span < Splits; span *= Fan, level++) {
@@ -155,7 +154,7 @@ __device__ bool add_splits(T (&sums)[Count], int split, T* partial, unsigned int
   return true;
 }
 
-// Where in a tile a thread adds up products: one of the slices of k, and one of the pieces down and across the tile.
+// The part of a tile that a thread adds up: one of the slices of k, and one of the pieces down and across the tile.
 template <class Shape>
 struct Position {
   int slice = threadIdx.x / Shape::team;
@@ -180,7 +179,7 @@ __device__ void multiply(
   }
 }
 
-// Adds up the slices, one after the other, in shared memory; every thread gets some cells of the tile.
+// Adds up the slices in shared memory, one after the other; every thread gets some cells of the tile.
 template <class Shape, class Columns, class T>
 __device__ void add_slices(
     T (&cells)[Shape::cells], const T (&sums)[Shape::thread_rows][Shape::thread_columns], T* room,

@@ -1,5 +1,5 @@
-"""What a file written by `emit --standalone` holds besides its model: parts of these modules, with all that they use.
+"""The parts of a standalone script (`emit --standalone`) that are not its model: settings, threads, data, training.
 
-The compiler takes definitions out of them by their source (compiler/targets/numpy/standalone.py); nothing here is run
-in place. Each module is a part of the file: settings, threads, data, training.
+The compiler copies the source of these definitions and of all that they use into the script
+(compiler/targets/numpy/standalone.py). Nothing here runs in place.
 """

@@ -1,16 +1,16 @@
-"""BLAS works in the thread that calls it, as the code below divides its own work. It must hear of that before it is
-loaded, which is with NumPy."""
+"""BLAS works in the thread that calls it, since the code below divides its own work. This must be set before BLAS is
+loaded, together with NumPy."""
 
 from __future__ import annotations
 
 import os
 
 LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-MOST_THREADS = 64  # of OpenBLAS as it comes with NumPy
+MOST_THREADS = 64  # of the OpenBLAS that comes with NumPy
 
 
 def take_threads() -> int:
-    """As many threads as BLAS would use: what the environment says, at most one for each core. Leaves one to BLAS."""
+    """The number of threads that BLAS would use: as in the environment, at most one for each core. BLAS gets one."""
     given = [int(limit) for limit in map(os.environ.get, LIMITS) if limit and limit.isdecimal()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.update(dict.fromkeys(LIMITS, "1"))

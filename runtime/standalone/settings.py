@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from runtime.program import Bind
 
-import numpy as np
-
-Arrays = dict[str, np.ndarray]
-Bound = tuple[Callable[[], None], Arrays, Arrays]  # runs a graph once, its inputs to fill, its results to read
-
-# What is read where --data names nothing
+# The data set to read without --data
 DATA: str | None = None
 BATCH = 128  # examples per step; the last step of an epoch may have fewer
 EPOCHS = 1
-SEED = 0  # of first weights, order of the data and dropout
-SHUFFLE = True  # whether every epoch has an order of its own
+SEED = 0  # of initial weights, order of the data and dropout
+SHUFFLE = True  # whether every epoch has a different order
 PATIENCE: int | None = None  # epochs without a better test loss before training stops
 METRICS: tuple[str, ...] = ()
-CLASSES: dict[str, int] = {}  # how many values there are for arrays of indices
+CLASSES: dict[str, int] = {}  # number of valid values, for arrays of indices
 ARENA_BYTES = 0  # memory for all tensors
-GRAPHS: dict[str, Callable[[np.ndarray, int], Bound]] = {}
+GRAPHS: dict[str, Bind] = {}

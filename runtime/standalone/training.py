@@ -1,22 +1,23 @@
-"""The training of a file: what `runtime/training/trainer.py` computes, without the folder of a run around it."""
+"""The training of a file: computes what `runtime/training/trainer.py` computes, but writes no run folder."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
-import zipfile
 from dataclasses import asdict
 
 import numpy as np
 
-from runtime.feeding import epoch_order
-from runtime.program import aligned_zeros
-from runtime.standalone.data import fitted, load_data
+from runtime.datasets.arrays import write_npz
+from runtime.errors import RuntimeUserError
+from runtime.feeding import Batches, batches, epoch_order, fitted_to, means
+from runtime.program import Arrays, BoundGraphs, aligned_zeros
+from runtime.standalone.data import load_data
 from runtime.standalone.settings import (
     ARENA_BYTES,
     BATCH,
+    CLASSES,
     DATA,
     EPOCHS,
     GRAPHS,
@@ -24,85 +25,43 @@ from runtime.standalone.settings import (
     PATIENCE,
     SEED,
     SHUFFLE,
-    Arrays,
-    Bound,
 )
-from runtime.training.checkpoint import EpochResult
 from runtime.training.progress import epoch_line
+from runtime.training.results import EpochResult, Position, json_line
 
 
-class Program:
-    """The memory of all tensors, and the graphs bound to it."""
-
-    def __init__(self) -> None:
-        self.arena = aligned_zeros(ARENA_BYTES)
-        self.bound: dict[tuple[str, int], Bound] = {}
-
-    def bind(self, graph: str, batch: int) -> Bound:
-        """A graph for a number of examples up to BATCH."""
-        if (graph, batch) not in self.bound:
-            self.bound[graph, batch] = GRAPHS[graph](self.arena, batch)
-        return self.bound[graph, batch]
-
-    def run(self, graph: str) -> None:
-        """Runs a graph that reads variables alone."""
-        run, _, _ = self.bind(graph, 1)
-        run()
-
-    def variables(self) -> Arrays:
-        """Weights, running statistics, what the optimizer keeps, and the counters `seed` and `step`."""
-        _, variables, _ = self.bind("variables", 1)
-        return variables
-
-    def means(self, graph: str, arrays: Arrays, order: np.ndarray) -> dict[str, float]:
-        """Runs a graph over examples in an order; loss and metrics as means over the examples."""
-        totals = dict.fromkeys(("loss", *METRICS), 0.0)
-        for start in range(0, len(order), BATCH):
-            indices = order[start : start + BATCH]
-            run, inputs, outputs = self.bind(graph, len(indices))
-            for name, view in inputs.items():
-                arrays[name].take(indices, 0, view, "clip")
-            run()
-            if not math.isfinite(outputs["loss"]):
-                raise SystemExit(f"error: training diverged: the loss is {outputs['loss']}")
-            for name in totals:
-                totals[name] += len(indices) * outputs[name].item()
-        return {name: total / len(order) for name, total in totals.items()}
-
-
-@np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss tells whether it was
-def train(training: Arrays, test: Arrays, epochs: int, log: str | None) -> Program:
-    """Trains from the first weights that SEED gives; a line for each epoch is printed, and one of JSON is logged."""
-    program = Program()
-    training = fitted(training, program.bind("train_step", 1)[1])
-    test = fitted(test, program.bind("evaluate", 1)[1])
+@np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss shows if it was not
+def train(training: Arrays, test: Arrays, epochs: int, log: str | None) -> BoundGraphs:
+    """Trains from the initial weights of SEED; prints a line for each epoch, and adds one of JSON to the log."""
+    program = BoundGraphs(GRAPHS, aligned_zeros(ARENA_BYTES), BATCH)
+    training = fitted_to(program.inputs("train_step", 1), training, CLASSES, "training")
+    test = fitted_to(program.inputs("evaluate", 1), test, CLASSES, "test")
     rows, test_rows = (len(next(iter(arrays.values()))) for arrays in (training, test))
-    program.variables()["seed"][...] = SEED
-    program.run("init")
-    began, best_epoch, best_loss = time.perf_counter(), 0, math.inf
-    for epoch in range(1, epochs + 1):
-        means = program.means("train_step", training, epoch_order(rows, SEED, epoch, SHUFFLE))
-        if "prepare" in GRAPHS:  # what `evaluate` needs of variables alone
-            program.run("prepare")
-        test_means = program.means("evaluate", test, np.arange(test_rows))
-        result = EpochResult(epoch, means, test_means, time.perf_counter() - began)
+    program.initialize(SEED)
+    began, position = time.perf_counter(), Position()
+    while not position.is_final(epochs, PATIENCE):
+        epoch = position.epoch + 1
+        order, test_order = epoch_order(rows, SEED, epoch, SHUFFLE), np.arange(test_rows)
+        result = EpochResult(
+            epoch,
+            means(finite(batches(program, "train_step", training, order, BATCH)), METRICS),
+            means(finite(batches(program, "evaluate", test, test_order, BATCH)), METRICS),
+            time.perf_counter() - began,
+        )
+        position = position.after(result)
         print(epoch_line(result), flush=True)
         if log:
             with open(log, "a", encoding="utf-8") as file:
-                print(json.dumps(asdict(result)), file=file)
-        if test_means["loss"] < best_loss:
-            best_epoch, best_loss = epoch, test_means["loss"]
-        if PATIENCE is not None and epoch - best_epoch >= PATIENCE:
-            break
+                file.write(json_line(asdict(result)))
     return program
 
 
-def save(path: str, arrays: Arrays) -> None:
-    """Writes a .npz file; numpy.savez would not take every name."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w") as file:
-                np.save(file, array)
+def finite(runs: Batches) -> Batches:
+    """The same runs; raises RuntimeUserError at the first loss that is infinite or not a number."""
+    for count, outputs in runs:
+        if not math.isfinite(outputs["loss"]):
+            raise RuntimeUserError(f"training diverged: the loss is {outputs['loss']}")
+        yield count, outputs
 
 
 def main() -> None:
@@ -112,6 +71,9 @@ def main() -> None:
     parser.add_argument("--log", metavar="LOSSES.jsonl", help="add a line for each epoch to this file")
     parser.add_argument("--save", metavar="WEIGHTS.npz", help="write all variables to this file at the end")
     flags = parser.parse_args()
-    program = train(*load_data(flags.data), flags.epochs, flags.log)
+    try:
+        program = train(*load_data(flags.data), flags.epochs, flags.log)
+    except RuntimeUserError as error:
+        raise SystemExit(str(error)) from None
     if flags.save:
-        save(flags.save, program.variables())
+        write_npz(flags.save, program.variables())

@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints, run folders, what went wrong."""
+"""Training: the loop, checkpoints, run folders, numerical problems."""

@@ -1,7 +1,7 @@
-"""A training step that went wrong, captured so that it can be run again, and its file: `nnc replay` reads it.
+"""A captured training step that gave a NaN or an infinity, and its file, a dump, which `nnc replay` runs again.
 
-A dump is one safetensors file: the variables before the step, its batch, and as text all that it takes to compile the
-program again. It is written whole or not at all; a SHA-256 over everything is checked before anything is used.
+A dump is one safetensors file: the variables before the step, its batch, and as text everything that is needed to
+compile the program again. It is written completely or not at all; a SHA-256 over everything is checked before use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,23 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from runtime.datasets.files import reading, reason
-from runtime.errors import RuntimeUserError, quoted
+from runtime.datasets.files import reading
+from runtime.errors import RuntimeUserError
 from runtime.feeding import HostRunner, NotFinite, Watch
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 from runtime.training.checkpoint import write_atomically
 from runtime.training.conditions import conditions
+from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 2
 KIND = "nnc numerics"
-HEADER_LIMIT = 16 << 20  # bytes
 STORED_TYPES = {"u8", "bool", "i32", "i64", "f32"}  # of data sets
-PARTS = ("variable/", "input/", "batch/")  # what the names of tensors begin with
+PARTS = ("variable/", "input/", "batch/")  # prefixes of the names of tensors
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What it takes to compile a program to the same code again."""
+    """Everything that is needed to compile a program to the same code again."""
 
     text: str  # the resolved program
     program: str  # its hash
@@ -43,20 +42,20 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a step left behind: the bits of its loss, and a hash of each variable's bits."""
+class StepResult:
+    """The result of a step: the bits of its loss, and a hash of each variable's bits after it."""
 
     loss: str
     variables: Mapping[str, str]
 
     @classmethod
-    def of(cls, loss: float, variables: Mapping[str, np.ndarray]) -> Found:
+    def of(cls, loss: float, variables: Mapping[str, np.ndarray]) -> StepResult:
         hashes = {name: hashlib.sha256(a.tobytes()).hexdigest() for name, a in variables.items()}
         return cls(loss.hex(), hashes)
 
-    def differing(self, other: Found) -> list[str]:
-        """What is not the same: `loss`, and names of variables."""
-        names = [name for name, known in self.variables.items() if other.variables.get(name) != known]
+    def differing(self, other: StepResult) -> list[str]:
+        """The values that differ: `loss`, and names of variables."""
+        names = [name for name, hash in self.variables.items() if other.variables.get(name) != hash]
         return (["loss"] if self.loss != other.loss else []) + names
 
 
@@ -71,20 +70,20 @@ class Capture:
     indices: np.ndarray  # of the examples in the training data, or test data for `evaluate`
     inputs: Arrays
     before: Arrays  # the variables
-    found: Found
-    bad: tuple[str, ...]  # variables that were finite before, and are not after the step
+    result: StepResult
+    bad: tuple[str, ...]  # variables that were finite before the step and are not after it
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"numerics-{self.epoch}-{self.step}.safetensors"
 
     @property
     def loss(self) -> float:
-        return float.fromhex(self.found.loss)
+        return float.fromhex(self.result.loss)
 
-    def run(self, program: Program) -> Found:
-        """Runs the step again in a program compiled by its recipe."""
+    def run(self, program: LoadedProgram) -> StepResult:
+        """Runs the step again in a program that was compiled from its recipe."""
         count = len(self.indices)
         program.assign(self.before)
         program.prepare(self.graph)
@@ -93,7 +92,7 @@ class Capture:
             view[...] = self.inputs[name]
         with np.errstate(all="ignore"):
             run()
-        return Found.of(outputs["loss"].item(), program.variables())
+        return StepResult.of(outputs["loss"].item(), program.variables())
 
 
 # Finding it ----------------------------------------------------------------------------------------------------------
@@ -102,7 +101,7 @@ class Capture:
 def first_bad_step(
     runner: HostRunner, order: np.ndarray, size: int, watch: Watch, received: Sequence[int]
 ) -> NotFinite | None:
-    """Trains on until the loss, or a variable that the guard of `watch` looks at, is not finite."""
+    """Continues training until the loss, or a variable that the guard of `watch` checks, is not finite."""
     try:
         runner.means(order, size, received, watch)
     except NotFinite as bad:
@@ -122,7 +121,7 @@ def first_bad_batch(runner: HostRunner, order: np.ndarray, size: int) -> NotFini
 def capture_of(
     graph: str, runner: HostRunner, order: np.ndarray, size: int, epoch: int, bad: NotFinite, before: Arrays
 ) -> Capture:
-    """A step that has just run, as one that can be run again."""
+    """The capture of a step that has just run."""
     indices = order[(bad.step - 1) * size : bad.step * size]
     return Capture(
         graph=graph,
@@ -132,7 +131,7 @@ def capture_of(
         indices=indices,
         inputs={name: array[indices] for name, array in runner.arrays.items()},
         before={name: array.copy() for name, array in before.items()},
-        found=Found.of(bad.loss, runner.program.variables()),
+        result=StepResult.of(bad.loss, runner.program.variables()),
         bad=bad.variables,
     )
 
@@ -141,92 +140,51 @@ def capture_of(
 
 
 def write_dump(path: Path, capture: Capture, recipe: Recipe) -> None:
-    """Writes a dump atomically; raises RuntimeUserError when the disk fails."""
-    from safetensors.numpy import save as serialize
-
+    """Writes a dump atomically; raises RuntimeUserError if the disk fails."""
     groups = (capture.before, capture.inputs, {"indices": capture.indices.astype(np.int64)})
-    arrays = {
-        part + name: np.asarray(array, order="C")
-        for part, group in zip(PARTS, groups, strict=True)
-        for name, array in group.items()
-    }
+    arrays = {part + name: array for part, group in zip(PARTS, groups, strict=True) for name, array in group.items()}
     values = {
         "kind": KIND,
         "format": FORMAT,
         "recipe": asdict(recipe),
         "conditions": conditions(),
-        "found": asdict(capture.found),
+        "found": asdict(capture.result),
         **{name: getattr(capture, name) for name in ("graph", "epoch", "step", "steps", "bad")},
     }
-    metadata = {name: json.dumps(value) for name, value in values.items()}
-    write_atomically(path, serialize(arrays, {**metadata, "sha256": digest(metadata, arrays)}))
+    write_atomically(path, encoded(arrays, values, with_types=True))
 
 
 def read_dump(path: Path) -> tuple[Capture, Recipe, dict[str, Any]]:
-    """The step in a file, how to compile its program, and `conditions()` as it was.
+    """The step in a file, the recipe of its program, and the result of `conditions()` at that time.
 
-    Raises RuntimeUserError for a file that is missing, damaged, or something else.
+    Raises RuntimeUserError for a file that is missing, damaged, or not a dump.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as deserialize
-
+    dump = TensorFile(path, "a dump of a training step")
     with reading(str(path)) as file:
-        data = file.read(os.fstat(file.fileno()).st_size)
-    metadata = metadata_of(path, data)
+        header, start = dump.read_header(file)
+        metadata = header.get("__metadata__", {})
+        if metadata.get("kind") != json.dumps(KIND):
+            raise RuntimeUserError(
+                f"{dump.name} is not a dump of a training step",
+                expected="numerics-EPOCH-STEP.safetensors of a run folder",
+                found="another safetensors file",
+            )
+        dump.check_format(metadata.get("format"), FORMAT)
+        data = start + file.read()
+    arrays = dump.decoded(data, metadata, with_types=True)
     try:
-        arrays = deserialize(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise damaged(path, reason(error)) from error
-    if metadata.pop("sha256", None) != digest(metadata, arrays):
-        raise damaged(path, "its SHA-256 does not match")
-    try:
-        values = {name: json.loads(text) for name, text in metadata.items()}
+        values = {name: json.loads(text) for name, text in metadata.items() if name != "sha256"}
         return parts_of(values, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise damaged(path, "its contents cannot be understood") from error
-
-
-def metadata_of(path: Path, data: bytes) -> dict[str, str]:
-    """The text in the header of a safetensors file; raises RuntimeUserError for what is no dump."""
-    length = int.from_bytes(data[:8], "little")
-    if not 2 <= length <= min(HEADER_LIMIT, len(data) - 8):
-        raise damaged(path, "it does not begin with the header of a safetensors file")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        metadata = dict(header["__metadata__"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise damaged(path, "its header cannot be understood") from error
-    if metadata.get("kind") != json.dumps(KIND):
-        raise RuntimeUserError(
-            f"{quoted(str(path))} is no dump of a training step",
-            expected="numerics-EPOCH-STEP.safetensors of a run's folder",
-            found="another safetensors file",
-        )
-    if metadata.get("format") != json.dumps(FORMAT):
-        raise RuntimeUserError(
-            f"{quoted(str(path))} is in another format of dumps",
-            expected=str(FORMAT),
-            found=quoted(str(metadata.get("format"))),
-        )
-    return metadata
-
-
-def digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of metadata, and of names, types, shapes and values."""
-    result = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        result.update(json.dumps([name, array.dtype.name, array.shape]).encode())
-        result.update(array.data)
-    return result.hexdigest()
+        raise dump.damaged("its contents are not valid") from error
 
 
 def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, dict[str, Any]]:
-    """Raises KeyError, TypeError or ValueError for what is no dump."""
+    """Capture, recipe and conditions; raises KeyError, TypeError or ValueError if they are not valid."""
     variables, inputs, batch = (
         {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)} for part in PARTS
     )
-    recipe, found = recipe_from(**values["recipe"]), Found(**values["found"])
+    recipe, result = recipe_from(**values["recipe"]), StepResult(**values["found"])
     if values["graph"] not in ("train_step", "evaluate"):
         raise ValueError(values["graph"])
     capture = Capture(
@@ -237,20 +195,16 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
         indices=batch["indices"],
         inputs=inputs,
         before=variables,
-        found=Found(float.fromhex(found.loss).hex(), dict(found.variables)),
+        result=StepResult(float.fromhex(result.loss).hex(), dict(result.variables)),
         bad=tuple(map(str, values["bad"])),
     )
     return capture, recipe, dict(values["conditions"])
 
 
 def recipe_from(text: str, program: str, model: str, passes: Sequence[str], storage: Mapping[str, Any]) -> Recipe:
-    """Raises TypeError or ValueError for what is no recipe."""
-    kept = {name: (dtype, float(scale)) for name, (dtype, scale) in storage.items()}
-    strange = {dtype for dtype, _ in kept.values()} - STORED_TYPES
-    if strange or not all(isinstance(each, str) for each in (text, program, model, *passes)):
-        raise ValueError("no recipe")
-    return Recipe(text, program, model, tuple(passes), kept)
-
-
-def damaged(path: Path, what: str) -> RuntimeUserError:
-    return RuntimeUserError(f"{quoted(str(path))} is damaged or no dump of a training step: {what}")
+    """Raises TypeError or ValueError for values that are not valid."""
+    stored = {name: (dtype, float(scale)) for name, (dtype, scale) in storage.items()}
+    unknown = {dtype for dtype, _ in stored.values()} - STORED_TYPES
+    if unknown or not all(isinstance(each, str) for each in (text, program, model, *passes)):
+        raise ValueError("not a recipe")
+    return Recipe(text, program, model, tuple(passes), stored)

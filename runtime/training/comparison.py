@@ -1,4 +1,7 @@
-"""Two run folders compared bit for bit: the weights and all else that their checkpoints hold, and their logs."""
+"""A comparison of two run folders, bit for bit: everything in their checkpoints, and their logs.
+
+safetensors is imported late, for a quick start.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ IN_METADATA = ("epoch", "best_epoch", "best_loss")
 
 
 def differences(one: RunFolder, other: RunFolder) -> Iterator[str]:
-    """What differs, the first tensor of each checkpoint and the first line of the log; nothing where all is the same.
+    """The first tensor that differs in each checkpoint, and the first line of the log; empty if all is the same.
 
-    Only the times of day and the seconds that training took may differ.
+    Only the time of day and the duration of training may differ.
     """
     for first, second in ((one.last, other.last), (one.best, other.best)):
         if first.exists() and second.exists():
             yield from _in_checkpoints(first, second)
         elif first.exists() or second.exists():
-            yield f"{first.name} is in one run alone"
+            yield f"{first.name} is in only one run"
     for index, (mine, yours) in enumerate(zip_longest(epochs(one), epochs(other)), 1):
         if mine != yours:
             yield f"line {index} of the epochs in the log: {json.dumps(mine)} and {json.dumps(yours)}"
@@ -33,7 +36,7 @@ def differences(one: RunFolder, other: RunFolder) -> Iterator[str]:
 
 
 def tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors of a checkpoint by name, and what it says of the position in training."""
+    """The tensors of a checkpoint by name, and its metadata on the position in training."""
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
@@ -42,7 +45,7 @@ def tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def epochs(run: RunFolder) -> list[dict[str, Any]]:
-    """The epochs in a log, without their seconds."""
+    """The epochs in a log, without their duration."""
     records = map(json.loads, run.log.read_text().splitlines())
     return [{**record, "seconds": None} for record in records if "epoch" in record]
 
@@ -52,10 +55,10 @@ def _in_checkpoints(one: Path, other: Path) -> Iterator[str]:
     (mine, my_metadata), (yours, your_metadata) = tensors(one), tensors(other)
     for name in {**mine, **yours}:
         if name not in mine or name not in yours:
-            yield f"tensor {quoted(name)} of {one.name} is in one run alone"
+            yield f"tensor {quoted(name)} of {one.name} is in only one run"
             return
-        if told := _in_tensors(mine[name], yours[name]):
-            yield f"tensor {quoted(name)} of {one.name}: {told}"
+        if difference := _in_tensors(mine[name], yours[name]):
+            yield f"tensor {quoted(name)} of {one.name}: {difference}"
             return
     for name in IN_METADATA:
         if my_metadata[name] != your_metadata[name]:
@@ -64,7 +67,7 @@ def _in_checkpoints(one: Path, other: Path) -> Iterator[str]:
 
 
 def _in_tensors(one: np.ndarray, other: np.ndarray) -> str:
-    """How two tensors differ in their bits; empty if they do not."""
+    """The difference of two tensors in their bits; empty if there is none."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return f"{one.dtype.name}{list(one.shape)} and {other.dtype.name}{list(other.shape)}"
     bits = np.dtype(f"u{one.itemsize}")

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its program and its data: noted in logs and dumps, compared later."""
+"""Conditions that the bits of a run depend on besides its program and data. They are written to logs and dumps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.errors import quoted
 
 
 def conditions() -> dict[str, Any]:
-    """Those of the machine and its libraries, by name."""
+    """The conditions of the machine and its libraries, by name."""
     return {
         "numpy": np.__version__,
         "blas": blas_in_use(),
@@ -23,7 +23,7 @@ def conditions() -> dict[str, Any]:
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`threads 2 then, 8 now` for each that is known of both and has changed; `then` may come from anybody's file."""
+    """`threads 2 then, 8 now` for each condition in both that has changed; `then` may come from an untrusted file."""
     pairs = [(name, then[name], now[name]) for name in now if name in then and is_condition(then[name])]
     return [f"{name} {show(old, new)} then, {show(new, old)} now" for name, old, new in pairs if old != new]
 
@@ -33,7 +33,7 @@ def is_condition(value: object) -> bool:
 
 
 def show(value: object, other: object) -> str:
-    """A condition; of a list what the other has not."""
+    """A condition as text; for lists only the items that the other does not have."""
     if isinstance(value, list) and isinstance(other, list):
         only = dict.fromkeys(item for item in value if item not in other)
         return quoted(", ".join(only) or "less")[1:-1]

@@ -1,4 +1,4 @@
-"""Stopping on SIGINT and SIGTERM: after the batch at hand, or at once when asked twice."""
+"""Stopping on SIGINT and SIGTERM: after the current batch, or at once after a second signal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped the training; the process should exit with 128 + `signal`. `str()` says so to the user."""
+    """A signal stopped the training; the process should exit with 128 + `signal`. `str()` is the message for users."""
 
     def __init__(self, number: int, saved: str = ""):
         super().__init__(f"stopped by {signal.Signals(number).name}{saved}")
@@ -17,16 +17,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """While entered, the first SIGINT or SIGTERM goes to the list it gives; a second one raises Interrupted at once."""
+    """Handles SIGINT and SIGTERM: the first is added to the list that `with` gives, the second raises Interrupted."""
 
     def __init__(self) -> None:
         self._received: list[int] = []
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> list[int]:
-        if threading.current_thread() is threading.main_thread():  # nowhere else can handlers be set
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in the background of a shell script
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in background jobs of a shell
                     self._previous[number] = signal.signal(number, self._note)
         return self._received
 

@@ -1,8 +1,8 @@
-"""Numbers that go wrong: what is looked at while training runs, and what generated source tells of a step's numbers.
+"""Numerical problems: the checks while training runs, and the records that generated source makes of a step.
 
-Always: the loss of every step (runtime/feeding.py), its trend, and all variables once an epoch, before they are saved.
-With --check-numerics also: all variables after every step, of which a copy is kept as they were before it, so that the
-step can be run again. How the first bad op of a step is found is the compiler's (compiler/numerics).
+Always checked: the loss of every step (runtime/feeding.py), its trend, and all variables once an epoch, before they are
+saved. With --check-numerics also all variables after every step; a copy from before the step is kept, so that it can be
+run again. The compiler finds the first bad op of a step (compiler/numerics).
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ import numpy as np
 from runtime.errors import quoted
 from runtime.program import Arrays
 
-SPAN = 20  # steps over which the trend of the loss is told
-GROWTH = 10.0  # a loss that is so many times what it was at first is told of
-LARGEST_RATE = 0.1  # that is proposed
-LEARNING_RATE = re.compile(r"(?<=\blr=)[0-9][0-9.eE+-]*")  # in the optimizer as it is written
+SPAN = 20  # steps over which the trend of the loss is computed
+GROWTH = 10.0  # times the first loss: the user is warned of a larger one
+LARGEST_RATE = 0.1  # that is suggested
+LEARNING_RATE = re.compile(r"(?<=\blr=)[0-9][0-9.eE+-]*")  # in the text of the optimizer
 
 # Variables ------------------------------------------------------------------------------------------------------------
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether there is neither NaN nor Inf. A sum tells mostly: it is finite only where all its numbers are."""
+    """Whether there is neither NaN nor Inf. The sum is checked first: if it is finite, so are all numbers."""
     return bool(array.dtype.kind != "f" or np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
-def sound_names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The names of those that hold finite numbers alone."""
+def finite_names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The names of the arrays that have only finite numbers."""
     return tuple(name for name, array in arrays.items() if all_finite(array))
 
 
 class Guard:
-    """Looks at the variables after each step, and keeps a copy of them as they were before it.
+    """Checks the variables after each step, and keeps a copy of them from before it.
 
-    Variables that are not finite to begin with, such as a minimum that starts at infinity, are not looked at.
+    Variables that are not finite at the start, such as a minimum that starts at infinity, are not checked.
     """
 
     def __init__(self, variables: Arrays):
         self.variables = variables
         self.before = {name: array.copy() for name, array in variables.items()}
-        self.watched: tuple[str, ...] = sound_names(variables)
+        self.watched: tuple[str, ...] = finite_names(variables)
 
     def keep(self) -> None:
-        """The variables are as they are before a step."""
+        """Copies the variables before a step."""
         for name, array in self.variables.items():
             np.copyto(self.before[name], array)
 
     def bad(self) -> tuple[str, ...]:
-        """The variables that a step has left with a NaN or an infinity."""
+        """The variables that have a NaN or an infinity after a step."""
         return tuple(name for name in self.watched if not all_finite(self.variables[name]))
 
 
@@ -61,10 +61,10 @@ class Guard:
 
 
 class Trend:
-    """The losses of the last steps; tells once, with `tell`, if they are far above the first, or one given as that."""
+    """The losses of the last steps; calls `warn` once if they are far above the first, which may be given."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda growth: None, first: float = math.nan):
-        self.tell = tell
+    def __init__(self, warn: Callable[[str], None] = lambda growth: None, first: float = math.nan):
+        self.warn = warn
         self.first = first
         self.recent: deque[float] = deque(maxlen=SPAN)
         self.count = 0
@@ -79,13 +79,13 @@ class Trend:
 
     def _compare(self) -> None:
         mean = sum(self.recent) / SPAN
-        if mean > GROWTH * self.first > 0:  # of a loss below zero there is no telling
-            self.tell(f"the loss grew {show_factor(mean / self.first)} in {self.count} steps")
+        if mean > GROWTH * self.first > 0:  # for a loss below zero there is no such rule
+            self.warn(f"the loss grew {show_factor(mean / self.first)} in {self.count} steps")
             self.first = math.inf
 
     @property
     def growth(self) -> str:
-        """`the loss grew 40x in 20 steps (2.3 to 92)`, or nothing if it did not grow."""
+        """`the loss grew 40x in 20 steps (2.3 to 92)`, or empty if it did not grow."""
         if len(self.recent) < 2:
             return ""
         lowest, last = min(self.recent), self.recent[-1]
@@ -101,18 +101,18 @@ def show_factor(factor: float) -> str:
 
 
 def advice(growth: str, optimizer: str) -> str:
-    """What may help against a loss that grows, with the optimizer as the train block has it, if that is known."""
+    """A hint against a loss that grows, with the optimizer as written in the train block, if that is known."""
     written = f"optimizer = {optimizer}" if optimizer else ""
-    told = "; ".join(part for part in (growth, written) if part)
+    facts = "; ".join(part for part in (growth, written) if part)
     match = LEARNING_RATE.search(optimizer)
     try:
         rate = min(float(match[0]) / 10, LARGEST_RATE) if match else 0.0
     except ValueError:
         rate = 0.0
     if not rate or not match:
-        return f"{told}; lower the learning rate (lr) of the optimizer" if told else "lower the learning rate (lr)"
+        return f"{facts}; lower the learning rate (lr) of the optimizer" if facts else "lower the learning rate (lr)"
     lower = f"{optimizer[: match.start()]}{rate:g}{optimizer[match.end() :]}".replace('"', "'")
-    return f'{told}; lower the learning rate: --set train.optimizer="{lower}"'
+    return f'{facts}; lower the learning rate: --set train.optimizer="{lower}"'
 
 
 def show_names(names: tuple[str, ...], most: int = 5) -> str:
@@ -120,12 +120,12 @@ def show_names(names: tuple[str, ...], most: int = 5) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-# What generated source tells ------------------------------------------------------------------------------------------
+# Records of generated source ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers of a tensor: smallest, largest and mean of those that are finite, and how many are not."""
+    """The numbers of a tensor: smallest, largest and mean of the finite ones, and the counts of the others."""
 
     low: float
     high: float
@@ -155,7 +155,7 @@ class Range:
 
 @np.errstate(all="ignore")
 def range_of(array: np.ndarray | float) -> Range:
-    """The range of an array or number; smallest, largest and mean are NaN where nothing is finite."""
+    """The range of an array or number; smallest, largest and mean are NaN if no number is finite."""
     values = np.asarray(array)
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
@@ -173,24 +173,26 @@ def range_of(array: np.ndarray | float) -> Range:
 Ranges = tuple[Range, ...]
 
 
-def look(*arrays: np.ndarray | float) -> Ranges:
-    """The ranges of the operands of an op, before its result may be written over one of them."""
+def ranges_of(*arrays: np.ndarray | float) -> Ranges:
+    """The ranges of the operands of an op, before its result may overwrite one of them."""
     return tuple(map(range_of, arrays))
 
 
-def taken(condition: np.ndarray, yes: np.ndarray | float, no: np.ndarray | float) -> Ranges:
-    """The same for `select`: only of the elements that it takes."""
+def selected_ranges(condition: np.ndarray, yes: np.ndarray | float, no: np.ndarray | float) -> Ranges:
+    """The same for `select`: of the elements that it selects."""
     shape = np.broadcast_shapes(*map(np.shape, (condition, yes, no)))
     where = np.broadcast_to(condition, shape)
-    kept = (np.broadcast_to(yes, shape)[where], np.broadcast_to(no, shape)[~where])
-    return look(condition, *kept)
+    selected = (np.broadcast_to(yes, shape)[where], np.broadcast_to(no, shape)[~where])
+    return ranges_of(condition, *selected)
 
 
 class Probe:
-    """What the source tells around each op: its number, and the ranges of its operands and of its results."""
+    """Called after each op: keeps its number, and the ranges of its operands and of its results."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, Ranges, Ranges]] = []  # in running order, but for what runs at the same time
+        self.records: list[
+            tuple[int, Ranges, Ranges]
+        ] = []  # in running order, except for ops that run at the same time
 
     def __call__(self, number: int, operands: Ranges, *results: np.ndarray) -> None:
-        self.told.append((number, operands, look(*results)))
+        self.records.append((number, operands, ranges_of(*results)))

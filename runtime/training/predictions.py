@@ -1,4 +1,4 @@
-"""The files of `predict`: examples in, outputs out."""
+"""The files of `predict`: examples are read, outputs are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.datasets import BUILT_IN, describe
-from runtime.datasets.arrays import read_inputs
+from runtime.datasets.arrays import read_inputs, write_npz
 from runtime.datasets.checks import check
 from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError, quoted
@@ -20,9 +20,9 @@ LANGUAGE_TYPES = {"uint8": "u8", "bool": "bool", "int32": "i32", "int64": "i64",
 
 
 def read_examples(path: str, inputs: Sequence[TensorSpec], data: str) -> dict[str, np.ndarray]:
-    """The model's inputs by name from a `.npy` (for a model of one input) or `.npz` file.
+    """The model's inputs by name from a `.npy` file (for a model with one input) or a `.npz` file.
 
-    Whole numbers for a float input are scaled as the training data `data` were; floats are used as they are.
+    Integers for a float input are scaled like the training data `data`; floats are used as they are.
     """
     if path.lower().endswith(".npy") and len(inputs) > 1:
         names = ", ".join(quoted(spec.name) for spec in inputs)
@@ -42,17 +42,17 @@ def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
 
 
 def write_outputs(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
-    """Writes one output as `.npy`, any number as `.npz`, atomically."""
+    """Writes outputs atomically: `.npy` for one output, `.npz` for any number."""
     buffer = io.BytesIO()
     if path.suffix == ".npz":
-        np.savez(buffer, **outputs)  # type: ignore[arg-type]
+        write_npz(buffer, outputs)
     elif path.suffix == ".npy" and len(outputs) == 1:
         np.save(buffer, next(iter(outputs.values())))
     else:
         expected = ".npz" if len(outputs) > 1 else ".npy or .npz"
         raise RuntimeUserError(
             f"cannot write {len(outputs)} outputs to {quoted(str(path))}",
-            expected=f"a file that ends in {expected}",
+            expected=f"a file name that ends in {expected}",
             found=quoted(path.suffix),
         )
     write_atomically(path, buffer.getvalue())

@@ -1,40 +1,39 @@
-"""What training shows while it runs: a progress bar on a terminal, a line per epoch, and a summary at the end."""
+"""The output of training: a progress bar on a terminal, a line per epoch, and a summary at the end.
+
+Rich is imported when the first bar is shown, for a quick start.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import Any, TextIO
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from runtime.training.checkpoint import EpochResult
-    from runtime.training.trainer import Summary
+from runtime.training.results import EpochResult, Summary
 
 REFRESH_SECONDS = 0.1
 
 
 class Reporter:
-    """Reports to a stream, by default standard output. `quiet` leaves the final summary alone.
+    """Reports to a stream, by default standard output. With `quiet` only the final summary is printed.
 
-    The trainer calls `step` no more often than every `interval` seconds; infinite means never.
+    The trainer calls `step` at most every `interval` seconds; infinite means never.
     """
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None):
         self.stream = stream or sys.stdout
         self.quiet = quiet
         self.interval = REFRESH_SECONDS if self.stream.isatty() and not quiet else math.inf
-        self._bar: Progress | None = None
+        self._bar: Any = None  # a rich.progress.Progress, made when it is first shown
         self._title, self._steps, self._began = "", 0, 0.0
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
-        """An epoch of so many steps begins."""
+        """An epoch of `steps` steps begins."""
         self._title, self._steps, self._began = f"epoch {epoch}/{epochs}", steps, time.perf_counter()
 
     def step(self, done: int) -> None:
-        """Shows that so many steps of the epoch are done. Epochs shorter than `interval` never get a bar."""
+        """Shows that `done` steps of the epoch are done. Epochs shorter than `interval` have no bar."""
         bar = self._bar
         if bar is None:
             bar = self._bar = _new_bar(self.stream)
@@ -50,7 +49,7 @@ class Reporter:
             print(epoch_line(result), file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
-        """Something is wrong, but training goes on."""
+        """Prints a warning; training continues."""
         self.close()
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
@@ -60,14 +59,14 @@ class Reporter:
         print(summary_text(summary), file=self.stream, flush=True)
 
     def close(self) -> None:
-        """Takes the bar off the screen."""
+        """Removes the bar from the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def epoch_line(result: EpochResult) -> str:
-    """One epoch, train / test, in the published form, with tabs before `accuracy` and `step`:
+    """One epoch, train / test, with tabs before `accuracy` and `step`:
 
     loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
     """
@@ -89,7 +88,7 @@ def summary_text(summary: Summary) -> str:
     return "\n".join([*lines, str(summary.folder)])
 
 
-def _new_bar(stream: TextIO) -> Progress:
+def _new_bar(stream: TextIO) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -100,5 +99,5 @@ def _new_bar(stream: TextIO) -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    # No refresh thread: it would take time from the step. The bar is transient, the epoch's line takes its place.
+    # No refresh thread: it would take time from the steps. The bar is transient; the line of the epoch replaces it.
     return Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)

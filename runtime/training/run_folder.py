@@ -1,12 +1,12 @@
 """The folder of a training run: the resolved program, the log, and the checkpoints.
 
 runs/CNN-20250131-120000/
-  program.nn            the program as trained, every setting written out
+  program.nn            the program as trained, with all settings written out
   log.jsonl             a header for each start of the run, and one line for each epoch
   last.safetensors      the end of the last saved epoch
-  previous.safetensors  the one saved before it, in case that the last cannot be read
+  previous.safetensors  the epoch saved before it, in case the last one cannot be read
   best.safetensors      the epoch with the lowest test loss
-  damaged.safetensors   only after such a case: what could not be read
+  damaged.safetensors   only if that happened: the file that could not be read
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from typing import Any
 
 from runtime.datasets.files import reading, reason
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
-from runtime.program import Program
-from runtime.training.checkpoint import EpochResult, Position, load, write_atomically
+from runtime.program import LoadedProgram
+from runtime.training.checkpoint import load, write_atomically
 from runtime.training.conditions import changes, conditions
+from runtime.training.results import EpochResult, Position, json_line
 
 TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
-# How far a run goes and where its data lie may change when it is resumed; what is computed may not.
+# When a run is resumed, its length and the place of its data may change, but not the computation.
 FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
 
-LARGEST_PROGRAM = 1_000_000  # bytes, as of every model file
+LARGEST_PROGRAM = 1_000_000  # bytes, as for every model file
 LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
 LONGEST_PATH = 4_096  # characters of a folder for which similar ones are suggested
 
@@ -48,7 +49,7 @@ def program_hash(text: str) -> str:
 
 
 class RunFolder:
-    """One folder of a run. `path` is the folder, `text` the resolved program in it."""
+    """The folder of one run. `path` is the folder, `text` the resolved program in it."""
 
     def __init__(self, path: Path, text: str):
         self.path = path
@@ -69,7 +70,7 @@ class RunFolder:
     def create(cls, model: str, text: str, out: Path | None = None, root: Path = Path("runs")) -> RunFolder:
         """A new folder, `out` or `root/MODEL-YYYYmmdd-HHMMSS`, with program.nn in it.
 
-        Raises RuntimeUserError for an `out` that holds files already, or when the folder cannot be made.
+        Raises RuntimeUserError if `out` already has files, or if the folder cannot be made.
         """
         try:
             path = (
@@ -87,21 +88,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of an earlier run. Raises RuntimeUserError where there is none, or none that can be resumed."""
+        """The folder of an earlier run. Raises RuntimeUserError if there is none, or none that can be resumed."""
         folder = cls(path, "")
         if not path.is_dir():
             raise RuntimeUserError(f"there is no run folder {quoted(str(path))}", hint=_similar(path))
         checkpoint = folder.last if folder.last.exists() or not folder.previous.exists() else folder.previous
-        for file, what in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):
+        for file, kind in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):
             if not file.exists():
-                raise RuntimeUserError(f"{quoted(str(path))} is not {what}", expected=f"a file {file.name} in it")
+                raise RuntimeUserError(f"{quoted(str(path))} is not {kind}", expected=f"a file {file.name} in it")
         folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
 
-    def restore(self, program: Program, program_hash: str | None = None) -> tuple[Path, Position]:
+    def restore(self, program: LoadedProgram, program_hash: str | None = None) -> tuple[Path, Position]:
         """Sets `program` to the last checkpoint or, if that cannot be read, to the previous one, with a warning.
 
-        Returns the file that was read. Raises RuntimeUserError, about the last one, if neither can be used.
+        Returns the file and its position. Raises RuntimeUserError for the last one if neither can be used.
         """
         try:
             return self.last, load(self.last, program, program_hash)
@@ -110,14 +111,14 @@ class RunFolder:
                 position = load(self.previous, program, program_hash)
             except RuntimeUserError:
                 raise error from None
-            hint = f"{quoted(str(self.previous))} is used in its place, the end of epoch {position.epoch}"
+            hint = f"{quoted(str(self.previous))} is used instead, the end of epoch {position.epoch}"
             print(error.as_warning(hint), file=sys.stderr)
             return self.previous, position
 
-    def resume(self, program: Program, text: str) -> Position:
-        """Sets `program`, compiled from `text`, to the last checkpoint, and takes log and program.nn back to it.
+    def resume(self, program: LoadedProgram, text: str) -> Position:
+        """Sets `program`, compiled from `text`, to the last checkpoint, and makes log and program.nn agree with it.
 
-        Raises RuntimeUserError, with nothing changed, if no checkpoint can be read or they are of another program.
+        Raises RuntimeUserError, without any change, if no checkpoint can be read or they are of another program.
         """
         used, position = self.restore(program, program_hash(text))
         if used == self.previous:
@@ -129,20 +130,20 @@ class RunFolder:
             self.text = text
             write_atomically(self.program, text.encode())
         lines, header = self._lines_until(position), self._header(program, position.epoch)
-        self._tell_changes(lines, header["conditions"])
-        write_atomically(self.log, "".join([*lines, _json_line(header)]).encode())
+        self._warn_of_changes(lines, header["conditions"])
+        write_atomically(self.log, "".join([*lines, json_line(header)]).encode())
         return position
 
     def _lines_until(self, position: Position) -> list[str]:
-        """The lines of the log up to a position. Its epochs are in the checkpoint, too, however the log has fared."""
-        sound = {(result.epoch, False): _json_line(asdict(result)) for result in position.history}
+        """The lines of the log up to a position. Epochs come from the checkpoint, so a damaged log is repaired."""
+        known = {(result.epoch, False): json_line(asdict(result)) for result in position.history}
         lines = _read_text(self.log, LARGEST_LOG, "replace").splitlines() if self.log.exists() else []
         placed = [(place, f"{line}\n") for line in lines if (place := _place_of(line))[0] <= position.epoch]
-        kept = [(place, line) for place, line in placed if place not in sound]
-        return [line for _, line in sorted([*kept, *sound.items()], key=itemgetter(0))]
+        others = [(place, line) for place, line in placed if place not in known]
+        return [line for _, line in sorted([*others, *known.items()], key=itemgetter(0))]
 
     def _set_damaged_aside(self) -> None:
-        """The previous checkpoint becomes the last: the next save would keep the damaged one in its place."""
+        """Makes the previous checkpoint the last one; else the next save would keep the damaged one as the previous."""
         try:
             with suppress(FileNotFoundError):
                 os.replace(self.last, self.damaged)
@@ -150,26 +151,26 @@ class RunFolder:
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.last))}", found=reason(error)) from error
 
-    def _tell_changes(self, lines: Sequence[str], now: Mapping[str, Any]) -> None:
-        """Warns where the run may come to other bits now than when it was last started."""
+    def _warn_of_changes(self, lines: Sequence[str], now: Mapping[str, Any]) -> None:
+        """Warns if the run may give other bits now than when it was last started."""
         then = next(filter(None, map(_conditions_of, reversed(lines))), {})
         if changed := changes(then, now):
-            message = f"{quoted(str(self.path))} goes on under other conditions; last digits may differ"
+            message = f"{quoted(str(self.path))} continues under other conditions; last digits may differ"
             print(RuntimeUserError(message, found="; ".join(changed)).as_warning(), file=sys.stderr)
 
-    def begin(self, program: Program) -> None:
+    def begin(self, program: LoadedProgram) -> None:
         """Starts the log of a new run."""
-        write_atomically(self.log, _json_line(self._header(program, 0)).encode())
+        write_atomically(self.log, json_line(self._header(program, 0)).encode())
 
     def record(self, result: EpochResult) -> None:
         """Adds an epoch to the log."""
         try:
             with open(self.log, "a", encoding="utf-8") as file:
-                file.write(_json_line(asdict(result)))
+                file.write(json_line(asdict(result)))
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
 
-    def _header(self, program: Program, epoch: int) -> dict[str, Any]:
+    def _header(self, program: LoadedProgram, epoch: int) -> dict[str, Any]:
         manifest, executable = program.manifest, program.executable
         return {
             "start_after_epoch": epoch,
@@ -197,21 +198,21 @@ def _make_empty(path: Path) -> Path:
 def _make_dated(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 100))]
-    for name in names:  # runs started in the same second
+    for name in names:  # for runs that are started in the same second
         try:
             name.mkdir()
             return name
         except FileExistsError:
             continue
     raise RuntimeUserError(
-        f"{quoted(str(path))} and {len(names) - 1} more like it exist", hint="choose another with --out"
+        f"{quoted(str(path))} and {len(names) - 1} more with numbers exist", hint="choose another with --out"
     )
 
 
 def _similar(path: Path) -> str:
     """A hint for a mistyped folder."""
     siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
-    return did_you_mean(str(path), siblings, longest=LONGEST_PATH) or "--resume takes the folder of an earlier run"
+    return did_you_mean(str(path), siblings, longest=LONGEST_PATH) or "--resume needs the folder of an earlier run"
 
 
 def _read_text(path: Path, largest: int, errors: str = "strict") -> str:
@@ -223,7 +224,7 @@ def _read_text(path: Path, largest: int, errors: str = "strict") -> str:
 
 
 def _place_of(line: str) -> tuple[float, bool]:
-    """The epoch that a line of the log stands at, and if it is a start after it; infinite for a torn line."""
+    """The epoch of a line of the log, and whether the line is a start after it; infinite for an incomplete line."""
     try:
         record = json.loads(line)
         return float(record.get("epoch", record.get("start_after_epoch", math.inf))), "epoch" not in record
@@ -232,20 +233,9 @@ def _place_of(line: str) -> tuple[float, bool]:
 
 
 def _conditions_of(line: str) -> dict[str, Any]:
-    """Of the start that a line of the log tells of; nothing for any other line."""
+    """The conditions in a line that is the header of a start; empty for any other line."""
     try:
         found = json.loads(line)["conditions"]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _json_line(record: dict[str, Any]) -> str:
-    """Strict JSON: a metric that is not a number becomes null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: clean(inner) for name, inner in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(record), allow_nan=False) + "\n"

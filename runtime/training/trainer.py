@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -12,36 +11,21 @@ import numpy as np
 
 from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
-from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted
-from runtime.program import Program
+from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
+from runtime.program import LoadedProgram
 from runtime.training.captures import Capture, capture_of, first_bad_batch, first_bad_step
-from runtime.training.checkpoint import EpochResult, Position, encode, load, write_atomically
+from runtime.training.checkpoint import encode, load, write_atomically
 from runtime.training.interrupt import Interrupted, Signals
-from runtime.training.numerics import Guard, Trend, advice, show_names, sound_names
+from runtime.training.numerics import Guard, Trend, advice, finite_names, show_names
 from runtime.training.progress import Reporter
+from runtime.training.results import EpochResult, Position, Summary
 from runtime.training.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A finished training. `train` and `test` are those of the last epoch; the figures of speed are of this session."""
-
-    epochs: int  # completed in all
-    trained: int  # of these, in this session
-    best_epoch: int
-    best_loss: float  # on the test split
-    train: dict[str, float]
-    test: dict[str, float]
-    steps_per_second: float  # training steps alone
-    seconds_per_epoch: float  # with evaluation and checkpoints
-    stopped_early: bool
-    folder: Path
-
-
 class Diverged(RuntimeUserError):
-    """The loss, or a variable, is infinite or not a number. `capture` is the step that did it, if it was found.
+    """The loss, or a variable, is infinite or not a number. `capture` is the step that caused it, if it was found.
 
-    Whoever can say more of that step adds a `report`.
+    The compiler can add a `report` on that step.
     """
 
     capture: Capture | None = None
@@ -51,9 +35,9 @@ class Diverged(RuntimeUserError):
         return "\n".join(filter(None, [super().__str__(), self.report]))
 
 
-@np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss tells whether it was
+@np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss shows if it was not
 def train(
-    program: Program,
+    program: LoadedProgram,
     dataset: Dataset,
     *,
     run_folder: RunFolder,
@@ -63,38 +47,38 @@ def train(
 ) -> Summary:
     """Trains to the number of epochs in the program's settings, or until patience runs out.
 
-    With `start` (from `RunFolder.resume`) the run goes on bit for bit as if it had never stopped; without it the
+    With `start` (from `RunFolder.resume`) the run continues bit for bit as if it had never stopped; without it the
     program is initialized from its seed. Raises RuntimeUserError for data that do not fit, a full disk, or (Diverged) a
     loss that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
     With `check_numerics` all variables are checked after every step, not only at the end of every epoch.
     """
     training = _runner(program, "train_step", dataset.train.arrays, "training")
     test = _runner(program, "evaluate", dataset.test.arrays, "test")
-    keeper = _Keeper(program, run_folder)
+    saver = _Saver(program, run_folder)
     with Signals() as received:
         if start is None:
             start = Position()
             program.initialize(program.manifest.settings.seed)
             run_folder.begin(program)
-            keeper.keep(start)  # so that a run can be resumed from its first moment, and a full disk is found at once
+            saver.add(start)  # so a run can be resumed from its start, and a full disk is found at once
         session = _Session(program, training, test, start, reporter)
         if check_numerics:
             session.guard = Guard(program.variables())
         try:
             while not session.finished:
                 result = session.epoch(received)
-                run_folder.record(result)  # before the checkpoint: a resumed run drops lines, but cannot invent them
-                keeper.keep(session.position)
+                run_folder.record(result)  # before the checkpoint: a resumed run can drop lines, but not make them up
+                saver.add(session.position)
                 reporter.epoch(result)
-            keeper.flush()
+            saver.flush()
             if received:
                 raise Interrupted(received[0])
         except Interrupted as interruption:
-            keeper.flush()
-            saved = f"; epoch {keeper.epoch} is saved in {quoted(str(run_folder.path))}"
+            saver.flush()
+            saved = f"; epoch {saver.epoch} is saved in {quoted(str(run_folder.path))}"
             raise Interrupted(interruption.signal, saved) from None
         except Diverged as diverged:
-            keeper.flush()
+            saver.flush()
             diverged.capture = session.capture(run_folder, received)
             raise
         finally:
@@ -105,7 +89,7 @@ def train(
 
 
 @np.errstate(all="ignore")
-def first_step(program: Program, dataset: Dataset) -> float:
+def first_step(program: LoadedProgram, dataset: Dataset) -> float:
     """Initializes the program and trains on one batch; returns the loss."""
     program.initialize(program.manifest.settings.seed)
     training = _runner(program, "train_step", dataset.train.arrays, "training")
@@ -115,36 +99,36 @@ def first_step(program: Program, dataset: Dataset) -> float:
 
 
 @np.errstate(all="ignore")
-def evaluate(program: Program, split: Split) -> dict[str, float]:
+def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
     """Loss and metrics over a split, as means over its examples."""
     test = _runner(program, "evaluate", split.arrays, "test")
     return test.means(np.arange(test.examples), program.batch)
 
 
 @np.errstate(all="ignore")
-def predict(program: Program, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The model's outputs [N, ...] by name, for inputs [N, ...] by name."""
-    given = _runner(program, "predict", arrays, "given")
+    inputs = _runner(program, "predict", arrays, "given")
     results: dict[str, np.ndarray] = {}
     done = 0
-    for count, outputs in given.batches(np.arange(given.examples), program.batch):
+    for count, outputs in inputs.batches(np.arange(inputs.examples), program.batch):
         for name, view in outputs.items():
             if not done:
-                results[name] = np.empty((given.examples, *view.shape[1:]), view.dtype)
+                results[name] = np.empty((inputs.examples, *view.shape[1:]), view.dtype)
             results[name][done : done + count] = view
         done += count
     return results
 
 
-def _runner(program: Program, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
-    """What runs a graph over arrays, which are checked."""
-    return program.runner(graph, fitted(program, graph, arrays, part))
+def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
+    """The runner of a graph over arrays, which are checked."""
+    return runner_of(program, graph, fitted(program, graph, arrays, part))
 
 
 class _Session:
     """The epochs of one call of `train`."""
 
-    def __init__(self, program: Program, training: Runner, test: Runner, start: Position, reporter: Reporter):
+    def __init__(self, program: LoadedProgram, training: Runner, test: Runner, start: Position, reporter: Reporter):
         self.program, self.training, self.test, self.reporter = program, training, test, reporter
         self.settings = program.manifest.settings
         self.position = start
@@ -153,20 +137,15 @@ class _Session:
         self.began = perf_counter()
         self.trained = 0
         self.stepping = 0.0  # seconds spent in training steps
-        self.trend = Trend(self._tell, start.history[0].train["loss"] if start.history else math.nan)
+        self.trend = Trend(self._warn, start.history[0].train["loss"] if start.history else math.nan)
         self.guard: Guard | None = None
-        self.watched = sound_names(program.variables())  # others begin with infinities, and may
-        self.failure: NotFinite | None = None  # of a step that the guard saw
-        self.on_test = False  # whether the loss on the test data is what is not finite
-
-    @property
-    def out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self.position.epoch - self.position.best_epoch >= max(patience, 1)
+        self.watched = finite_names(program.variables())  # others are infinite from the start
+        self.failure: NotFinite | None = None  # of a step that the guard checked
+        self.on_test = False  # whether the failure is a loss on the test data
 
     @property
     def finished(self) -> bool:
-        return self.position.epoch >= self.settings.epochs or self.out_of_patience
+        return self.position.is_final(self.settings.epochs, self.settings.patience)
 
     def epoch(self, received: Sequence[int]) -> EpochResult:
         """Trains and evaluates one epoch and moves `position` to its end."""
@@ -175,8 +154,8 @@ class _Session:
         began = perf_counter()
         train = self._train(epoch, received)
         self.stepping += perf_counter() - began
-        sound = sound_names(self.program.variables())
-        if bad := tuple(name for name in self.watched if name not in sound):
+        finite = finite_names(self.program.variables())
+        if bad := tuple(name for name in self.watched if name not in finite):
             raise self._diverged(f"in epoch {epoch}", bad)
         test = self.test.means(np.arange(self.test.examples), self.program.batch, received)
         if not math.isfinite(test["loss"]):
@@ -200,25 +179,25 @@ class _Session:
     def _order(self, epoch: int) -> np.ndarray:
         return epoch_order(self.training.examples, self.settings.seed, epoch, self.settings.shuffle)
 
-    def _tell(self, growth: str) -> None:
+    def _warn(self, growth: str) -> None:
         self.reporter.warn(advice(growth, self.program.manifest.optimizer))
 
     def _diverged(self, place: str, variables: tuple[str, ...] = (), loss: float = 0.0) -> Diverged:
-        """The error for a loss that is not finite, or else for variables."""
+        """The error for a loss that is not finite, or else for variables that are not."""
         of_loss = not math.isfinite(loss)
         helps = advice(self.trend.growth, self.program.manifest.optimizer)
         return Diverged(
             f"training diverged {place}",
             expected="a finite loss" if of_loss else "finite variables",
             found=str(loss) if of_loss else f"NaN or Inf in {show_names(variables)}",
-            hint=f"{helps}; epoch {self.position.epoch} is saved and sound",
+            hint=f"{helps}; epoch {self.position.epoch} is saved and intact",
         )
 
     def capture(self, folder: RunFolder, received: Sequence[int]) -> Capture | None:
-        """The first step that gave a NaN or an infinity, with the variables as they were before it; not on a GPU.
+        """The first step that gave a NaN or an infinity, with the variables from before it; only on the CPU.
 
-        Where no guard kept those, the epoch is run again from its start, which was saved, under the eyes of one. None
-        if it then goes well: something but the program and its data had a hand in it.
+        If no guard has these, the epoch is run again with one, from its start, which was saved. None if this time all
+        goes well: then something other than the program and its data was involved.
         """
         if not isinstance(self.training, HostRunner) or not isinstance(self.test, HostRunner):
             return None
@@ -253,15 +232,15 @@ class _Session:
         )
 
 
-class _Keeper:
+class _Saver:
     """Encodes a checkpoint at the end of every epoch, and writes it when one is due."""
 
-    def __init__(self, program: Program, folder: RunFolder):
+    def __init__(self, program: LoadedProgram, folder: RunFolder):
         self.program, self.folder = program, folder
         self.pending: dict[Path, bytes] = {}
         self.epoch = 0  # the last one encoded, written or not
 
-    def keep(self, position: Position) -> None:
+    def add(self, position: Position) -> None:
         data = encode(self.program, position, self.folder.program_hash)
         self.pending[self.folder.last] = data
         self.epoch = position.epoch
@@ -271,8 +250,8 @@ class _Keeper:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is pending. The best goes first: killed in between, a resumed run finds the same best again."""
-        for path, kept in ((self.folder.best, None), (self.folder.last, self.folder.previous)):
+        """Writes all pending files. The best is first: killed in between, a resumed run finds the same best again."""
+        for path, backup in ((self.folder.best, None), (self.folder.last, self.folder.previous)):
             if path in self.pending:
-                write_atomically(path, self.pending[path], kept)
+                write_atomically(path, self.pending[path], backup)
                 del self.pending[path]

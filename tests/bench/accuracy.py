@@ -1,11 +1,11 @@
-"""Trains the five recipes in full on MNIST and prints our figures beside the published ones.
+"""Trains the five recipes in full on MNIST and prints our figures next to the published ones.
 
     python tests/bench/accuracy.py --data-dir FOLDER            all models, seeds 0, 1 and 2 (two hours on two cores)
     python tests/bench/accuracy.py --models softmax,mlp --seeds 0
     python tests/bench/accuracy.py --epochs cnn:1=5,cnn:2=5     seeds 1 and 2 of cnn for five epochs only
-    python tests/bench/accuracy.py --table                      only the table, of the runs that are there
+    python tests/bench/accuracy.py --table                      only the table, from the existing runs
 
-Runs are kept under --out; one that is there is continued or, when it is complete, taken as it is.
+Runs are kept under --out; an existing run is resumed or, if it is complete, used as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statistics import mean
 
 ROOT = Path(__file__).resolve().parents[2]
 # Published by the authors of the recipes: (epochs, test loss and accuracy of the last epoch: Keras CPU, TensorFlow GPU,
-# hand-written library), and what counts as reached: the best of them less 0.0010.
+# hand-written library), and the accuracy to reach: the best of them minus 0.0010.
 PUBLISHED = {
     "softmax": (20, (0.0189, 0.9088), (0.0189, 0.9089), (0.0189, 0.9087), 0.9079),
     "mlp": (50, (0.0829, 0.9853), (0.0854, 0.9851), None, 0.9843),
@@ -50,10 +50,10 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2", type=lambda text: [int(seed) for seed in text.split(",")])
     parser.add_argument("--epochs", default={}, type=parse_epochs, help="MODEL:SEED=N,…")
     parser.add_argument(
-        "--data-dir", help="a folder with the four MNIST files (default: as `nnc train` looks for them)"
+        "--data-dir", help="a folder with the four MNIST files (default: where `nnc train` looks for them)"
     )
     parser.add_argument("--out", default=Path("runs/accuracy"), type=Path)
-    parser.add_argument("--table", action="store_true", help="print the table of the runs that are there")
+    parser.add_argument("--table", action="store_true", help="print only the table, from the existing runs")
     return parser.parse_args()
 
 
@@ -106,13 +106,13 @@ def table(models: list[str], seeds: list[int], out: Path) -> str:
 
 
 def last_epoch(folder: Path, epochs: int) -> dict | None:
-    """The last epoch of a run that went to its end."""
+    """The last epoch of a run, if it is complete."""
     done = history(folder)
     return done[-1] if done and done[-1]["epoch"] == epochs else None
 
 
 def first_epochs(models: list[str], seeds: list[int], out: Path) -> list[str]:
-    """Test accuracy of the first five epochs, a row per run: the start of each curve."""
+    """Test accuracy of the first five epochs, one row per run."""
     lines = [
         "| run | epoch 1 train loss / test loss | test accuracy, epochs 1 to 5 | last epoch |",
         "|---|---|---|---|",

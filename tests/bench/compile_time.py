@@ -1,10 +1,9 @@
-"""Seconds to compile and load a program, by phase: the five models, ResNet-50, and two that are large on purpose.
+"""Seconds to compile and load a program, by phase: the five models, ResNet-50, and two large generated programs.
 
     python tests/bench/compile_time.py [--programs cnn,chain_10000] [--repeats 5]
 
-Every figure comes from a process of its own that has compiled nothing before; of several runs the one with the least
-total is shown. `ops` are those of the training step before and after the passes, bodies included. The total leaves the
-imports out.
+Every figure comes from a new process that has compiled nothing before; the run with the smallest total is shown. `ops`
+counts those of the training step before and after the passes, including bodies. The total excludes imports.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ train Chain {{ loss = mean_squared_error; optimizer = SGD(lr=0.01) }}
 
 
 def elementwise(iterations: int) -> str:
-    """A few elementwise ops over and over, with one parameter for all: 10 ops of the training step each time."""
+    """The same elementwise ops repeated, with one parameter for all: 10 ops of the training step per iteration."""
     return f"""
 model Iterated(x: f32[B, 4]) {{
   param w: f32[4] = ones
@@ -64,7 +63,7 @@ def main() -> int:
     print(" ".join([f"{'':>18}", f"{'ops':>16}", *(f"{phase:>13}" for phase in PHASES), f"{'total':>9}"]))
     for name in flags.programs.split(","):
         repeats = 1 if size_of(name) >= LARGE else flags.repeats
-        print(row(name, min((measured_apart(name) for _ in range(repeats)), key=total)), flush=True)
+        print(row(name, min((measure_in_new_process(name) for _ in range(repeats)), key=total)), flush=True)
     return 0
 
 
@@ -89,7 +88,7 @@ def source_of(name: str) -> str:
     return GENERATED[name.partition("_")[0]](size_of(name))
 
 
-def measured_apart(name: str) -> Figures:
+def measure_in_new_process(name: str) -> Figures:
     command = [sys.executable, __file__, "--once", name]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
@@ -97,21 +96,21 @@ def measured_apart(name: str) -> Figures:
 def measure(name: str) -> Figures:
     """Compiles and loads as `nnc train` does, without the garbage collector."""
     gc.disable()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     sys.path.insert(0, str(ROOT))
     from compiler.diagnostics import Diagnostics
     from compiler.driver import compile_tree, with_imports
     from compiler.language.parser import parse
     from compiler.timings import Timings
-    from runtime.program import Program
+    from runtime.program import LoadedProgram
 
     timings, diagnostics = Timings(), Diagnostics()
-    timings.seconds["import"] = time.perf_counter() - begun
+    timings.seconds["import"] = time.perf_counter() - start
     with timings.phase("parse"):
         tree = with_imports(parse(source_of(name), f"{name}.nn", diagnostics), diagnostics)
     compiled = compile_tree(tree, diagnostics=diagnostics, timings=timings)
     with timings.phase("load"):
-        Program(compiled.executable, compiled.manifest)
+        LoadedProgram(compiled.executable, compiled.manifest)
     before, after = (sum(1 for _ in each["train_step"].walk()) for each in (compiled.module, compiled.optimized))
     return {**timings.seconds, "before": before, "after": after}
 

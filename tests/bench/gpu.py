@@ -1,17 +1,17 @@
-"""All that is measured on a GPU, in one call: a table in Markdown and all figures as JSON, complete after every part.
+"""All measurements on a GPU, in one call: a report in Markdown and all figures as JSON, written after every part.
 
 python tests/bench/gpu.py [--data-dir MNIST] [--out DIR] [--minutes 10] [--parts tests,steps] [--models cnn,bilstm]
 
     tests      the tests that need a GPU
-    replay     a hundred steps: CUDA graphs against eager and against themselves, bit for bit; memory that they take
-    steps      microseconds of a step, beside PyTorch and JAX where they are installed, all in f32
+    replay     a hundred steps: CUDA graphs against eager and against a second run, bit for bit; memory allocated
+    steps      microseconds per step, next to PyTorch and JAX if they are installed, all in f32
     profile    time by kernel
-    train      the five recipes in full, on MNIST (--data-dir, else $NNC_DATA), in the order of their cost
-    sanitizer  one step of each model under compute-sanitizer, where it is installed
-    tf32       the steps once more, products in TF32 wherever a framework has them
+    train      the five recipes in full, on MNIST (--data-dir, else $NNC_DATA), the cheapest first
+    sanitizer  one step of each model under compute-sanitizer, if it is installed
+    tf32       the steps again, with products in TF32 in frameworks that have them
 
-A part ends when its time is over, and says what it left out. A peer that is missing, fails or hangs costs its columns.
-`--emulate` tries the script itself on a machine without a GPU: tiny, and its figures mean nothing.
+A part ends when its time is over, and reports what it left out. If a peer is missing, fails or hangs, only its columns
+are lost. `--emulate` tries out the script on a machine without a GPU, with tiny batches; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from tests.bench.steps import MODELS, names_among, table  # noqa: E402
 PEERS = {"nnc": "gpu_nnc", "torch": "gpu_torch", "JAX": "gpu_jax"}
 OURS = "nnc graph"
 PREPARING, MEASURING = 150, 60  # seconds until a peer counts as hung
-BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # how long a recipe takes in full
+BY_COST = ("softmax", "mlp", "separable_cnn", "cnn", "bilstm")  # from the cheapest recipe to the most expensive
 CHECKERS = {"memcheck": r"ERROR SUMMARY: (\d+ errors?)", "racecheck": r"RACECHECK SUMMARY: (\d+ hazards?)"}
 
 
 @dataclass
 class Bench:
-    """A call: what is asked for, what was found, and where it goes."""
+    """One run of the script: its flags, the machine, and the results so far."""
 
     flags: argparse.Namespace
     machine: Found
@@ -64,7 +64,7 @@ class Bench:
     parts: dict[str, Found] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Writes both files, whole, with what there is so far."""
+        """Writes both files, each atomically, with the results so far."""
         saved = {"machine": self.machine, "parts": self.parts}
         replace_text(self.flags.out / "gpu.json", json.dumps(saved, indent=2) + "\n")
         replace_text(self.flags.out / "gpu.md", "\n".join(report(self)) + "\n")
@@ -77,12 +77,12 @@ class Bench:
         emulated = ["--emulate", "--batch", "2"] if self.flags.emulate else []
         return [sys.executable, "-m", "tests.bench.peers.gpu_nnc", *emulated, *arguments]
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         print(f"{monotonic() - self.began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 class Budget:
-    """The time of a part."""
+    """The time limit of a part."""
 
     def __init__(self, seconds: float):
         self.end = monotonic() + seconds
@@ -94,7 +94,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Part:
-    """`run` fills in what it finds, and saves now and then; `show` makes Markdown of it."""
+    """`run` fills in its results, saving them as it goes; `show` formats them as Markdown."""
 
     title: str
     seconds: float  # at most
@@ -109,13 +109,13 @@ def main() -> int:
     bench = Bench(flags, {}, began)
     done = run(bench.nnc("device"), 120)
     if done.code != 0:
-        said = reason(done) if "Traceback" in done.err else "; ".join(map(str.strip, done.err.strip().splitlines()))
-        print(said, file=sys.stderr)
+        message = reason(done) if "Traceback" in done.err else "; ".join(map(str.strip, done.err.strip().splitlines()))
+        print(message, file=sys.stderr)
         return 2
     bench.machine.update(describe_machine(json.loads(done.out.splitlines()[-1])["device"]))
     for name, part in PARTS.items():
         if name in flags.parts:
-            bench.tell(part.title)
+            bench.log(part.title)
             found = bench.parts.setdefault(name, {})
             part.run(bench, found, Budget(min(part.seconds, bench.left())))
             found["done_after_seconds"] = round(monotonic() - began, 1)
@@ -128,17 +128,17 @@ def read_flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default=os.environ.get("NNC_DATA"), help="a folder with the four MNIST files")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), metavar="DIR")
-    parser.add_argument("--minutes", type=float, default=10, help="for everything")
+    parser.add_argument("--minutes", type=float, default=10, help="time limit for all parts")
     parser.add_argument("--parts", type=names_among(PARTS), default=list(PARTS), metavar="NAMES")
     parser.add_argument("--models", type=names_among(MODELS), default=list(MODELS), metavar="NAMES")
     parser.add_argument("--peers", type=names_among(PEERS), default=list(PEERS), metavar="NAMES")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--emulate", action="store_true", help="on the host, to try the script")
+    parser.add_argument("--emulate", action="store_true", help="run on the host, to try out the script")
     flags = parser.parse_args()
     if flags.emulate:
         flags.peers, flags.rounds = ["nnc"], 1
     flags.out = flags.out.resolve()
-    flags.data_dir = flags.data_dir and Path(flags.data_dir).resolve()  # processes run in a folder of their own
+    flags.data_dir = flags.data_dir and Path(flags.data_dir).resolve()  # processes run in another folder
     return flags
 
 
@@ -178,7 +178,7 @@ def show_replay(found: Found) -> list[str]:
 
 
 def run_steps(bench: Bench, found: Found, budget: Budget, *words: str) -> None:
-    """Peers take turns, in processes that live for all models."""
+    """Peers take turns, each in one process for all models."""
     found |= {"rounds": {}, "wrong": {}, "versions": {}}
     logs = bench.flags.out / "logs"
     logs.mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ def run_steps(bench: Bench, found: Found, budget: Budget, *words: str) -> None:
         sessions[peer] = Session(command, log, ENVIRONMENT, ROOT)
     try:
         for model in bench.flags.models:
-            bench.tell(f"  {model}")
+            bench.log(f"  {model}")
             measure_model(sessions, model, bench.flags.rounds, found, budget)
             bench.save()
     finally:
@@ -216,7 +216,7 @@ def measure_model(sessions: Mapping[str, Session], model: str, rounds: int, foun
                 wrong[title] = str(error)
     for peer, session in sessions.items():
         if any(title.startswith(peer) for title in wrong):
-            session.end()  # what went wrong on a GPU may stay wrong for as long as the process lives
+            session.end()  # an error on a GPU may persist for as long as the process lives
 
 
 def prepare(session: Session, peer: str, model: str, found: Found, budget: Budget) -> list[str]:
@@ -250,12 +250,12 @@ def show_steps(found: Found) -> list[str]:
     ]
     count = max((len(figures) for columns in found["rounds"].values() for figures in columns.values()), default=0)
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    note = f"Microseconds of a training step, batch {BATCH}: median of {count} rounds of {STEPS} steps. {versions}."
+    note = f"Microseconds per training step, batch {BATCH}: median of {count} rounds of {STEPS} steps. {versions}."
     return [*table(["model", *titles, "nnc graph / best peer"], rows), "", note, *([""] if missing else []), *missing]
 
 
 def ratio(columns: Mapping[str, float]) -> str:
-    """Our step by the quickest of the others."""
+    """Our step time divided by that of the fastest peer."""
     others = [figure for title, figure in columns.items() if not title.startswith("nnc ")]
     return f"{columns[OURS] / min(others):.2f}" if OURS in columns and others else "-"
 
@@ -280,13 +280,13 @@ def show_profile(found: Found) -> list[str]:
 
 def run_training(bench: Bench, found: Found, budget: Budget) -> None:
     if not bench.flags.data_dir:
-        found["note"] = "not run: no MNIST; its folder is given by --data-dir or NNC_DATA"
+        found["note"] = "not run: no MNIST; give its folder with --data-dir or NNC_DATA"
         return
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=bench.flags.out))
     for model in (model for model in BY_COST if model in bench.flags.models):
         found[model] = NO_TIME
         if budget.left > 5:
-            bench.tell(f"  {model}")
+            bench.log(f"  {model}")
             data = ["--data", "mnist", "--data-dir", str(bench.flags.data_dir)]
             flags = ["--gpu", "--quiet", "--seed", "0", "--out", str(runs / model)]
             began = monotonic()
@@ -296,7 +296,7 @@ def run_training(bench: Bench, found: Found, budget: Budget) -> None:
 
 
 def trained(folder: Path, model: str, wall: float) -> Found | None:
-    """What a run came to, by its log; None where it did not end an epoch."""
+    """The results of a run, from its log; None if it did not finish an epoch."""
     epochs = history(folder)
     if not epochs:
         return None
@@ -327,11 +327,11 @@ def show_training(found: Found) -> list[str]:
         times = [f"{answer[key]:.2f}" for key in ("seconds", "seconds_per_epoch")]
         figures = [f"{answer[key]:.4f}" for key in ("train_loss", "test_loss", "accuracy")]
         rows.append([model, f"{answer['epochs']} of {answer['of']}", *times, *figures, f"{answer['needed']} {reached}"])
-    titles = ["model", "epochs", "seconds", "an epoch", "train loss", "test loss", "test accuracy", "needed, reached"]
+    titles = ["model", "epochs", "seconds", "per epoch", "train loss", "test loss", "test accuracy", "needed, reached"]
     return [
         *table(titles, rows),
         "",
-        "Seed 0. Seconds are with evaluation and checkpoints, an epoch without the first.",
+        "Seed 0. Seconds include evaluation and checkpoints; those per epoch leave out the first epoch.",
     ]
 
 
@@ -378,7 +378,7 @@ def run_tf32(bench: Bench, found: Found, budget: Budget) -> None:
 
 
 def report(bench: Bench) -> list[str]:
-    """Everything found so far, in Markdown."""
+    """All results so far, in Markdown."""
     machine = bench.machine
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [f"# {machine['device']}", "", f"{machine['nvidia-smi']}; Python {machine['python']}, {versions}."]

@@ -1,4 +1,4 @@
-"""What `gpu.py` needs of the machine: processes that end in time, files that are whole, and what is installed."""
+"""What `gpu.py` needs from the machine: processes with a time limit, atomic writes, and installed versions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cublas", "torch", "
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",  # JAX would take most of the memory
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1",  # JAX takes most of the memory by default
 }
-Found = dict[str, Any]  # of a part, as JSON
+Found = dict[str, Any]  # the results of a part, as JSON
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Whoever is killed meanwhile leaves the old file."""
+    """Replaces a file atomically: a process that is killed meanwhile leaves the old one."""
     part = path.with_name(f".{path.name}.tmp")
     part.write_text(text)
     part.replace(path)
@@ -34,7 +34,7 @@ def replace_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Done:
-    """How a process ended; its code is None where its time was over."""
+    """How a process ended; its code is None if it ran out of time."""
 
     code: int | None
     out: str
@@ -42,7 +42,7 @@ class Done:
 
 
 def run(command: Sequence[str], seconds: float) -> Done:
-    """Runs a process, and ends it with all that it started when its time is over."""
+    """Runs a process; when its time is over, ends it and all processes that it started."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -66,7 +66,7 @@ def as_text(output: bytes | str | None) -> str:
 
 
 def reason(done: Done) -> str:
-    """Why a process failed, in a line."""
+    """Why a process failed, in one line."""
     if done.code is None:
         return NO_TIME
     lines = [line.strip() for line in (done.err or done.out).splitlines() if line.strip()]
@@ -74,10 +74,10 @@ def reason(done: Done) -> str:
 
 
 def describe_machine(device: str) -> Found:
-    """The device, its driver, and the versions of what is installed."""
-    asked = "name,driver_version,memory.total,clocks.max.sm"
+    """The device, its driver, and the versions of installed packages."""
+    query = "name,driver_version,memory.total,clocks.max.sm"
     tool = shutil.which("nvidia-smi")
-    smi = run([tool, f"--query-gpu={asked}", "--format=csv,noheader"], 30).out.strip() if tool else ""
+    smi = run([tool, f"--query-gpu={query}", "--format=csv,noheader"], 30).out.strip() if tool else ""
     versions = {}
     for package in PACKAGES:
         try:

@@ -1,10 +1,10 @@
-"""The memory that training takes, beside what is predicted before any of it is allocated.
+"""The memory that training takes, next to the prediction made before any of it is allocated.
 
     python tests/bench/memory.py [MODEL …] [--data digits] [--steps N]
 
-Each model trains an epoch, or a few steps of one, in a process of its own. What it takes is what the process has at
-most (VmHWM), less what it has when its program is compiled or read from the cache and not yet in memory (VmRSS).
-The prediction is that of `nnc train --timings`: tensors, data set, copies of either, and code.
+Each model trains for an epoch, or a few steps of one, in a separate process. Measured is the peak of the process
+(VmHWM), minus what it has when the program is compiled or read from the cache but not yet loaded (VmRSS). The
+prediction is that of `nnc train --timings`: tensors, data set, copies of either, and code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--steps", type=int, help="of the epoch; the same of the evaluation")
+    parser.add_argument("--steps", type=int, help="steps of the epoch, and of the evaluation")
     parser.add_argument("--child", choices=("compile", "train"), help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:
@@ -37,14 +37,14 @@ def main() -> int:
     print(f"{'model':>14}  {'measured':>10}  {'predicted':>10}   kB")
     for model in flags.models:
         found = measure(model, flags.data, flags.steps)
-        off = found["predicted"] / found["measured"] - 1
+        gap = found["predicted"] / found["measured"] - 1
         sizes = "  ".join(f"{found[name] // 1000:>10,}" for name in ("measured", "predicted"))
-        print(f"{model:>14}  {sizes}   {off:+.1%}{'  (over the limit)' if abs(off) > TOLERANCE else ''}", flush=True)
+        print(f"{model:>14}  {sizes}   {gap:+.1%}{'  (over the limit)' if abs(gap) > TOLERANCE else ''}", flush=True)
     return 0
 
 
 def measure(model: str, data: str, steps: int | None = None) -> dict[str, int]:
-    """Bytes measured and predicted, in a new process whose program is in the cache already."""
+    """Bytes measured and predicted, in a new process whose program is already in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, model, "--data", data, *(["--steps", str(steps)] if steps else [])]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "NNC_CACHE": str(Path(folder, "cache"))}
@@ -65,7 +65,7 @@ def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[st
 
     def program_of(build: Any, flags: argparse.Namespace) -> Any:
         noted["predicted"] = predicted_peak(build.executable, build.manifest, running.footprint_of(data, flags)).total
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM becomes VmRSS
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
         noted["resident"] = status("VmRSS")
         if task == "compile":
             sys.exit()
@@ -93,7 +93,7 @@ def run_command(flags: argparse.Namespace) -> None:
 
 
 def status(name: str) -> int:
-    """A size in bytes that the kernel keeps for this process."""
+    """A size in bytes that the kernel reports for this process."""
     found = re.search(rf"^{name}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) * 1024

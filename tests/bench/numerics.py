@@ -1,4 +1,4 @@
-"""What looking at the numbers costs in a training step: always (the trend of the loss), and with --check-numerics.
+"""What checking numbers costs in a training step: always (the trend of the loss), and with --check-numerics.
 
 python tests/bench/numerics.py
 """
@@ -17,7 +17,7 @@ from compiler.driver import compile_tree, load_tree  # noqa: E402
 from runtime.cpu.profiler import best, seconds_of  # noqa: E402
 from runtime.datasets import describe, load  # noqa: E402
 from runtime.feeding import batches, fitted  # noqa: E402
-from runtime.program import Program  # noqa: E402
+from runtime.program import LoadedProgram  # noqa: E402
 from runtime.training.numerics import Guard, Trend  # noqa: E402
 from tests.programs import MODELS  # noqa: E402
 
@@ -30,10 +30,10 @@ def main() -> None:
     for model in MODELS:
         tree = load_tree(ROOT / "models" / f"{model}.nn", [("--data", '"digits"')])
         compiled = compile_tree(tree, storage=describe("digits", None))
-        program = Program(compiled.executable, compiled.manifest)
+        program = LoadedProgram(compiled.executable, compiled.manifest)
         program.initialize(0)
         step = step_seconds(program, fitted(program, "train_step", dataset.train.arrays, "training"))
-        program.initialize(0)  # the checks are measured on numbers that are finite
+        program.initialize(0)  # the checks are measured on finite numbers
         guard = Guard(program.variables())
         always = best(many_losses) / MANY
         checks = best(guard.bad) + best(guard.keep)
@@ -43,7 +43,7 @@ def main() -> None:
         )
 
 
-def step_seconds(program: Program, arrays: dict[str, np.ndarray]) -> float:
+def step_seconds(program: LoadedProgram, arrays: dict[str, np.ndarray]) -> float:
     """The quickest of some steps."""
     examples = len(next(iter(arrays.values())))
     running = batches(program, "train_step", arrays, np.arange(STEPS * program.batch) % examples, program.batch)

@@ -1,4 +1,4 @@
-"""Milliseconds of a training step, nnc beside the frameworks that are installed; README.md beside this file explains.
+"""Milliseconds per training step, nnc next to the installed frameworks; explained in README.md in this folder.
 
 python tests/bench/steps.py [--models softmax,mlp] [--peers torch,jax] [--rounds 5] [--threads 2]
                            [--json FILE] [--plot FILE.svg]
@@ -25,12 +25,12 @@ THREAD_SETTINGS = (
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "PJRT_NPROC", "NPROC"),
 )
-REMOVED_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a user's OpenBLAS looks at the processor itself
+REMOVED_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # for users, OpenBLAS detects the processor itself
 
 
 @dataclass(frozen=True)
 class Column:
-    """One way of making a training step: the peer, the words after MODEL and THREADS, and the models it is for."""
+    """One way to run a training step: the peer, the arguments after MODEL and THREADS, and the models it is for."""
 
     title: str
     peer: str
@@ -43,7 +43,7 @@ COLUMNS = (
     Column("torch eager", "torch"),
     Column("torch channels_last", "torch", ("channels_last",), ("cnn", "separable_cnn")),
     Column("JAX jit", "jax"),
-    Column("JAX scan", "jax", ("scan",), ("softmax", "mlp", "bilstm")),  # convolutions: many times as slow as jit
+    Column("JAX scan", "jax", ("scan",), ("softmax", "mlp", "bilstm")),  # convolutions: many times slower than jit
     Column("Keras", "keras"),
 )
 PEERS = {
@@ -51,12 +51,12 @@ PEERS = {
     "jax": "pip install jax",
     "keras": "pip install keras tensorflow-cpu",
 }
-RATIOS = {"nnc / best torch": "torch", "nnc / best JAX": "JAX", "nnc / Keras": "Keras"}  # title: how its columns begin
+RATIOS = {"nnc / best torch": "torch", "nnc / best JAX": "JAX", "nnc / Keras": "Keras"}  # title: prefix of its columns
 
 
 @dataclass
 class Results:
-    """Milliseconds by model and column, one figure a round."""
+    """Milliseconds by model and column, one figure per round."""
 
     rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Milliseconds of a training step, nnc beside other frameworks.")
+    parser = argparse.ArgumentParser(description="Milliseconds per training step, nnc next to other frameworks.")
     parser.add_argument("--models", type=names_among(MODELS), default=list(MODELS), metavar="NAMES")
     parser.add_argument("--peers", type=names_among(PEERS), default=list(PEERS), metavar="NAMES", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -108,13 +108,13 @@ def parse_options() -> argparse.Namespace:
 
 
 def names_among(known: Sequence[str] | Mapping[str, str]):
-    """Reads names with commas between them; an empty text is none."""
+    """A parser for names separated by commas; an empty text means no names."""
 
     def read(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
         return names
 
     return read
@@ -126,11 +126,11 @@ def installed(peers: Sequence[str]) -> Iterator[str]:
         if find_spec(peer):
             yield peer
         else:
-            print(f"{peer} is not installed and left out: {PEERS[peer]}", file=sys.stderr)
+            print(f"{peer} is not installed, so it is skipped: {PEERS[peer]}", file=sys.stderr)
 
 
 def ask(peer: str, model: str, threads: int, *words: str) -> dict[str, Any]:
-    """The answer of a peer in a process of its own, in which no setting or memory of another peer is left."""
+    """The answer of a peer from a new process, free of settings and memory of other peers."""
     environment = {key: value for key, value in os.environ.items() if key not in REMOVED_SETTINGS}
     environment |= dict.fromkeys(THREAD_SETTINGS, str(threads)) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", f"tests.bench.peers.{peer}_steps", model, str(threads), *words]
@@ -141,7 +141,7 @@ def ask(peer: str, model: str, threads: int, *words: str) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """As Linux knows it, else what Python can tell."""
+    """As Linux reports it, otherwise as Python does."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -151,13 +151,13 @@ def cpu_name() -> str:
 
 
 def progress(text: str) -> None:
-    """A line that the next one overwrites, for a person only."""
+    """A line that the next one overwrites, only on a terminal."""
     if sys.stderr.isatty():
         print(f"\r{text:<72}\r", end="", file=sys.stderr, flush=True)
 
 
 def comparison(results: Results, titles: Sequence[str], machine: Mapping[str, Any], rounds: int) -> list[str]:
-    """The table in Markdown and what it was measured with."""
+    """The table in Markdown and the setup it was measured with."""
     ratios = {title: peer for title, peer in RATIOS.items() if any(column.startswith(peer) for column in titles)}
     rows = []
     for model in results.rounds:
@@ -175,12 +175,12 @@ def comparison(results: Results, titles: Sequence[str], machine: Mapping[str, An
 
 
 def ratio(medians: Mapping[str, float], peer: str) -> float:
-    """Our step by the fastest of a peer's."""
+    """Our step time divided by that of a peer's fastest column."""
     return medians["nnc"] / min(figure for title, figure in medians.items() if title.startswith(peer))
 
 
 def plot(medians: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """One group of bars a model: steps per second, those of nnc being 1."""
+    """One group of bars per model: steps per second, relative to nnc."""
     from matplotlib.figure import Figure
 
     titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
@@ -197,7 +197,7 @@ def plot(medians: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown with columns of even width: names to the left, figures to the right."""
+    """A Markdown table with padded columns: names on the left, figures aligned to the right."""
     widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
 

@@ -8,10 +8,10 @@ import pytest
 
 from tests.bench.memory import MODELS, TOLERANCE, measure
 
-ATTEMPTS = 5  # where the machine is busy, threads take turns, and the scratch space of one may do for both
+ATTEMPTS = 5  # on a busy machine threads take turns and may reuse one scratch space, so less is measured
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell what a process has")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not report a process's memory")
 @pytest.mark.parametrize("model", MODELS)
 def test_the_prediction(model: str):
     most = 0

@@ -1,4 +1,4 @@
-"""The measuring itself: the table says what was measured."""
+"""The benchmark script itself: the table shows what was measured."""
 
 from __future__ import annotations
 

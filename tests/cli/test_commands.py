@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):
     told = nnc("eval", "run")
     assert told.code == 0 and re.findall(r"\d\.\d{4}", told.out) == re.findall(r"/ (\d\.\d{4})", third)
     assert told.err.startswith('warning: "run/last.safetensors" is damaged or not a checkpoint: its size is wrong\n')
-    assert told.err.endswith('  hint: "run/previous.safetensors" is used in its place, the end of epoch 3\n')
+    assert told.err.endswith('  hint: "run/previous.safetensors" is used instead, the end of epoch 3\n')
     predicted = nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy")
     assert predicted.code == 0 and predicted.err == told.err
     assert not (place / "run/damaged.safetensors").exists(), "who looks changes nothing"

@@ -49,17 +49,17 @@ FLAGS = [
     ("emit points.nn --target cuda", "--target cannot be cuda", "expected: numpy, cupy"),
     (
         "emit points.nn --graph trian_step",
-        'there is no graph trian_step at the stage source; did you mean "train_step"?',
+        'there is no graph trian_step at stage source; did you mean "train_step"?',
     ),
     ("emit points.nn --stage tree --graph init", "a syntax tree has no graphs"),
-    ("emit points.nn --dump-dir full", 'cannot make the folder "full"', "found: Directory not empty"),
-    ("emit points.nn --dump-dir points.nn", 'cannot make the folder "points.nn"', "found: Not a directory"),
+    ("emit points.nn --dump-dir full", 'cannot create the folder "full"', "found: Directory not empty"),
+    ("emit points.nn --dump-dir points.nn", 'cannot create the folder "points.nn"', "found: Not a directory"),
     ("emit points.nn --dump-dir d --graph nothing", "there is no graph nothing"),
     ("opt", "there is nothing to run passes on"),
     ("opt none.ir", "cannot read none.ir"),
     ("plan points.nn --batch 64,0", "--batch takes numbers of examples", "found: 0"),
     ("plan points.nn --batch x", "--batch takes numbers of examples", "found: x"),
-    ("plan points.nn --graph nothing", "there is no graph nothing at the stage plan"),
+    ("plan points.nn --graph nothing", "there is no graph nothing at stage plan"),
 ]
 
 FILES = [
@@ -82,7 +82,7 @@ FILES = [
     ("train points.nn --out points.nn", 'cannot make the run folder "points.nn"'),
     ("predict nowhere --input points.npy --output y.npy", 'there is no run folder "nowhere"'),
     ("train untrained.nn", "untrained.nn: Plain has no train block"),
-    ("emit untrained.nn --batch 3", "untrained.nn has no train block whose batch could be replaced"),
+    ("emit untrained.nn --batch 3", "untrained.nn has no train block, so batch cannot be overridden"),
     ("summary parts.nn", "there is no model in parts.nn"),
     ("train untrained.nn --epochs 3", "no train block"),
     ("train huge.nn", "Huge needs more memory than this machine has", "TB for the result of matmul f32[B,2000000000]"),
@@ -106,7 +106,7 @@ DATA = [
     ("narrow.npz", 'array "point" does not have the shape', "found: f32[3]"),
     (
         "classes.npz",
-        'row 5 of array "label" (training) is no class of the model',
+        'row 5 of array "label" (training) is not a class of the model',
         "expected: whole numbers 0 … 2",
         "found: 7",
     ),
@@ -183,7 +183,7 @@ def test_predictions_for_wrong_inputs(place: Path):
         ("none.npy", "y.npy", '"none.npy" cannot be opened'),
         ("narrow.npy", "y.npy", 'array "point" does not have the shape'),
         ("points.nn", "y.npy", "cannot be read"),
-        ("points.npy", "y.txt", "expected: a file that ends in .npy or .npz"),
+        ("points.npy", "y.txt", "expected: a file name that ends in .npy or .npz"),
         ("points.npy", "nowhere/y.npy", 'cannot write "nowhere/y.npy"'),
     ):
         refuses(["predict", "run", "--input", given, "--output", output], [fragment], place)

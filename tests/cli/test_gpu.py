@@ -128,12 +128,12 @@ def cupy_that_says(status: int = 0, devices: int = 1, driver: int = 13000, kerne
     [
         (
             cupy_that_says(35, driver=0),
-            "--gpu needs the NVIDIA driver\n  expected: a driver for CUDA 13 or later, as the installed CuPy wants it\n"
+            "--gpu needs the NVIDIA driver\n  expected: a driver for CUDA 13 or later, which the installed CuPy needs\n"
             "  found: no driver\n  hint: install the driver of the GPU; then, if need be, pip install",
         ),
         (
             cupy_that_says(35, driver=12040),
-            "the NVIDIA driver is too old\n  expected: a driver for CUDA 13 or later, as the installed CuPy wants it\n"
+            "the NVIDIA driver is too old\n  expected: a driver for CUDA 13 or later, which the installed CuPy needs\n"
             "  found: a driver for CUDA 12.4\n  hint: update the driver, or install a CuPy for this one: pip install",
         ),
         (cupy_that_says(100), "--gpu needs an NVIDIA GPU\n  expected: a device\n  found: none\n  hint: nvidia-smi"),
@@ -142,9 +142,10 @@ def cupy_that_says(status: int = 0, devices: int = 1, driver: int = 13000, kerne
         (
             cupy_that_says(kernel=RuntimeError("libnvrtc.so.13 was not found\nand more lines")),
             "CuPy cannot run a kernel\n  expected: a device that answers, NVRTC, and the headers of CUDA\n"
-            "  found: libnvrtc.so.13 was not found\n  hint: what CUDA brings is installed with CuPy by pip install",
+            "  found: libnvrtc.so.13 was not found\n"
+            "  hint: the parts of CUDA are installed together with CuPy by pip install",
         ),
-        (cupy_that_says(kernel=CompileException("no cuda_fp16.h")), "found: no cuda_fp16.h\n  hint: what CUDA brings"),
+        (cupy_that_says(kernel=CompileException("no cuda_fp16.h")), "found: no cuda_fp16.h\n  hint: the parts of CUDA"),
     ],
 )
 def test_what_is_missing(cupy: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +169,7 @@ def test_too_little_memory_names_the_largest_tensors(place: Path) -> None:
 
 
 def test_the_cache_keeps_what_initializes_a_program() -> None:
-    inner = Executable("source of init", "<init>", 64, 8)
+    inner = Executable("source of init", "<init>", 64, 8, "numpy")
     whole = Executable("source", "<whole>", 128, 8, "cupy", inner)
     assert executable_from(json.loads(json.dumps(asdict(whole)))) == whole
     assert executable_from(json.loads(json.dumps(asdict(inner)))) == inner

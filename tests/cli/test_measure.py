@@ -59,7 +59,7 @@ def test_profile_does_without_data_that_do_not_fit(place: Path):
 
 def test_profile_shows_the_inside_of_regions_and_scans():
     text = out("profile", ROOT / "models/bilstm.nn", "--steps", "1", "--graph", "predict", "--batch", "2", "--inside")
-    outer, inner = text.split("inside of regions and scans, the time of all threads together")
+    outer, inner = text.split("inside regions and scans, time summed over all threads")
     assert "scan_1, scan_2" in outer and "lstm_1" in inner
     assert re.search(r" 28 .* matmul  6:8 bidirectional_1.lstm_2", inner)
 
@@ -86,7 +86,7 @@ def test_annotate_tells_what_became_of_a_line():
     text = out("annotate", CNN, "--no-time")
     (line,) = re.findall(r"^ 14 \| .*?(?=^ 15 \|)", text, re.DOTALL | re.MULTILINE)
     assert re.search(r"shapes +dense_2 f32\[B,10\]", line)
-    assert re.search(r"forward +0\.\d{3} MB  2 in all\n +0\.288 MB  matmul\n +0\.010 MB  add", line)
+    assert re.search(r"forward +0\.\d{3} MB  2 in total\n +0\.288 MB  matmul\n +0\.010 MB  add", line)
     assert re.search(r"backward .*2 matmul", line, re.DOTALL)
     (pooled,) = re.findall(r"^  5 \| .*?(?=^  6 \|)", text, re.DOTALL | re.MULTILINE)
     assert re.search(r"passes +.*fusion +\d+ of \d+ nodes in regions", pooled, re.DOTALL)
@@ -133,7 +133,7 @@ def test_imported_files_are_annotated_too(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_explain_fusion_describes_regions_in_words():
     text = out("explain-fusion", CNN, "--graph", "train_step")
-    assert re.match(r"graph train_step: \d+ nodes, \d+ in 6 regions, \d+ alone\n", text)
+    assert re.match(r"graph train_step: \d+ nodes, \d+ in 6 regions, \d+ not fused\n", text)
     assert re.search(r"region \d +\d+ nodes  line 5: BatchNorm \+ MaxPool2D \+ relu in conv_block_1\n", text)
     text = out("explain-fusion", CNN, "--graph", "evaluate", "--target", "cupy")
     assert re.search(r"region \d +\d+ nodes  lines 14, 19, 20: Dense \+ softmax_cross_entropy \+ accuracy\n", text)
@@ -141,9 +141,9 @@ def test_explain_fusion_describes_regions_in_words():
 
 def test_explain_fusion_says_why_neighbours_are_apart():
     text = out("explain-fusion", CNN, "--graph", "train_step")
-    assert "apart: matmul cannot be divided along the axis of its parts" in text
-    assert "apart: too little work to share between threads" in text
-    kept = text.split("apart: kept for the backward pass")[1].split("apart:")[0]
+    assert "not fused: matmul cannot be divided along the axis of the tiles" in text
+    assert "not fused: too little work for several threads" in text
+    kept = text.split("not fused: kept for the backward pass")[1].split("not fused:")[0]
     edges = [line for line in kept.splitlines() if "→" in line]
     assert edges and all(
         "(backward)" in edge.split("→")[1] and "(backward)" not in edge.split("→")[0] for edge in edges
@@ -162,10 +162,10 @@ def test_explain_fusion_takes_ir(tmp_path: Path):
         "graph f(%x: f32[B,9000] input) {\n  %0: f32[B,9000] = exp(%x)\n  %1: f32[B,9000] = neg(%0)\n  return y=%1\n}\n"
     )
     assert out("explain-fusion", path) == (
-        "graph f: 2 nodes, 2 in 1 region, 0 alone\n  region 1     2 nodes  made by the compiler: exp + neg\n"
+        "graph f: 2 nodes, 2 in 1 region, 0 not fused\n  region 1     2 nodes  made by the compiler: exp + neg\n"
     )
     assert out("explain-fusion", path, "--disable", "fusion") == (
-        "graph f: 2 nodes, no regions\n  apart: the pass fusion does not run\n    exp → neg\n"
+        "graph f: 2 nodes, no regions\n  not fused: the pass fusion does not run\n    exp → neg\n"
     )
 
 
@@ -179,7 +179,7 @@ def test_explain_fusion_takes_ir(tmp_path: Path):
         ("profile points.nn --steps many", "found: many"),
         (
             "profile points.nn --graph trian_step",
-            'there is no graph trian_step at the stage optimized; did you mean "train_step"',
+            'there is no graph trian_step at stage optimized; did you mean "train_step"',
         ),
         ("profile points.nn --data nowhere.npz", 'there is no data set "nowhere.npz"'),
         ("profile points.nn --data digits", "the data set has no array for the model's input"),

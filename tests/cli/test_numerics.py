@@ -37,10 +37,10 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
     for part in (
         "optimizer = SGD(lr=1e+30)",
         'lower the learning rate: --set train.optimizer="SGD(lr=0.1)"',
-        "epoch 0 is saved and sound",
+        "epoch 0 is saved and intact",
         "first bad op: ",
         ", points.nn:",
-        "overflow: beyond what the type can hold",
+        "overflow: beyond the range of the type",
         "batch: epoch 1, step ",
         f"nnc replay {only_dump()} runs this step again",
     ):
@@ -57,7 +57,7 @@ def test_the_same_step_is_captured_with_and_without_checks(place: Path):
         diverge(*flags, out=out)
         captures.append(read_dump(only_dump(out))[0])
     plain, checked = captures
-    assert (plain.step, plain.found, plain.bad) == (checked.step, checked.found, checked.bad)
+    assert (plain.step, plain.result, plain.bad) == (checked.step, checked.result, checked.bad)
     assert np.array_equal(plain.indices, checked.indices)
     assert all(plain.before[name].tobytes() == array.tobytes() for name, array in checked.before.items())
 
@@ -76,7 +76,7 @@ def test_replay(place: Path):
     assert "fused code: the same bits as in training" in result.out
     assert "code without fusion\n  loss " in result.out and "interpreter in float64\n  all finite" in result.out
     assert result.out.count("first bad op: ") == 2 and "run/program.nn:" in result.out
-    assert result.out.endswith("finite in float64: the numbers are beyond what float32 can hold\n")
+    assert result.out.endswith("finite in float64: the numbers are beyond the range of float32\n")
     assert nnc("replay", only_dump()).out == result.out
 
 
@@ -165,8 +165,8 @@ def test_damaged_dumps(dump: Path):
 def test_other_files(dump: Path):
     refused("nothing.safetensors", "cannot be opened")
     refused("run", "cannot be read", "a folder")
-    refused("points.nn", "damaged or no dump")
-    refused("run/last.safetensors", "is no dump of a training step")
+    refused("points.nn", "damaged or not a dump")
+    refused("run/last.safetensors", "is not a dump of a training step")
 
 
 def forged(path: Path, **changes: object) -> Path:
@@ -188,7 +188,7 @@ def test_dumps_that_fit_no_program(dump: Path):
     refused(forged(dump, model="Other"), "cannot be compiled")
     refused(forged(dump, storage={"point": ["f99", 1.0]}))
     refused(forged(dump, storage={"point": [1]}))
-    refused(forged(dump, graph="init"), "cannot be understood")
+    refused(forged(dump, graph="init"), "contents are not valid")
     refused(forged(dump, indices=np.arange(10_000)), "does not fit")
     refused(forged(dump, before={}), "does not fit", "variables")
     refused(forged(dump, inputs={**capture.inputs, "point": np.zeros((1, 1), np.float32)}), "does not fit", "point")

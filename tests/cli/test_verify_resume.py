@@ -78,4 +78,4 @@ def test_what_differs_is_named(tmp_path: Path):
     assert best.startswith('tensor "w" of best.safetensors: ') and line.startswith("line 1 of the epochs in the log: ")
     assert list(differences(one, longer))[-1].startswith("line 4 of the epochs in the log: null and {")
     same.best.unlink()
-    assert list(differences(one, same)) == ["best.safetensors is in one run alone"]
+    assert list(differences(one, same)) == ["best.safetensors is in only one run"]

@@ -1,6 +1,6 @@
 """A wheel holds everything: what `nnc --help` shows works wherever it is installed, from any folder.
 
-Building one needs setuptools from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
+Building one needs hatchling from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
 set, as in .ci/run.
 """
 
@@ -26,7 +26,7 @@ from tests.cli.running import Result, nnc
 from tests.programs import ROOT
 
 FOLDERS = {"compiler": "compiler", "runtime": "runtime", "models": "compiler/models", "examples": "compiler/examples"}
-FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
 SHOWN = [line.split("   ")[0].strip() for line in EXAMPLES.splitlines()[1:]]
 QUICK = [words for words in map(shlex.split, SHOWN) if words[1] in ("summary", "emit", "plan", "explain-fusion")]
 

@@ -1,10 +1,10 @@
-"""Runs an `nnc` command in a process where one input or output call goes wrong, or at which the process is killed.
+"""Runs an `nnc` command in a process in which one input or output call fails, or kills the process.
 
     python -m tests.crash.faulty '{"root": "DIR", "trace": "FILE"}' train points.nn …
     python -m tests.crash.faulty '{"root": "DIR", "at": 17, "action": "ENOSPC"}' train points.nn …
 
-Every call on a file below the root is counted, in Python's own functions, before anything of nnc is imported; the
-product knows nothing of it. The trace names the calls, one a line: `write run/.last.safetensors.tmp`.
+Every call on a file below the root is counted, by wrappers around Python's functions, which are installed before nnc is
+imported; nnc knows nothing of them. The trace has a line for each call: `write run/.last.safetensors.tmp`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-OF_PATHS = ("open", "mkdir", "unlink", "rmdir", "stat", "scandir", "listdir", "utime")  # by the place of the path
-OF_TWO_PATHS = ("replace", "rename", "link")  # named by the second
+OF_PATHS = ("open", "mkdir", "unlink", "rmdir", "stat", "scandir", "listdir", "utime")  # the first argument is the path
+OF_TWO_PATHS = ("replace", "rename", "link")  # the second argument is counted
 OF_DESCRIPTORS = ("fsync", "fstat", "close")
-PARTIAL = ("write", "read")  # calls that may do less than they were asked to
+PARTIAL = ("write", "read")  # calls that may do less than requested
 ERRORS = ("ENOSPC", "EIO")
 Call = Callable[[], Any]
 
 
 class Faults:
-    """Counts calls and lets one of them go wrong.
+    """Counts calls and makes one of them fail.
 
-    `action` is the name of an error, `short` for half of the bytes, or `before`, `within` or `after` the call for a
-    process that is killed there.
+    `action` is the name of an error, `short` for half of the bytes, or `before`, `within` or `after`: the process is
+    killed at this moment of the call.
     """
 
     def __init__(self, root: str, at: int = 0, action: str = "", trace: str = "") -> None:
@@ -44,7 +44,7 @@ class Faults:
         self.count = 0
 
     def name_of(self, path: Any) -> str:
-        """The path of a file, or of a descriptor, below the root, without what differs between runs; or nothing."""
+        """The path of a file or descriptor below the root, without parts that differ between runs; else empty."""
         if isinstance(path, int):
             path = os.readlink(f"/proc/self/fd/{path}")
         whole = os.path.abspath(os.fsdecode(path))
@@ -53,34 +53,34 @@ class Faults:
         return re.sub(r"\.\d+(?=\.tmp$)", "", os.path.relpath(whole, self.root))
 
     def call(self, kind: str, path: Any, do: Call, half: Call | None = None) -> Any:
-        """Runs a call, or lets it go wrong; `half` does a part of it."""
+        """Runs a call, or makes it fail; `half` does a part of it."""
         name = self.name_of(path)
         if not name:
             return do()
         self.count += 1
         if self.trace is not None:
             os.write(self.trace, f"{kind} {name}\n".encode())
-        return self.go_wrong(kind, path, do, half or do) if self.count == self.at else do()
+        return self.fail(kind, path, do, half or do) if self.count == self.at else do()
 
-    def go_wrong(self, kind: str, path: Any, do: Call, half: Call) -> Any:
+    def fail(self, kind: str, path: Any, do: Call, half: Call) -> Any:
         if self.action == "short":
             return half()
         if self.action in ERRORS:
-            if kind == "close":  # the descriptor is gone all the same
+            if kind == "close":  # the descriptor is closed nevertheless
                 do()
             number = getattr(errno, self.action)
             raise OSError(number, os.strerror(number), path if isinstance(path, str) else None)
         if self.action != "before":
-            with suppress(OSError):  # of its own, as for a file that is gone already
+            with suppress(OSError):  # of the call itself, as for a file that does not exist any more
                 (half if self.action == "within" else do)()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watched_files(faults: Faults) -> type[io.FileIO]:
-    """Files whose reads and writes `faults` counts."""
+    """A class of files whose reads and writes `faults` counts."""
 
     class File(io.FileIO):
-        """A file as it is below Python's buffers."""
+        """A file below Python's buffers."""
 
         def write(self, data: Any) -> int:
             view = memoryview(data).cast("B")
@@ -121,7 +121,7 @@ def watched_open(faults: Faults) -> Callable[..., Any]:
 
 
 def watched(faults: Faults, name: str, place: int) -> Callable[..., Any]:
-    """A function of `os` whose path, or descriptor, is the argument at a place."""
+    """A function of `os` whose calls are counted; its path or descriptor is the argument at `place`."""
     function = getattr(os, name)
 
     def call(*given: Any, **more: Any) -> Any:
@@ -131,7 +131,7 @@ def watched(faults: Faults, name: str, place: int) -> Callable[..., Any]:
 
 
 def install(faults: Faults) -> None:
-    """Puts the calls of `os` and `open` under the eyes of `faults`."""
+    """Replaces `open` and functions of `os` by versions that `faults` counts."""
     for name in (*OF_PATHS, *OF_DESCRIPTORS):
         setattr(os, name, watched(faults, name, 0))
     for name in OF_TWO_PATHS:

@@ -1,11 +1,11 @@
-"""Disturbs training in every way that a machine can, and compares what comes out with runs that nothing happened to.
+"""Disturbs training in every way that a machine can, and compares the results with undisturbed runs.
 
     python tests/crash/run.py --kills 100       kill -9, 40 of 100 inside a save; each run is resumed to its end
     python tests/crash/run.py --faults          every input and output call: a full disk, an error, half of the bytes
     python tests/crash/run.py --signals 50      SIGINT and SIGTERM at random moments, sometimes twice
     python tests/crash/run.py                   all three
 
-Prints what failed, if anything did, and a line for each part; the exit code is 1 after a failure.
+Prints each failure and a line for each part; the exit code is 1 after a failure.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.cli.running import Result, environment, nnc
 from tests.crash.faulty import ERRORS, PARTIAL
-from tests.crash.runs import copy, go_on, has_checkpoint, one_error, place, run, start, state, trace, uninterrupted
+from tests.crash.runs import copy, finish, has_checkpoint, one_error, place, run, start, state, trace, uninterrupted
 
 INSIDE = 0.4  # of the kills
 EPOCHS, EXAMPLES = 10, 3000  # of a run that takes about a second
 FEW_EPOCHS, FEW_EXAMPLES = 3, 90  # of one that takes milliseconds
 TRAIN = ["train", "points.nn", "--quiet"]
-# Says that Python has started: what comes before it is not ours.
+# Reports that Python has started: nnc is not responsible before that.
 READY = "import sys; from compiler.__main__ import main; print('ready', flush=True); sys.exit(main())"
 
 
 @dataclass
 class Tally:
-    """What was tried, by kind, and what went wrong."""
+    """The number of trials by kind, and the failures."""
 
     tried: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -50,10 +50,10 @@ class Tally:
             self.failures.append(f"{label}: {failure}")
             print(f"FAILED {self.failures[-1]}", flush=True)
 
-    def summary(self, title: str, what: str) -> str:
+    def summary(self, title: str, result: str) -> str:
         number = sum(self.tried.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.tried.items()))
-        return f"{title}: {number - len(self.failures)} of {number} {what} ({kinds})"
+        return f"{title}: {number - len(self.failures)} of {number} {result} ({kinds})"
 
 
 # Killed ---------------------------------------------------------------------------------------------------------------
@@ -71,18 +71,18 @@ def kills(number: int, choice: random.Random) -> Tally:
             folder = f"inside-{i}"
             done = run([*TRAIN, "--out", folder], {"at": at, "action": when})
             killed = "" if done.code == -signal.SIGKILL else f"was not killed, but exited with {done.code}"
-            tally.note("inside a save", f"{when} call {at}, {call}", killed or go_on(folder, FEW_EPOCHS, whole, run))
+            tally.note("inside a save", f"{when} call {at}, {call}", killed or finish(folder, FEW_EPOCHS, whole, run))
     with place(EXAMPLES, EPOCHS):
         whole, span = uninterrupted(), seconds_of_a_run()
         for i in range(number - inside):
             delay = kill_at_random(f"random-{i}", span, choice)
-            failure = go_on(f"random-{i}", EPOCHS, whole, run)
+            failure = finish(f"random-{i}", EPOCHS, whole, run)
             tally.note("at random", f"killed {delay:.3f} s after the first checkpoint", failure)
     return tally
 
 
 def moments_of_saves(calls: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
-    """Where a process can be killed inside a save, once there is a checkpoint: call, its name, and when."""
+    """The moments in saves, after the first checkpoint, when a process can be killed: call, its name, and when."""
     first = calls.index(("replace", "traced/last.safetensors")) + 1
     for at, (kind, name) in enumerate(calls, 1):
         if at > first and (".safetensors" in name or name == "traced"):
@@ -92,7 +92,7 @@ def moments_of_saves(calls: list[tuple[str, str]]) -> Iterator[tuple[int, str, s
 
 
 def seconds_of_a_run() -> float:
-    """From its first checkpoint to the end of its training."""
+    """Seconds from the first checkpoint of a run to the end of its training."""
     process = start([*TRAIN, "--out", "timed"])
     await_checkpoint(process, Path("timed"))
     began = time.perf_counter()
@@ -125,13 +125,13 @@ def kill_at_random(folder: str, span: float, choice: random.Random) -> float:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command, what is there before it, and what it leaves. `cold`: without what is compiled already."""
+    """A command, commands to run before it, and its result. `cold`: without compiled programs in the cache."""
 
     arguments: list[str]
-    leaves: Callable[[Path], object]
+    result: Callable[[Path], object]
     before: tuple[list[str], ...] = ()
     cold: bool = False
-    sites: str = ""  # only calls on files that begin so
+    sites: str = ""  # only calls on files whose names begin with this
 
 
 def bytes_of(name: str) -> Callable[[Path], object]:
@@ -167,16 +167,16 @@ SCENARIOS = {
 
 
 class Trial:
-    """A scenario, run once without a fault, and then in fresh copies of its folder with one."""
+    """A scenario: run once without a fault, then with faults, each time in a new copy of its folder."""
 
     def __init__(self, scenario: Scenario, folder: Path) -> None:
         self.scenario, self.folder, self.copy = scenario, folder, folder.with_name("copy")
         for arguments in scenario.before:
             assert nnc(*arguments).code == 0
-        self.old = self.left(folder)
+        self.old = self.result(folder)
         with self.fresh():
             self.undisturbed = run(scenario.arguments)
-            self.whole = self.left(self.copy)
+            self.whole = self.result(self.copy)
         if not scenario.cold and (self.copy / "cache").exists():
             copy(self.copy / "cache", folder / "cache")
         with self.fresh():
@@ -189,43 +189,43 @@ class Trial:
         with contextlib.chdir(self.copy):
             yield
 
-    def left(self, folder: Path) -> object:
-        """What the command leaves; None where it did not come so far."""
+    def result(self, folder: Path) -> object:
+        """The result of the command; None if there is none yet."""
         try:
-            return self.scenario.leaves(folder)
+            return self.scenario.result(folder)
         except FileNotFoundError:
             return None
 
     def failure(self, at: int, action: str) -> str:
-        """Lets a call go wrong; says what was wrong with that, if anything was."""
+        """Makes a call fail; returns the problem with the outcome, or an empty text."""
         with self.fresh():
             done = run(self.scenario.arguments, {"at": at, "action": action})
             if done.code == 0:
                 return self.wrong_success(done)
             if done.code != 2 or not one_error(done.err):
                 return f"exit code {done.code}, {done.err}"
-            return self.not_resumed() if self.scenario.leaves is trained else self.not_repeated()
+            return self.not_resumed() if self.scenario.result is trained else self.not_repeated()
 
     def wrong_success(self, done: Result) -> str:
-        """A command that goes on in spite of a fault does all that it should, or warns."""
-        same = done.out == self.undisturbed.out or self.scenario.leaves is trained
-        if (self.left(self.copy) == self.whole and same) or "warning:" in done.err:
+        """A command that continues in spite of a fault must have its full result, or warn."""
+        same = done.out == self.undisturbed.out or self.scenario.result is trained
+        if (self.result(self.copy) == self.whole and same) or "warning:" in done.err:
             return ""
-        return f"nothing is told, and the result is another: {done.out}{done.err}"
+        return f"nothing is reported, and the result differs: {done.out}{done.err}"
 
     def not_resumed(self) -> str:
-        """A checkpoint that there was is there still; without one, that is what --resume says."""
+        """A checkpoint must still exist and be resumed; without one, --resume must report that."""
         if has_checkpoint(Path("run")):
-            return go_on("run", FEW_EPOCHS, self.whole, in_process)
+            return finish("run", FEW_EPOCHS, self.whole, in_process)
         done = in_process(RESUME)
         return "" if done.code == 2 and one_error(done.err) else f"resumed from nothing: {done.out}{done.err}"
 
     def not_repeated(self) -> str:
-        """A file is all old or all new, and the command works when nothing goes wrong."""
-        if self.left(self.copy) not in (self.old, self.whole):
-            return "what is left is neither old nor new"
+        """A file must be all old or all new, and the command must work without a fault."""
+        if self.result(self.copy) not in (self.old, self.whole):
+            return "the result is neither old nor new"
         done = in_process(self.scenario.arguments)
-        same = done.code == 0 and self.left(self.copy) == self.whole
+        same = done.code == 0 and self.result(self.copy) == self.whole
         return "" if same else f"cannot be repeated: {done.out}{done.err}"
 
 
@@ -234,7 +234,7 @@ def in_process(arguments: list[str]) -> Result:
 
 
 def faults(share: float, names: Iterable[str], choice: random.Random) -> Tally:
-    """Every call of scenarios, or a share of them, goes wrong once in each way."""
+    """Every call of scenarios, or a share of them, fails once in each way."""
     tally = Tally()
     for name in names:
         scenario = SCENARIOS[name]
@@ -252,9 +252,9 @@ def faults(share: float, names: Iterable[str], choice: random.Random) -> Tally:
 
 
 def signals(number: int, choice: random.Random) -> Tally:
-    """SIGINT and SIGTERM at moments of a whole command, every fifth time twice; then it is resumed, if it had begun."""
+    """SIGINT and SIGTERM at random moments of a command, every fifth time twice; then it is resumed, if possible."""
     tally = Tally()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
     with place(EXAMPLES, EPOCHS):
         began = time.perf_counter()
         whole = uninterrupted()
@@ -289,12 +289,12 @@ def send_at_random(
 
 
 def wrong_end(folder: str, sent: signal.Signals, done: Result, whole: dict[str, object]) -> str:
-    """What is wrong with a command that a signal ended, if anything is."""
+    """The problem with a command that a signal ended, or an empty text."""
     if done.code != 128 + sent or "Traceback" in done.err or "Exception" in done.err:
         return f"exit code {done.code}, {done.err}"
     if not has_checkpoint(Path(folder)):
         return "" if "is saved" not in done.err else f"not saved, but said: {done.err}"
-    return go_on(folder, EPOCHS, whole, run)
+    return finish(folder, EPOCHS, whole, run)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -302,26 +302,28 @@ def wrong_end(folder: str, sent: signal.Signals, done: Result, whole: dict[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, metavar="N", help="how many runs are killed")
-    parser.add_argument("--faults", action="store_true", help="every input and output call goes wrong")
-    parser.add_argument("--share", type=float, default=1.0, help="of the faults, chosen at random (default: all)")
-    parser.add_argument("--only", action="append", choices=SCENARIOS, help="faults in this command (default: all)")
-    parser.add_argument("--signals", type=int, metavar="N", help="how many runs get a signal")
+    parser.add_argument("--kills", type=int, metavar="N", help="number of runs to kill")
+    parser.add_argument("--faults", action="store_true", help="make every input and output call fail")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the faults to try, chosen at random (default: 1)"
+    )
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="only faults in this command (default: all)")
+    parser.add_argument("--signals", type=int, metavar="N", help="number of runs that get a signal")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     everything = not (flags.kills or flags.faults or flags.signals)
     share, names = flags.share * (flags.faults or everything), flags.only or SCENARIOS
     parts = {
         "kill -9": (partial(kills, flags.kills or 100 * everything), "bitwise identical after resume"),
-        "faults": (partial(faults, share, names), "mended or told once, and what was saved loads"),
+        "faults": (partial(faults, share, names), "repaired or reported once, and saved files load"),
         "signals": (partial(signals, flags.signals or 50 * everything), "saved, exited with 130 or 143, and resumed"),
     }
     failed = False
-    for title, (disturb, what) in parts.items():
+    for title, (disturb, result) in parts.items():
         if disturb.args[0]:
             began = time.perf_counter()
             tally = disturb(random.Random(flags.seed))
-            print(f"{tally.summary(title, what)} in {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"{tally.summary(title, result)} in {time.perf_counter() - began:.0f} s", flush=True)
             failed |= bool(tally.failures)
     return int(failed)
 

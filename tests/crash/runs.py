@@ -1,4 +1,4 @@
-"""Runs that are disturbed: the folder they happen in, how they are started, and what must come out of them."""
+"""Disturbed runs: their folder, how they are started, and the result that they must have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHECKPOINTS = ("last", "best")
 
 @contextlib.contextmanager
 def place(examples: int, epochs: int) -> Iterator[Path]:
-    """A folder, the current one, with a program, so many examples for it, and a cache of its own."""
+    """A new folder, made the current one, with a program, `examples` examples for it, and a separate cache."""
     with tempfile.TemporaryDirectory(prefix="nnc-crash-") as base, contextlib.chdir(base):
         folder = Path(base, "place").resolve()
         folder.mkdir()
@@ -44,7 +44,7 @@ def place(examples: int, epochs: int) -> Iterator[Path]:
 
 
 def start(arguments: list[str], faults: Mapping[str, Any] | None = None) -> subprocess.Popen[str]:
-    """A command in a process of its own, where one call goes wrong if there are `faults` (see tests.crash.faulty)."""
+    """A command in a new process; with `faults`, one of its calls fails (see tests.crash.faulty)."""
     line = command(*arguments)
     if faults is not None:
         line = [sys.executable, "-m", "tests.crash.faulty", json.dumps({"root": os.getcwd(), **faults}), *arguments]
@@ -59,7 +59,7 @@ def run(arguments: list[str], faults: Mapping[str, Any] | None = None) -> Result
 
 
 def trace(arguments: list[str]) -> list[tuple[str, str]]:
-    """The input and output calls of a command, each with the file: call 1 is the first."""
+    """The input and output calls of a command with their files; call 1 is the first."""
     with tempfile.NamedTemporaryFile("r", prefix="nnc-trace-") as file:
         done = run(arguments, {"trace": file.name})
         assert done.code == 0, done.err
@@ -67,7 +67,7 @@ def trace(arguments: list[str]) -> list[tuple[str, str]]:
 
 
 def uninterrupted(folder: str = "whole") -> dict[str, Any]:
-    """What a run leaves that nothing happens to."""
+    """The state after an undisturbed run."""
     done = nnc("train", "points.nn", "--quiet", "--out", folder)
     assert done.code == 0, done.err
     return state(Path(folder))
@@ -92,12 +92,12 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A line of the log without the seconds, which no two runs share."""
+    """A line of the log without the seconds, which differ in every run."""
     return {name: value for name, value in record.items() if name != "seconds"}
 
 
 def differences(folder: Path, whole: Mapping[str, Any]) -> list[str]:
-    """The names of what is not as in `whole`."""
+    """The names of the values that differ from `whole`."""
     found = state(folder)
     return [name for name in {**whole, **found} if found.get(name) != whole.get(name)]
 
@@ -106,20 +106,20 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / f"{name}.safetensors").exists() for name in ("last", "previous"))
 
 
-def go_on(folder: str, epochs: int, whole: Mapping[str, Any], run: Callable[[list[str]], Result]) -> str:
-    """Resumes a run to its end; says what is wrong with it then, if anything is."""
+def finish(folder: str, epochs: int, whole: Mapping[str, Any], run: Callable[[list[str]], Result]) -> str:
+    """Resumes a run to its end; returns the problem with its result, or an empty text."""
     done = run(["train", "--resume", folder, "--epochs", str(epochs), "--quiet"])
     if done.code:
         return f"cannot be resumed: {done.err}"
     if left := [path.name for path in Path(folder).glob(".*.tmp")]:
-        return f"{', '.join(left)} left behind"
+        return f"{', '.join(left)} not removed"
     wrong = differences(Path(folder), whole)
     return f"differs in {', '.join(wrong[:3])}" if wrong else ""
 
 
-def one_error(told: str) -> bool:
-    """Whether exactly one error is told, and no traceback."""
-    return told.count("error:") == 1 and "Traceback" not in told and "Exception" not in told
+def one_error(text: str) -> bool:
+    """Whether exactly one error is reported, and no traceback."""
+    return text.count("error:") == 1 and "Traceback" not in text and "Exception" not in text
 
 
 def copy(template: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A sample of what tests/crash/run.py does, kills, failing calls and signals, and a test that its faults are real."""
+"""A sample of tests/crash/run.py (kills, failing calls and signals), and a test that its faults are real."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.crash.run import Tally, faults, kills, signals
 from tests.crash.runs import place, trace
 
 SHARE = 0.02  # of the faults
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files come from /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
 HALVE_CALL_2 = """
 import sys
 from tests.crash.faulty import Faults, install
@@ -22,20 +22,20 @@ install(Faults(sys.argv[1], at=2, action="short"))
 """
 
 
-def all_well(tally: Tally) -> None:
+def no_failures(tally: Tally) -> None:
     assert tally.tried and not tally.failures
 
 
 def test_kills():
-    all_well(kills(4, random.Random(1)))
+    no_failures(kills(4, random.Random(1)))
 
 
 def test_faults():
-    all_well(faults(SHARE, ["train", "eval"], random.Random(1)))
+    no_failures(faults(SHARE, ["train", "eval"], random.Random(1)))
 
 
 def test_signals():
-    all_well(signals(2, random.Random(1)))
+    no_failures(signals(2, random.Random(1)))
 
 
 def test_every_call_of_a_save_is_counted():
@@ -51,7 +51,7 @@ def test_every_call_of_a_save_is_counted():
 
 @pytest.mark.parametrize(("buffering", "written"), [(0, b"1234"), (-1, b"12345678")])
 def test_half_a_write(buffering: int, written: bytes, tmp_path: Path):
-    """Who does not look at what a write says loses the rest; Python's buffers look."""
+    """Code that ignores the result of a write loses the rest; Python's buffers check it."""
     script = f"{HALVE_CALL_2}\nwith open('file', 'wb', {buffering}) as file:\n    file.write(b'12345678')"
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=tmp_path, env=environment(), check=True)
     assert (tmp_path / "file").read_bytes() == written

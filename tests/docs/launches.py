@@ -1,6 +1,4 @@
-"""The operations of a graph, and what generated source launches on a GPU, counted by running it on a device that does
-nothing.
-"""
+"""The operations of a graph, and what generated source launches on a GPU, counted on a dummy device."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from unittest import mock
 from compiler.ir.graph import Graph
 from compiler.ir.op import VIEW
 from compiler.planning.memory import scan_length
+from runtime.allowed import GPU_PROGRAMS
 from runtime.cpu.kernels.basic import steps, view
 from runtime.program import Executable, aligned_zeros, load_functions
 
@@ -20,7 +19,7 @@ KINDS = ("product", "convolution", "kernel", "copy")
 
 
 def operations(graph: Graph, in_region: bool = False, in_regions_only: bool = False) -> int:
-    """How many operations a run of a graph takes, those of a scan at each of its steps; views are none."""
+    """The number of operations in a run of a graph; those of a scan count at each step, views do not count."""
     total = 0
     for node in graph.nodes:
         if node.op.name == "scan":
@@ -56,6 +55,6 @@ def count_launches(executable: Executable, graph: str) -> Counter[str]:
         view=view,
     )
     with mock.patch.dict(sys.modules, {"runtime.gpu.cuda": device}):
-        functions = load_functions(executable)
-    functions[f"bind_{graph}"](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
+        functions = load_functions(executable, GPU_PROGRAMS)
+    functions[graph](aligned_zeros(executable.arena_bytes), executable.batch)[0]()
     return found

@@ -1,10 +1,9 @@
-"""Writes what commands print into docs/inside.md and docs/gpu.md: the blocks below the commands that make them, and
-tables.
+"""Updates docs/inside.md and docs/gpu.md: the blocks, each with the output of its command, and the tables.
 
     python tests/docs/make_inside.py
 
-A block begins with its command, and its first line says which lines of the output are shown: by number, from the first
-line that has a pattern with so many that follow, or up to the next that has another.
+A block begins with its command; its first line selects the lines of the output to show: by number, or from the first
+line that matches a pattern, with n more lines, or up to the next line that matches another pattern.
 
     ```console 1-3, /conv2d/ +2, /reshape/ to /matmul/
     $ nnc emit models/cnn.nn --stage graph
@@ -49,7 +48,7 @@ LAUNCHES = """\
 
 
 def rewritten(text: str) -> str:
-    """The document with every block and every table made anew."""
+    """The document with every block and every table regenerated."""
     text = BLOCK.sub(lambda match: block(match["lines"].strip(), match["command"]), text)
     return TABLE.sub(lambda match: match["head"] + TABLES[match["name"]](), text)
 
@@ -73,7 +72,7 @@ def output(command: str) -> tuple[str, ...]:
 
 
 def excerpt(lines: tuple[str, ...], spec: str) -> Iterator[str]:
-    """The chosen lines, cut where they are too long, with dots for what is left out in between."""
+    """The selected lines, shortened if they are too long, with dots for lines left out in between."""
     chosen = [i for piece in PIECE.finditer(spec) for i in indices(lines, piece)] if spec else range(len(lines))
     before = -1
     for i in chosen:
@@ -127,7 +126,7 @@ TABLES = {"kernels": kernel_table, "launches": launch_table}
 
 
 def in_root(function: Callable[[str], str], text: str) -> str:
-    """Runs a function in the folder of the project, since files are told by their paths."""
+    """Runs a function in the folder of the project, since the output contains relative paths."""
     import contextlib
 
     with contextlib.chdir(ROOT):

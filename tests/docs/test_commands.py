@@ -1,4 +1,4 @@
-"""The commands that the developer guide shows for looking inside do what it says."""
+"""The commands that the developer guide shows under "Looking inside" work."""
 
 from __future__ import annotations
 

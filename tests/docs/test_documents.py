@@ -1,4 +1,4 @@
-"""The documents are true: their programs compile, the files they name exist, and they name every declaration."""
+"""The documents are correct: their programs compile, their links work, and the references are complete."""
 
 from __future__ import annotations
 

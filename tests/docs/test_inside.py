@@ -49,6 +49,6 @@ def test_excerpts(spec: str, shown: str):
     assert "".join(excerpt(LINES, spec)) == shown
 
 
-def test_a_pattern_that_is_not_there():
+def test_a_pattern_that_matches_nothing():
     with pytest.raises(AssertionError, match="no line has x"):
         list(excerpt(LINES, "/x/"))

@@ -1,7 +1,7 @@
-"""All checks of one program: every pass in the float64 interpreter, generated code, gradients by differences, text.
+"""All checks of one program: IR text, gradients by finite differences, passes in the interpreter, generated code.
 
-The unoptimized graph in the float64 interpreter is the oracle. What is found is an `Outcome`: a bucket, where it was
-noticed, and what was seen.
+The unoptimized graph in the float64 interpreter is the oracle. The result is an `Outcome`: a bucket, the stage at which
+a problem showed, and a description of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.fuzz.trajectories import Trajectory, generated, interpreted, trajecto
 from tests.liveness import check_liveness
 from tests.programs import PIPELINES
 
-DRAWS = 3  # of values, where the first ones end up at a tie or at infinity
+DRAWS = 3  # attempts with new values, if the first ones meet a tie or a pole
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def signature(self) -> tuple[str, str, str]:
-        """What stays the same while a program is reduced; of a crash its kind of exception too."""
+        """What must stay the same while a program is reduced; for a crash, also the type of the exception."""
         kind = self.detail.split(":")[0] if self.bucket == "crash" else ""
         return self.bucket, self.stage.split(":")[0], kind
 
@@ -96,10 +96,10 @@ def check_model(text: str, seed: int, *, brief: bool = False) -> Outcome:
 
 
 def check_module(module: Module, seed: int, brief: bool = False, forward: Graph | None = None) -> Outcome:
-    """Checks a module with values of a seed, and with others where those meet a tie or a pole.
+    """Checks a module with the values of a seed, and with new ones if those meet a tie or a pole.
 
-    `brief`: one pipeline in the interpreter or none, and one choice of passes for generated code, in turns.
-    `forward`: the graph without its gradients, if those are to be compared with differences.
+    `brief`: at most one pipeline in the interpreter and one choice of passes for generated code, picked by the seed.
+    `forward`: the graph without its gradients, if those are to be checked against finite differences.
     """
     outcome = PASSED
     for draw in range(DRAWS):
@@ -140,7 +140,7 @@ def check_text(module: Module) -> None:
 
 
 def choices(seed: int) -> list[tuple[Pass, ...]]:
-    """NumPy's pipeline, without one of the optional passes, and with a random subset of them."""
+    """Choices of passes: NumPy's pipeline, the same without one optional pass, and with a random subset of those."""
     pipeline, random = PIPELINES["numpy"], Random(seed)
     optional = list(dict.fromkeys(each.name for each in pipeline if not each.required))
     without = optional[seed % len(optional)]
@@ -153,7 +153,7 @@ def choices(seed: int) -> list[tuple[Pass, ...]]:
 
 
 class crashes:
-    """Any exception inside that is no finding yet becomes a crash at a stage."""
+    """Turns any exception raised inside, except `Found`, into a crash at this stage."""
 
     def __init__(self, stage: str):
         self.stage = stage
@@ -170,7 +170,7 @@ class crashes:
 
 @dataclass
 class State:
-    """A module after some passes, as text too, and whether it was interpreted and found to be right."""
+    """A module after some passes, its text, and whether the interpreter has confirmed it."""
 
     module: Module
     text: str
@@ -178,7 +178,7 @@ class State:
 
 
 class Check:
-    """A module, what it is run on and what is expected of it. `states` are kept by the passes that led there."""
+    """A module, its runs and their expected results. `states`: the module after each list of passes that was run."""
 
     def __init__(self, module: Module, path: Trajectory):
         self.module, self.path = module, path
@@ -186,7 +186,7 @@ class Check:
         self.states: dict[tuple[object, ...], State] = {(): State(module, print_module(module), True)}
 
     def compare(self, stage: str, found: Sequence[Arrays], tolerance: Tolerance) -> None:
-        """Raises Found where they differ; what is not finite everywhere has a bucket of its own."""
+        """Raises Found if the results differ; if the expected ones are not all finite, with a separate bucket."""
         if text := problem(found, self.expected, tolerance):
             if not finite(self.expected):
                 raise Found(Outcome("nan", stage, text))
@@ -194,7 +194,7 @@ class Check:
             raise Found(Outcome("unstable" if explained else "mismatch", stage, text))
 
     def gradients(self, forward: Graph, seed: int) -> None:
-        """The gradients against differences of the outputs."""
+        """Checks the gradients against finite differences of the outputs."""
         run = self.path.runs[0]
         with crashes("differentiate"):
             text = gradient_problem(self.module[run.graph], forward, run, self.path.variables, seed)
@@ -226,7 +226,7 @@ class Check:
         self.compare("generate", found, FLOAT32)
 
     def source(self, target: str) -> None:
-        """Writes the source for a target that may not be here to run it."""
+        """Generates the source for a target without running it."""
         chosen = find_target(target)
         module = self.optimized(chosen.pipeline)
         with crashes(f"generate {target}"):
@@ -234,7 +234,7 @@ class Check:
             plans, variables = chosen.plan(here, BATCH)
             for plan in plans:
                 check_liveness(plan)
-            with suppress(UserError):  # some ops are for the host alone
+            with suppress(UserError):  # some ops run on the host only
                 compile(chosen.generate("a fuzzed program", plans, variables), "<fuzz>", "exec")
 
     def optimized(self, passes: Sequence[Pass]) -> Module:
@@ -243,7 +243,7 @@ class Check:
         return self.after(passes, "").module
 
     def after(self, passes: Sequence[Pass], label: str) -> State:
-        """The module after some passes; the last of them, called `label`, is the only one that was not run before."""
+        """The module after some passes; all but the last, called `label`, have been run before."""
         key = tuple(each.run for each in passes)
         if key not in self.states:
             before = self.states[key[:-1]]

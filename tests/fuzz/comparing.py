@@ -1,7 +1,7 @@
-"""How results are compared: exact shapes, NaN in the same places, tolerances, and whether a difference means anything.
+"""How results are compared: exact shapes, NaN in the same places, tolerances, and whether a difference is significant.
 
-Where float32 and float64 may rightly differ by more, at a tie of a comparison or after cancellation, the interpreter
-run with rounding noise in every node differs from itself just as much: such a program is unstable, and no mismatch.
+At a tie of a comparison or after cancellation, float32 and float64 may legitimately differ by more. The interpreter,
+run with rounding noise in every node, then differs from itself just as much: the program is unstable, not a mismatch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MARGIN = 30.0  # times the spread under noise
 
 @dataclass(frozen=True)
 class Tolerance:
-    """`rtol` of each element and `scale` of the largest one. `noise`: how a node rounds, as a part of its result."""
+    """`rtol` is relative to each element, `scale` to the largest one. `noise`: the relative error of a node."""
 
     rtol: float
     scale: float
@@ -63,7 +63,7 @@ def difference(array: np.ndarray | None, reference: np.ndarray, tolerance: Toler
 
 
 def finite(results: Sequence[Arrays], largest: float = 1e30) -> bool:
-    """Whether all numbers are, and would be in float32 with room for what is between."""
+    """Whether all numbers are finite, and would be in float32, with a margin for intermediate results."""
     return all(
         bool((np.abs(x) < largest).all())
         for arrays in results
@@ -75,7 +75,7 @@ def finite(results: Sequence[Arrays], largest: float = 1e30) -> bool:
 def unstable(
     interpret: Callable[[], Sequence[Arrays]], found: Sequence[Arrays], expected: Sequence[Arrays], tolerance: Tolerance
 ) -> bool:
-    """Whether rounding alone explains the difference: noisy runs spread as far, or choose otherwise."""
+    """Whether rounding alone explains the difference: noisy runs deviate as far, or decide differently."""
     noisy = []
     for seed in range(NOISY_RUNS):
         with noise(seed, tolerance.noise):

@@ -11,15 +11,15 @@ from compiler.ir.interpreter import Arrays, interpret
 from tests.fuzz.graphs import CONSTANT_WEIGHT, weighted
 from tests.fuzz.trajectories import Run
 
-STEPS = (1e-4, 1e-5, 1e-6)  # of differences; a larger one is more exact for smooth functions, a smaller one near kinks
+STEPS = (1e-4, 1e-5, 1e-6)  # large steps are more exact for smooth functions, small ones near kinks
 RTOL, SCALE = 1e-5, 1e-7
-KINK = 0.02  # of a wrong slope: as much as slopes to both sides may differ
+KINK = 0.02  # if the one-sided slopes differ by more, relative to the error, it is a kink
 
 
 def gradient_problem(graph: Graph, forward: Graph, run: Run, variables: Mapping[str, np.ndarray], seed: int) -> str:
-    """What is wrong with the gradients of `graph`, which add_gradients made of `forward`; empty if nothing is.
+    """Describes what is wrong with the gradients of `graph`, made by add_gradients from `forward`; empty if nothing is.
 
-    Nothing is said where the outputs have a kink at these values, and of graphs with a `stop_gradient`.
+    Kinks of the outputs at these values, and graphs with a `stop_gradient`, are not reported.
     """
     if any(node.op.name == "stop_gradient" for node in forward.walk()):
         return ""
@@ -40,8 +40,8 @@ def gradient_problem(graph: Graph, forward: Graph, run: Run, variables: Mapping[
     middle, size = loss(0.0)
     central = left = right = 0.0
     for step in STEPS:
-        ahead, behind = loss(step)[0], loss(-step)[0]
-        central, right, left = (ahead - behind) / (2 * step), (ahead - middle) / step, (middle - behind) / step
+        after, before = loss(step)[0], loss(-step)[0]
+        central, right, left = (after - before) / (2 * step), (after - middle) / step, (middle - before) / step
         if not abs(central - slope) > RTOL * (abs(central) + abs(slope)) + SCALE * max(1.0, size):
             return ""
     if abs(right - left) > KINK * abs(central - slope):

@@ -1,4 +1,4 @@
-"""A graph while it is being generated: values to read, how large they may be, and operands that fit.
+"""A graph under construction: the values that can be read, bounds of their magnitude, and operands that fit.
 
 Everything is drawn from one `random.Random`, so that a graph is a function of its seed.
 """
@@ -17,7 +17,7 @@ from compiler.ops import OPS
 
 BATCH = 3  # the largest run-time batch of a generated program
 LARGEST = 300  # elements of a tensor at that batch
-HIGHEST = 20.0  # what an element may reach before it is squashed
+HIGHEST = 20.0  # the largest magnitude before a value is squashed
 DIMENSIONS = (0, *(1,) * 6, *(2,) * 6, *(3,) * 6, 4, 4, 5, 7)
 LITERALS = (0.0, 1.0, -1.0, 2.0, 0.5, 0.1, -3.0, 1.5, 0.001)
 
@@ -39,7 +39,7 @@ class Draft:
         return max(least, self.random.choice(DIMENSIONS))
 
     def shape(self, rank: int | None = None, batch: bool = True) -> Shape:
-        """Mostly ranks 1 to 3; the batch is more often in front than elsewhere, and now and then a multiple of it."""
+        """Mostly of rank 1 to 3; the batch is usually the first dimension, and sometimes a multiple of it."""
         rank = self.random.choice((0, 1, 1, 2, 2, 2, 3, 3, 4)) if rank is None else rank
         dims: list[Dim] = [self.dim() for _ in range(rank)]
         if rank and batch and self.random.random() < 0.4:
@@ -53,7 +53,7 @@ class Draft:
     # Operands ---------------------------------------------------------------------------------------------------------
 
     def input(self, type: TensorType) -> Value:
-        """A new input; in a body, which has no more of them, a constant of this type."""
+        """A new input; in a body, which takes no new ones, a constant of this type."""
         if self.closed:
             return self.constant(type)
         static = not any(isinstance(dim, Batch) for dim in type.shape)
@@ -74,19 +74,19 @@ class Draft:
         return abs(float(value.value)) if isinstance(value, Literal) else self.limits.get(value, 2.0)
 
     def some(self, accepts: Callable[[TensorType], bool]) -> Value | None:
-        """A value that is accepted, later ones more often."""
+        """An accepted value, more often a late one; None if there is none."""
         found = [value for value in self.values if accepts(value.type)]
         if not found:
             return None
         return found[-1 - int(len(found) * self.random.random() ** 1.5)]
 
     def value(self, accepts: Callable[[TensorType], bool], make: Callable[[], TensorType]) -> Value:
-        """A value that is accepted, or sometimes, and else if there is none, a new input."""
+        """An accepted value; if there is none, and sometimes otherwise, a new input."""
         found = self.some(accepts) if self.random.random() < 0.85 else None
         return self.input(make()) if found is None else found
 
     def floats(self, rank: int | None = None, least: int = 0) -> Value:
-        """A float tensor of a rank or any, with at least so many dimensions."""
+        """A float tensor of the given rank, or of any rank of at least `least`."""
 
         def fits(type: TensorType) -> bool:
             return type.is_float and type.rank >= least and rank in (None, type.rank)
@@ -111,7 +111,7 @@ class Draft:
         return self.value(lambda each: each == type, lambda: type)
 
     def partner(self, value: Value, numbers: bool = True) -> Value:
-        """What broadcasts with a value: of its shape, of a part of it, a larger one, or a number."""
+        """An operand that broadcasts with a value: of its shape, of a part of it, a larger one, or a number."""
         chance, shape, dtype = self.random.random(), value.type.shape, value.type.dtype
         if numbers and chance < 0.2:
             number = self.random.choice(LITERALS) if value.type.is_float else self.random.choice((0, 1, 2))
@@ -127,7 +127,7 @@ class Draft:
     # Guards -----------------------------------------------------------------------------------------------------------
 
     def small(self, value: Value, limit: float = HIGHEST) -> Value:
-        """The value, or something of it that stays within the limit."""
+        """The value, or one computed from it that stays within the limit."""
         if self.limit(value) <= limit:
             return value
         way = self.random.choice(("tanh", "sin", "clip", "mul"))
@@ -139,7 +139,7 @@ class Draft:
         return self.emit(way, [value], {})
 
     def positive(self, value: Value) -> Value:
-        """Something of the value that is at least 0.3: far from the poles of log, div, sqrt and pow."""
+        """A value computed from this one that is at least 0.3: far from the poles of log, div, sqrt and pow."""
         value, dtype = self.small(value, 4.0), value.type.dtype
         way = self.random.choice(("square", "abs", "exp", "max", "clip"))
         if way == "square":
@@ -155,7 +155,7 @@ class Draft:
     # Nodes ------------------------------------------------------------------------------------------------------------
 
     def emit(self, name: str, operands: Sequence[Value], attributes: dict[str, Any]) -> Any:
-        """Adds a node; raises TypeRuleError where the op's rule refuses it, or a result would be too large."""
+        """Adds a node; raises TypeRuleError if the op's rule refuses it, or a result would be too large."""
         before = len(self.graph.nodes)
         found = self.builder.emit(name, operands, attributes)
         results = self.graph.nodes[before].results
@@ -167,7 +167,7 @@ class Draft:
         return found
 
     def estimate(self, name: str, operands: Sequence[Value], result: Value) -> float:
-        """How large the elements of a result may be, from how large those of the operands are."""
+        """An upper bound for the elements of a result, from the bounds of the operands."""
         limits = [self.limit(value) for value in operands] or [elements(result.type.shape) + 1.0]
         if name in BOUNDED:
             return BOUNDED[name]
@@ -192,5 +192,5 @@ assert set(BOUNDED) <= set(OPS)
 
 
 def elements(shape: Sequence[Dim]) -> int:
-    """At the largest batch."""
+    """The number of elements at the largest batch."""
     return extent(shape).at(BATCH)

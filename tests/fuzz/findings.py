@@ -1,4 +1,4 @@
-"""Programs as files that can be run again, and what is done with one that fails."""
+"""Programs as files that can be run again, and the reduction of those that fail."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.fuzz.reducing import reduce_graph, reduce_text
 from tests.programs import read_graph
 
 KINDS = ("graph", "model")
-GRAPHS_OF_FIVE = 3  # of five seeds so many are graphs, the others models
+GRAPHS_OF_FIVE = 3  # of every five seeds, this many are graphs, the others models
 COMMENTS = {"graph": "//", "model": "#"}
 SUFFIXES = {"graph": ".ir", "model": ".nn"}
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is checked: a graph in the IR or a program in the language, with the seed of its values.
+    """A program to check: a graph in the IR or a program in the language, with the seed of its values.
 
     `differentiate`: whether gradients are added to a graph first.
     """
@@ -38,7 +38,7 @@ class Program:
         return check_graph(read_graph(self.text), self.seed, differentiate=self.differentiate, brief=brief)
 
     def file_text(self, outcome: Outcome) -> str:
-        """The program with a head that says how it is run again."""
+        """The program with a header that says how to run it again."""
         mark = COMMENTS[self.kind]
         words = outcome.detail.split("\n")[0]
         head = [f"{mark} fuzz: seed={self.seed} differentiate={str(self.differentiate).lower()}"]
@@ -47,14 +47,14 @@ class Program:
 
 
 def program_of(seed: int) -> Program:
-    """The program of a seed."""
+    """The program generated from a seed."""
     if seed % 5 < GRAPHS_OF_FIVE:
         return Program("graph", seed, print_graph(generate_graph(seed)) + "\n")
     return Program("model", seed, generate_model(seed))
 
 
 def read_program(path: Path) -> Program:
-    """A file that `file_text` made, or any other .ir or .nn file, as the seed 0."""
+    """Reads a file made by `file_text`, or any other .ir or .nn file, with seed 0."""
     text = path.read_text()
     kind = "graph" if path.suffix == ".ir" else "model"
     head = re.search(r"fuzz: seed=(\d+) differentiate=(true|false)", text)
@@ -81,6 +81,6 @@ def reduced(program: Program, outcome: Outcome, seconds: float = 60.0) -> Progra
     found = smallest(read_graph(program.text), program.differentiate)
     if found.differentiate and outcome.stage not in ("differentiate", "text"):
         flat = Program("graph", program.seed, print_graph(add_gradients(read_graph(found.text), program.seed)), False)
-        if same(flat):  # with the gradients written out, most of them can go
+        if same(flat):  # once the gradients are explicit, most of them can be removed
             return smallest(read_graph(flat.text), False)
     return found

@@ -1,7 +1,7 @@
 """Graphs of the IR from a seed: some ops of the table on values of ranks 0 to 4, several of them returned.
 
-A third have variables and are called like the graphs of a model, so that what is done for those alone happens too:
-`predict` (parameters folded) and `train_step` (new values of variables, written over the old ones).
+A third have variables and the name of a model's graph, so that they get the special treatment of those: `predict`
+(parameters folded) and `train_step` (new values of variables, written over the old ones).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tests.programs import read_graph
 
 NAMES = ("graph", "graph", "graph", "graph", "predict", "train_step")
 MOST_OPS = 30
-ATTEMPTS = 3  # proposals of an op, of which some are refused
-CONSTANT_WEIGHT = 0.5  # of an output whose weight is no input
+ATTEMPTS = 3  # proposals per op, since some are refused
+CONSTANT_WEIGHT = 0.5  # of an output whose weight is not an input
 
 
 def generate_graph(seed: int) -> Graph:
@@ -30,7 +30,7 @@ def generate_graph(seed: int) -> Graph:
     draft = Draft(random, graph := Graph(random.choice(("fuzzed", *NAMES))))
     draft.variables = graph.name in ("predict", "train_step")
     names, wanted = sorted(PROPOSALS), random.choice((1, 2, 3, 5, 8, 12, 20, MOST_OPS))
-    favourites = random.sample(names, 6)  # so that ops meet each other again and again
+    favourites = random.sample(names, 6)  # so that the same ops meet often
     for _ in range(wanted):
         name = random.choice(favourites if random.random() < 0.5 else names)
         any(attempt(draft, name) for _ in range(ATTEMPTS))
@@ -45,14 +45,14 @@ def generate_graph(seed: int) -> Graph:
 
 
 def chosen_outputs(draft: Draft) -> list[Value]:
-    """The last value and a few others, among them now and then an input or the same value twice."""
+    """The last value and a few others, sometimes an input or the same value twice."""
     results = [value for node in draft.graph.nodes for value in node.results]
     count = draft.random.choice((0, 0, 1, 2, 3))
     return [results[-1], *draft.random.choices([*results, *results, *draft.values], k=count)]
 
 
 def update_variables(draft: Draft) -> None:
-    """New values for some variables, of what was computed or of each other."""
+    """New values for some variables, from computed values or from each other."""
     for variable in draft.graph.of_kind("param"):
         if draft.random.random() >= 0.8:
             continue
@@ -74,7 +74,7 @@ def weighted(graph: Graph) -> dict[str, Value]:
 def add_gradients(graph: Graph, seed: int) -> Graph:
     """A copy with the gradients of a weighted sum of the outputs, an output `d_x` for each float input x that has one.
 
-    The weights are inputs, `dy0` for the output y0, or now and then one number. Raises NotDifferentiable.
+    The weights are inputs, `dy0` for the output y0, or sometimes a constant. Raises NotDifferentiable.
     """
     graph = read_graph(print_graph(graph))
     random, builder = Random(seed), Builder(graph)

@@ -1,4 +1,4 @@
-"""How applications of convolutions, pooling and patches are drawn, as in `proposals.py`."""
+"""Random applications of convolutions, pooling and patches; see `proposals.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pair(random: Random, *choices: int) -> tuple[int, int]:
 
 
 def geometry(draft: Draft, *names: str) -> dict[str, Any]:
-    """Attributes of windows; odd ones as likely as plain ones."""
+    """Attributes of windows; unusual ones are as likely as common ones."""
     random = draft.random
     known = {
         "stride": lambda: pair(random, 1, 1, 2, 3),
@@ -60,7 +60,7 @@ def conv2d(draft: Draft) -> Any:
 
 
 def result_of(draft: Draft, name: str, types: list[TensorType], attributes: dict[str, Any]) -> Value:
-    """A value of the type that an op would give: a gradient for its adjoint."""
+    """A value of the result type of an op: a gradient for its adjoint."""
     (result,) = OPS[name].result_types(types, OPS[name].complete(attributes))
     return draft.typed(result)
 

@@ -1,8 +1,8 @@
-"""Programs in the language from a seed: a model of library layers and layers of its own, and how it is trained.
+"""Programs in the language from a seed: a model of library layers and its own layers, and a `train` block.
 
-The model is a list of statements that mostly carry one value on, `h = h |> Dense(3)`, so that most of them can be left
-out again when a program is reduced. What stands for a statement depends on what `h` is: a vector, a sequence or an
-image for each example of the batch.
+The model is a list of statements that mostly update one value, `h = h |> Dense(3)`, so that most of them can be removed
+when a program is reduced. Which statements are possible depends on what `h` is for each example of the batch: a vector,
+a sequence or an image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 from random import Random
 
 Sizes = tuple[int, ...]  # of one example: [n], [T, n] or [H, W, C]
-MOST = 72  # numbers of one example
+MOST = 72  # elements of one example
 ACTIVATIONS = (
     "relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus", "leaky_relu(0.1)", "hard_sigmoid", "identity", "sin",
 )  # fmt: skip
@@ -142,7 +142,7 @@ class Writer:
         return self.random.randint(3, 5), self.random.randint(3, 5), self.random.choice((1, 2, 3))
 
     def outputs(self, loss: str) -> str:
-        """Brings `h` to what a loss takes; the names that the model returns."""
+        """Brings `h` into a shape that the loss accepts; returns the names that the model returns."""
         if len(self.sizes) == 3 or (len(self.sizes) == 2 and self.random.random() < 0.5):
             self.flatten()
         units = self.random.randint(2, 4)
@@ -161,14 +161,14 @@ class Writer:
     # Statements -------------------------------------------------------------------------------------------------------
 
     def step(self, layer: str, sizes: Sizes) -> None:
-        self.say(f"h |> {layer}", sizes)
+        self.assign(f"h |> {layer}", sizes)
 
-    def say(self, expression: str, sizes: Sizes) -> None:
+    def assign(self, expression: str, sizes: Sizes) -> None:
         self.lines.append(f"h = {expression}")
         self.sizes = sizes
 
     def statement(self) -> None:
-        """One more; every rank has a list of its own, and some fit any."""
+        """Adds a statement; each rank has its own list, and some statements fit any rank."""
         if self.random.random() < 0.25:
             self.keep_or_join()
             return
@@ -180,18 +180,18 @@ class Writer:
         self.random.choice((*choices[len(self.sizes)], self.anywhere))()
 
     def keep_or_join(self) -> None:
-        """Remembers `h`, or joins it with what was remembered of its shape."""
+        """Keeps `h`, or joins it with a kept value of a matching shape."""
         name = f"k{len(self.kept)}"
         fitting = [other for other, sizes in self.kept.items() if sizes == self.sizes]
         joined = [other for other, sizes in self.kept.items() if sizes[:-1] == self.sizes[:-1]]
         if fitting and self.random.random() < 0.5:
             other = self.random.choice(fitting)
-            self.say(self.random.choice((f"h + {other}", f"h * {other}", f"0.5 * (h - {other})")), self.sizes)
+            self.assign(self.random.choice((f"h + {other}", f"h * {other}", f"0.5 * (h - {other})")), self.sizes)
         elif joined and self.random.random() < 0.5:
             other = self.random.choice(joined)
             total = self.sizes[-1] + self.kept[other][-1]
             if prod(self.sizes[:-1]) * total <= MOST:
-                self.say(f"concat(h, {other})", (*self.sizes[:-1], total))
+                self.assign(f"concat(h, {other})", (*self.sizes[:-1], total))
         else:
             self.lines.append(f"{name} = h")
             self.kept[name] = self.sizes
@@ -235,13 +235,13 @@ class Writer:
                 ("exp(-square(h))", (n,)),
             )
         )
-        self.say(*chosen)
+        self.assign(*chosen)
 
     def to_sequence(self) -> None:
         (n,) = self.sizes
         parts = [d for d in range(1, n + 1) if n % d == 0]
         steps = self.random.choice(parts)
-        self.say(f"reshape(h, [B, {steps}, {n // steps}])", (steps, n // steps))
+        self.assign(f"reshape(h, [B, {steps}, {n // steps}])", (steps, n // steps))
 
     def to_image(self) -> None:
         sizes = self.image()
@@ -277,7 +277,7 @@ class Writer:
             )
         )
         if prod(chosen[1]) <= MOST:
-            self.say(*chosen)
+            self.assign(*chosen)
 
     def flatten(self) -> None:
         self.step("Flatten", (prod(self.sizes),))
@@ -331,7 +331,7 @@ class Writer:
             )
         )
         if prod(chosen[1]) <= MOST:
-            self.say(*chosen)
+            self.assign(*chosen)
 
 
 def tensor(sizes: Sizes) -> str:

@@ -1,6 +1,6 @@
-"""How an application of each op of the table is drawn: operands that it may accept, and attributes.
+"""Random applications of every op of the table: operands that it may accept, and attributes.
 
-A proposal may be refused by the op's own rule; then another one is drawn. That keeps the shape rules out of here.
+A proposal may be refused by the op's own rule; then another one is drawn. So there are no shape rules here.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def sum_of_products(draft: Draft) -> Any:
 
 
 def other_shape(random: Random, shape: Shape) -> Shape:
-    """Another shape with as many elements: axes joined, split and of size 1 put between."""
+    """Another shape with the same number of elements: axes joined or split, and axes of size 1 inserted."""
     size = extent(shape)
     dims: list[Dim] = [Batch() for _ in range(size.power)]
     rest = size.factor
@@ -222,7 +222,7 @@ def flip(draft: Draft) -> Any:
 
 def matmul(draft: Draft) -> Any:
     a, random = draft.small(draft.floats(least=2)), draft.random
-    if random.random() < 0.2:  # the product with itself, of which one operand is a transpose
+    if random.random() < 0.2:  # the product of a value with its own transpose
         axes = range(a.type.rank)
         turned = draft.emit("transpose", [a], {"permutation": (*axes[:-2], axes[-1], axes[-2])})
         return draft.emit("matmul", [a, turned] if random.random() < 0.5 else [turned, a], {})
@@ -241,7 +241,7 @@ def matmul(draft: Draft) -> Any:
 
 
 def indices(draft: Draft, rows: int | None) -> Value:
-    """Whole numbers below `rows`; what an input may hold is told by who reads it (values.py)."""
+    """Integers below `rows`; the range of an input follows from the ops that read it (`index_ranges`)."""
     random = draft.random
     if rows is not None and random.random() < 0.2:
         found = draft.small(draft.floats())
@@ -273,7 +273,7 @@ def random_numbers(draft: Draft) -> Any:
 
 
 def orthogonalize(draft: Draft) -> Any:
-    """Of random numbers, which no gradient reaches: it has none."""
+    """Applied to random numbers, which no gradient reaches: the op has no gradient."""
     seed, step = draft.typed(TensorType("i64")), draft.typed(TensorType("i32"))
     shape = (draft.dim(1), draft.dim(1))
     drawn = draft.emit("random", [seed, step], {"shape": shape, "distribution": "normal"})
@@ -281,7 +281,7 @@ def orthogonalize(draft: Draft) -> Any:
 
 
 def scan(draft: Draft) -> Any:
-    """A scan with a body that is drawn in the same way, of a few ops."""
+    """A scan with a body of a few ops, drawn in the same way."""
     random = draft.random
     first = draft.floats(least=1)
     length = first.type.shape[0]
@@ -381,7 +381,7 @@ assert set(PROPOSALS) | MADE_BY_PASSES == set(OPS), "every op of the table is ge
 
 
 def attempt(draft: Draft, name: str) -> bool:
-    """Proposes one application of an op; whether its rule accepted it."""
+    """Proposes one application of an op; returns whether its rule accepted it."""
     try:
         PROPOSALS[name](draft)
     except TypeRuleError:

@@ -1,6 +1,6 @@
-"""Makes a program that fails smaller while it fails in the same way: graphs by nodes, outputs and sizes, text by lines.
+"""Reduces a program while it still fails in the same way: graphs by nodes, outputs and sizes, text by lines.
 
-Every attempt is a change of a copy; it is kept if the outcome keeps its signature. A budget ends the search.
+Every attempt changes a copy, which is kept if the outcome has the same signature. The search has a time limit.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.programs import read_graph
 
 Change = Callable[[Graph], object]
 T = TypeVar("T")
-SECONDS = 60.0  # that a search may take
+SECONDS = 60.0  # time limit of a search
 
 
 def smallest(found: T, candidates: Callable[[T], Iterable[T]], fails: Callable[[T], bool], seconds: float) -> T:
-    """The last of ever smaller ones that fails, the candidates for each tried in their order."""
+    """Moves on to the first candidate that fails, again and again, until none does or the time is over."""
     end, smaller = time.monotonic() + seconds, True
     while smaller and time.monotonic() < end:
         smaller = False
@@ -50,12 +50,12 @@ def smaller_graphs(graph: Graph) -> Iterator[Graph]:
 
 
 def weight(graph: Graph) -> tuple[int, int, int]:
-    """What shall become less: nodes, bodies included, then outputs and inputs, then the length of the text."""
+    """What is minimized: nodes, including those of bodies, then outputs and inputs, then the length of the text."""
     return len(list(graph.walk())), len(graph.outputs) + len(graph.inputs), len(print_graph(graph))
 
 
 def changed(graph: Graph, change: Change) -> Graph | None:
-    """A cleaned copy with a change, or None if the rules of the IR do not allow it."""
+    """A changed copy without dead code, or None if the rules of the IR do not allow the change."""
     copy = read_graph(print_graph(graph))
     try:
         replaced = change(copy)
@@ -69,7 +69,7 @@ def changed(graph: Graph, change: Change) -> Graph | None:
 
 
 def changes(graph: Graph) -> Iterator[Change]:
-    """Attempts, those that take away most first."""
+    """Attempts, those that remove most first."""
     names = list(graph.outputs)
     for name in names if len(names) > 1 else ():
         yield lambda copy, name=name: copy.outputs.pop(name)
@@ -85,14 +85,14 @@ def changes(graph: Graph) -> Iterator[Change]:
 
 
 def owner_of(graph: Graph, index: int) -> tuple[Graph, Node]:
-    """A node by its number in `walk`, and the graph or body that it stands in."""
+    """The graph or body that contains a node, and the node, given by its number in `walk`."""
     node = list(graph.walk())[index]
     bodies = [graph, *(each.body for each in graph.walk() if "body" in each.attributes)]
     return next(each for each in bodies if node in each.nodes), node
 
 
 def by_input(graph: Graph, index: int) -> None:
-    """New inputs in the place of a node's results."""
+    """Replaces a node's results by new inputs."""
     owner, node = owner_of(graph, index)
     if owner is not graph:
         return
@@ -103,7 +103,7 @@ def by_input(graph: Graph, index: int) -> None:
 
 
 def by_operand(graph: Graph, index: int, at: int) -> None:
-    """An operand of its type in the place of a node's first result."""
+    """Replaces a node's first result by an operand of the same type."""
     owner, node = owner_of(graph, index)
     operand = node.operands[at]
     if operand.type == node.results[0].type and not isinstance(operand, Literal):
@@ -111,7 +111,7 @@ def by_operand(graph: Graph, index: int, at: int) -> None:
 
 
 def to_output(graph: Graph, index: int) -> None:
-    """A node's results in the place of the last output, whose own nodes may go then."""
+    """Replaces the last output by a node's first result, so that the nodes of that output may become dead."""
     owner, node = owner_of(graph, index)
     if owner is graph:
         graph.outputs[list(graph.outputs)[-1]] = node.results[0]
@@ -124,7 +124,7 @@ def replace(graph: Graph, old: Value, new: Value) -> None:
 
 
 def resized(graph: Graph, size: int, new: int) -> Graph:
-    """A size replaced in all types and attributes; results get the types that follow."""
+    """Replaces a size in all types and attributes."""
     text = print_graph(graph)
 
     def smaller(match: re.Match[str]) -> str:
@@ -134,18 +134,18 @@ def resized(graph: Graph, size: int, new: int) -> Graph:
 
 
 def reduce_text(text: str, fails: Callable[[str], bool], seconds: float = SECONDS) -> str:
-    """A program in the language with as few lines as were found to fail, and those shorter."""
+    """The shortest program in the language that was found to fail."""
 
-    def fails_soundly(candidate: str) -> bool:
+    def still_fails(candidate: str) -> bool:
         with suppress(UserError):
             return fails(candidate)
         return False
 
-    return smallest(text, shorter_texts, fails_soundly, seconds)
+    return smallest(text, shorter_texts, still_fails, seconds)
 
 
 def shorter_texts(text: str) -> Iterator[str]:
-    """Without a declaration, without some lines, without a part of a pipeline, without an argument, a number less."""
+    """Texts without a declaration, some lines, a part of a pipeline or an argument, or with a smaller number."""
     blocks = text.split("\n\n")
     if len(blocks) > 1:
         yield from ("\n\n".join(blocks[:i] + blocks[i + 1 :]) for i in range(len(blocks)))

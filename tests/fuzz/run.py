@@ -1,10 +1,10 @@
-"""Generates programs from seeds, checks each in many ways, and reduces what fails to a file that can be run again.
+"""Generates programs from seeds, checks each in many ways, and reduces failing ones to files that can be run again.
 
     python tests/fuzz/run.py --programs 10000 --seed 0 [--jobs 2] [--seconds N] [--out DIR]
-    python tests/fuzz/run.py --file FILE     one program, an .ir or .nn file; says what fails
-    python tests/fuzz/run.py --show 1234     the program of a seed
+    python tests/fuzz/run.py --file FILE     check one program, an .ir or .nn file
+    python tests/fuzz/run.py --show 1234     print the program of a seed
 
-What is generated and checked, and how a finding is read, is said in docs/testing.md. Exits with 1 if anything failed.
+docs/testing.md says what is generated and checked, and how to read a finding. Exits with 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from tests.fuzz.checking import Outcome  # noqa: E402
 from tests.fuzz.findings import KINDS, SUFFIXES, program_of, read_program, reduced  # noqa: E402
 
-CHUNK = 20  # programs that a worker is handed at a time
+CHUNK = 20  # programs given to a worker at a time
 LONGEST = 120  # seconds that one program may take
 REPORT_EVERY = 30.0  # seconds
 Checked = tuple[int, str, Outcome]  # seed, kind, outcome
 
 
 class TooLong(Exception):
-    """A program took longer than any should."""
+    """A program took longer than the limit."""
 
 
 def alarm(number: int, frame: FrameType | None) -> NoReturn:
@@ -83,7 +83,7 @@ def write_finding(seed: int, outcome: Outcome, folder: Path) -> Path:
     try:
         program = reduced(program, outcome)
         outcome = program.check()
-    except Exception as error:  # the finding matters more than that it is small
+    except Exception as error:  # a finding is written even if it cannot be reduced
         print(f"seed {seed} could not be reduced: {type(error).__name__}: {error}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{program.kind}_{seed}{SUFFIXES[program.kind]}"
@@ -134,7 +134,7 @@ def fuzz(options: argparse.Namespace) -> int:
 
 
 def rerun(path: Path) -> int:
-    """Checks the program of a file once more."""
+    """Checks the program in a file."""
     outcome = read_program(path).check()
     print(f"{path}: {outcome.bucket} {outcome.stage}: {outcome.detail}" if outcome.stage else f"{path}: passed")
     return int(outcome.is_finding)
@@ -143,12 +143,12 @@ def rerun(path: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--seconds", type=float, help="when to start no more")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of processes")
+    parser.add_argument("--seconds", type=float, help="start no more programs after this time")
     parser.add_argument("--out", type=Path, default=Path("findings"), help="where findings are written")
-    parser.add_argument("--examples", type=int, default=3, help="findings of one kind that are reduced")
-    parser.add_argument("--file", type=Path, help="a program to check instead")
+    parser.add_argument("--examples", type=int, default=3, help="findings of each kind to reduce")
+    parser.add_argument("--file", type=Path, help="check this program instead")
     parser.add_argument("--show", type=int, metavar="SEED", help="print the program of a seed instead")
     options = parser.parse_args()
     if options.file:

@@ -1,4 +1,4 @@
-"""Five hundred programs of the fuzzer, those that failed once, and what the fuzzer itself relies on."""
+"""Five hundred programs of the fuzzer, its earlier findings, and tests of the fuzzer itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGRESSIONS = sorted(p for p in (Path(__file__).parent / "regressions").iterdir(
 
 
 def test_five_hundred_programs():
-    """Each with one choice of passes for the generated code; the nightly command has several."""
+    """Each with one choice of passes for the generated code; the nightly command tries several."""
     outcomes = list(check_all(SEEDS, jobs=min(2, os.cpu_count() or 1), brief=True))
     assert len(outcomes) == len(SEEDS)
     assert not [(seed, outcome) for seed, _, outcome in outcomes if outcome.is_finding]
@@ -33,7 +33,7 @@ def test_five_hundred_programs():
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.name)
-def test_what_failed_once(path: Path):
+def test_earlier_findings(path: Path):
     assert read_program(path).check().bucket == "passed"
 
 
@@ -43,11 +43,11 @@ def test_a_program_is_a_function_of_its_seed(seed: int):
     assert program_of(seed) != program_of(seed + 5)
 
 
-# The lower bound of every clip is dropped:
+# A pass with a bug: it drops the lower bound of every clip.
 
 
 def without_lower_bounds(graph: Graph) -> Graph:
-    """Not what a pass should do."""
+    """The pass with the bug."""
 
     def rule(builder, node, operands):
         if node.op.name != "clip" or node.attributes["low"] == float("-inf"):

@@ -1,7 +1,7 @@
-"""What a module does over a few runs of its graphs, in the float64 interpreter and as generated NumPy code.
+"""The results of a module over a few runs of its graphs, in the float64 interpreter and as generated NumPy code.
 
 A trajectory is a list of runs: `init` and three training steps of a model, then evaluation and prediction; a single
-graph runs at two batch sizes. Variables go from one run to the next.
+graph runs at two batch sizes. Variables keep their values from run to run.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from compiler.ir.op import VIEW
 from compiler.ir.types import NUMPY_NAMES, at_batch
 from compiler.planning.manifest import variable_types
 from compiler.targets.target import find_target
-from runtime.program import INFERENCE, PREPARE, Executable, Manifest, Program
+from runtime.program import INFERENCE, PREPARE, Executable, LoadedProgram, Manifest
 from tests.fuzz.drafts import BATCH
 from tests.liveness import check_liveness
 
 STEPS = 3
 INDEX_OPERANDS = {"gather": 1, "scatter_add": 0}  # which operand must stay below a number of rows
-# A value keeps its elements, or some of them, through these: an index is then told through them as well.
+# These ops keep the elements of a value, or some of them, so that limits on indices propagate through them.
 MOVING = ("reshape", "transpose", "broadcast", "slice", "flip", "copy", "stop_gradient", "concat", "cast", "fused")
-# What a float32 machine computes of exact operands without rounding.
+# Ops that do not round in float32 if their operands are exact.
 EXACT = {
     "concat", "pad", "gather", "select", "max", "min", "clip", "neg", "abs", "sign", "floor", "cast", "reduce_max",
     "max_pool2d", "max_pool2d_with_index", "patches", "random", "extent", "scan", "fused", "copy", "stop_gradient",
@@ -67,7 +67,7 @@ def trajectory(module: Module, seed: int) -> Trajectory:
 
 
 def draw(generator: np.random.Generator, value: Value, ranges: Mapping[str, int], batch: int) -> np.ndarray:
-    """Floats in ±2 but away from 0, exact in float32; small whole numbers, of which those that count rows stay in."""
+    """Floats in ±2 but away from 0, exact in float32; small integers, within range if they are indices."""
     shape, type = at_batch(value.type.shape, batch), value.type
     if type.is_float:
         found = generator.uniform(0.06, 2.0, shape) * generator.choice([-1.0, 1.0], shape)
@@ -81,7 +81,7 @@ def draw(generator: np.random.Generator, value: Value, ranges: Mapping[str, int]
 
 
 def index_ranges(graph: Graph, known: Mapping[Value, int] | None = None) -> dict[Value, int]:
-    """For inputs that are used as indices, below what they must stay; through bodies as well."""
+    """For inputs that are used as indices, also in bodies, the number that they must stay below."""
     limits: dict[Value, int] = dict(known or {})
 
     def lower(value: Value, rows: object) -> None:
@@ -109,7 +109,7 @@ def index_ranges(graph: Graph, known: Mapping[Value, int] | None = None) -> dict
 
 
 def interpreted(module: Module, path: Trajectory) -> list[Arrays]:
-    """The outputs of every run in float64, with `prepare` before inference where the module has it."""
+    """The outputs of every run in float64, with `prepare` before inference if the module has it."""
     variables: Arrays = {name: np.array(value) for name, value in path.variables.items()}
     found = []
     with np.errstate(all="ignore"):
@@ -124,7 +124,7 @@ def interpreted(module: Module, path: Trajectory) -> list[Arrays]:
 
 @contextmanager
 def noise(seed: int, size: float) -> Iterator[None]:
-    """Inside, the interpreter's results of every node that rounds are off by up to `size` of themselves."""
+    """Adds relative noise of up to `size` to the interpreter's results of every node that rounds."""
     generator, evaluate = np.random.default_rng(seed), interpreter.evaluate
 
     def noisy(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndarray]:
@@ -147,19 +147,19 @@ def noise(seed: int, size: float) -> Iterator[None]:
 
 
 def generated(module: Module, path: Trajectory) -> list[Arrays]:
-    """The same by generated NumPy code of an optimized module; every byte but the variables holds NaN at first."""
+    """The same from generated NumPy code of an optimized module; all bytes but the variables are NaN at first."""
     target = find_target("numpy")
     plans, variables = target.plan(module, BATCH)
     for plan in plans:
         check_liveness(plan)
     source = target.generate("a fuzzed program", plans, variables)
-    executable = Executable(source, "<fuzz>", max(plan.size for plan in plans), BATCH)
-    program = Program(executable, Manifest("Fuzz", (), (), (), ()))
+    executable = Executable(source, "<fuzz>", max(plan.size for plan in plans), BATCH, target.name)
+    program = LoadedProgram(executable, Manifest("Fuzz", (), (), (), ()))
     program.arena[:] = 0xFF
-    held = program.variables()
+    stored = program.variables()
     for name, value in path.variables.items():
-        if name in held:
-            held[name][...] = value
+        if name in stored:
+            stored[name][...] = value
     found = []
     with np.errstate(all="ignore"):
         for run in path.runs:
@@ -167,7 +167,7 @@ def generated(module: Module, path: Trajectory) -> list[Arrays]:
             for name, value in run.inputs.items():
                 views[name][...] = value
             outputs = {name: np.array(x) for name, x in program.run(run.graph, run.batch).items()}
-            changed = {name: np.array(held[name]) for name in module[run.graph].outputs if name in held}
+            changed = {name: np.array(stored[name]) for name in module[run.graph].outputs if name in stored}
             found.append({**changed, **outputs})
     return found
 

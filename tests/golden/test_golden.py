@@ -1,4 +1,4 @@
-"""What tiny programs become at each stage, kept as files beside this one.
+"""The stages of tiny programs, compared with the files in `expected`.
 
 python -m pytest tests/golden --update-golden      after a change that is meant to change them; read the diff
 """

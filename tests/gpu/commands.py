@@ -1,4 +1,4 @@
-"""What train, eval and predict with --gpu must give, on whatever device there is."""
+"""What train, eval and predict with --gpu must give, on the emulated device or a real one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluated(folder: str, *flags: str) -> list[float]:
 
 
 def check_a_run() -> None:
-    """The losses and outputs of the CPU; with graphs and without, the same bits."""
+    """Losses and outputs are those of the CPU; with graphs and without, they have the same bits."""
     done("train", "points.nn", "--gpu", "--out", "gpu")
     done("train", "points.nn", "--gpu", "--no-graph", "--out", "eager")
     done("train", "points.nn", "--out", "cpu")
@@ -43,8 +43,8 @@ def check_a_run() -> None:
     np.testing.assert_allclose(np.load("there.npy"), np.load("here.npy"), rtol=CLOSE, atol=1e-5)
 
 
-def check_that_runs_go_on() -> None:
-    """On the device as if they had never stopped; from the one to the other within rounding, which is told."""
+def check_that_runs_continue() -> None:
+    """On the same device as if they had never stopped; on another one equal up to rounding, with a warning."""
     done("train", "points.nn", "--gpu", "--out", "whole")
     for name, first, then in (("same", ["--gpu"], ["--gpu"]), ("from", [], ["--gpu"]), ("to", ["--gpu"], [])):
         done("train", "points.nn", "--epochs", "2", "--out", name, *first)

@@ -1,4 +1,4 @@
-"""What the tests of this folder have in common: a device that is emulated, and tests that need a real one."""
+"""Shared by the tests of this folder: an emulated device, and skipping tests that need a real one."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def keep_libraries(pytestconfig: pytest.Config) -> None:
-    """Compiled kernels are kept from run to run, found by the hash of their source."""
+    """Keeps compiled kernels from run to run, by the hash of their source."""
     if (cache := getattr(pytestconfig, "cache", None)) is not None:
         os.environ["NNC_TEST_LIBRARIES"] = str(cache.mkdir("gpu-kernels"))
 
 
 @pytest.fixture(scope="module")
 def emulated() -> Iterator[None]:
-    """The emulation in the place of `runtime.gpu.cuda`, for generated source and for modules that are imported now."""
+    """Replaces `runtime.gpu.cuda` by the emulation, for generated source and for modules imported from now on."""
     import runtime.gpu
     from tests.gpu.emulation import cuda
 
@@ -49,6 +49,6 @@ def emulated() -> Iterator[None]:
 
 
 def forget_modules() -> None:
-    """Those that know the device."""
+    """Removes the modules that have imported the device."""
     for name in ("device_program", "device_profiler"):
         sys.modules.pop(f"runtime.gpu.{name}", None)

@@ -1,6 +1,6 @@
 """What CuPy does between a kernel object and the compiler, without a GPU: the source it renders, and NVRTC.
 
-All private names of CuPy that the tests use stand here. They belong to the pinned version; another one may have others.
+All private names of CuPy that the tests use are here. They belong to the pinned version; other versions may differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def private(place: Any, name: str) -> Any:
 def render(kernel: Any, axes: tuple[int, ...] = ()) -> str:
     """The CUDA source of an ElementwiseKernel whose parameters are raw arrays and scalars of fixed types.
 
-    `axes`: the number of axes of each array argument; without it one each. Arrays are contiguous.
+    `axes`: the number of axes of each array argument, by default one. Arrays are contiguous.
     """
     parameters = kernel.params[:-1]  # the last is the index
     assert all(p.dtype is not None for p in parameters), f"{kernel.name}: a parameter without a fixed type"
@@ -71,7 +71,7 @@ def headers() -> str:
 
 
 def machine_code(source: str) -> bytes:
-    """What NVRTC makes of a source for sm_90; raises cupy.cuda.compiler.CompileException with NVRTC's log."""
+    """Compiles a source with NVRTC for sm_90; raises cupy.cuda.compiler.CompileException with NVRTC's log."""
     text = headers() + source if "CUPY_FOR" in source else source
     program = private("cupy.cuda.compiler", "_NVRTCProgram")(text, "kernel.cu", method="cubin")
     code, _ = program.compile(options())

@@ -1,5 +1,5 @@
 """CuPy and g++ for the tests of this folder: without them they are skipped, or fail if NNC_REQUIRE_CUPY is set, as in
-CI. No GPU is needed for these two."""
+CI. Neither needs a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 if os.environ.get("NNC_REQUIRE_CUPY"):
     import cupy
 
-    assert shutil.which("g++"), "NNC_REQUIRE_CUPY is set, and there is no g++"
+    assert shutil.which("g++"), "NNC_REQUIRE_CUPY is set, but there is no g++"
 else:
     cupy = pytest.importorskip("cupy", exc_type=ImportError)
     if shutil.which("g++") is None:

@@ -1,4 +1,4 @@
-"""Which bytes are dead by the memory plan, and when: after each kernel of the source with a clock."""
+"""Which bytes are dead according to the memory plan, after each kernel of the source with a clock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from compiler.ir.graph import VARIABLES, Graph, Node
 from compiler.planning.memory import Plan
 from compiler.targets.shared.writer import Kernel
 
-Part = tuple[int, int]  # offsets: the first byte, and the one behind the last
+Part = tuple[int, int]  # offsets: the first byte, and the one after the last
 
 
 def end_times(plan: Plan) -> dict[Node, int]:
-    """When each node of a graph is done, as the planner counts: nodes, also of bodies of scans, and ends of steps."""
+    """The time when each node is done, as the planner counts: nodes, also those of scan bodies, and ends of steps."""
     times: dict[Node, int] = {}
 
     def walk(graph: Graph, time: int) -> int:
@@ -24,12 +24,12 @@ def end_times(plan: Plan) -> dict[Node, int]:
         return time
 
     end = walk(plan.graph, 0)
-    assert all(plan.block(value).last == end + 1 for value in plan.graph.outputs.values()), "another way to count"
+    assert all(plan.block(value).last == end + 1 for value in plan.graph.outputs.values()), "the planner differs"
     return times
 
 
 def dead_parts(plan: Plan, kernels: Sequence[Kernel]) -> list[list[Part]]:
-    """After each kernel, the parts of the arena behind the variables whose tensors are used no more, or not yet."""
+    """After each kernel, the parts of the arena after the variables that hold no tensor in use."""
     times = end_times(plan)
     blocks = [block for value, block in plan.blocks.items() if value.kind not in VARIABLES and block.bytes]
     result = []
@@ -41,7 +41,7 @@ def dead_parts(plan: Plan, kernels: Sequence[Kernel]) -> list[list[Part]]:
 
 
 def gaps(parts: Sequence[Part], start: int, end: int) -> list[Part]:
-    """What is between some parts, given in order, from a start to an end."""
+    """The gaps between sorted parts, from a start to an end."""
     result = []
     for first, last in (*parts, (end, end)):
         if first > start:

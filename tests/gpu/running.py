@@ -1,4 +1,4 @@
-"""Models and single graphs on the device, which is the emulated one or a real one, whatever `runtime.gpu.cuda` is."""
+"""Models and single graphs on the device, emulated or real, depending on what `runtime.gpu.cuda` is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from compiler.ir.types import NUMPY_NAMES
 from compiler.passes.pipeline import run_pipeline
 from compiler.planning.memory import plan_graph
 from compiler.targets.target import find_target
+from runtime.allowed import GPU_PROGRAMS
 from runtime.datasets import describe
-from runtime.program import Arrays, Executable, Manifest, Program, load_functions
+from runtime.feeding import runner_of
+from runtime.program import Arrays, Executable, LoadedProgram, Manifest, load_functions
 from tests.programs import ROOT
 
 if TYPE_CHECKING:
@@ -28,14 +30,14 @@ EXAMPLES = 2 * BATCH + 3  # the last batch is smaller
 
 @cache
 def compiled(model: str, target: str) -> Compilation:
-    """One of the five models; nobody may change it."""
+    """One of the five models; must not be modified."""
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(BATCH))])
     return compile_tree(tree, storage=describe("digits"), target=target)
 
 
-def host_program(model: str) -> Program:
+def host_program(model: str) -> LoadedProgram:
     found = compiled(model, "numpy")
-    return Program(found.executable, found.manifest)
+    return LoadedProgram(found.executable, found.manifest)
 
 
 def device_program(model: str, graphs: bool = True) -> DeviceProgram:
@@ -44,7 +46,7 @@ def device_program(model: str, graphs: bool = True) -> DeviceProgram:
 
 
 def device_program_of(executable: Executable, manifest: Manifest, graphs: bool = True) -> DeviceProgram:
-    from runtime.gpu.device_program import DeviceProgram  # late, for the runtime.gpu.cuda that is there by then
+    from runtime.gpu.device_program import DeviceProgram  # late: `emulated` replaces runtime.gpu.cuda first
 
     return DeviceProgram(executable, manifest, graphs)
 
@@ -59,17 +61,19 @@ def examples(model: str, count: int) -> Arrays:
     return result
 
 
-def train(model: str, program: Program) -> Arrays:
+def train(model: str, program: LoadedProgram) -> Arrays:
     """Trains on a few batches; all that can be seen afterwards by name, of variables how they have changed."""
     arrays = examples(model, EXAMPLES)
     order = np.random.default_rng(1).permutation(EXAMPLES)
     program.initialize(seed=3)
     before = {name: np.array(variable) for name, variable in program.variables().items()}
-    found = {f"{name} in training": x for name, x in program.runner("train_step", arrays).means(order, BATCH).items()}
-    found |= {f"{name} in tests": x for name, x in program.runner("evaluate", arrays).means(order, BATCH).items()}
+    found: Arrays = {}
+    for graph, part in (("train_step", "training"), ("evaluate", "tests")):
+        means = runner_of(program, graph, arrays).means(order, BATCH)
+        found |= {f"{name} in {part}": mean for name, mean in means.items()}
     found |= {name: after - before[name] for name, after in program.variables().items()}
     inputs = {each.name: arrays[each.name] for each in program.manifest.inputs}
-    for count, outputs in program.runner("predict", inputs).batches(order, BATCH):
+    for count, outputs in runner_of(program, "predict", inputs).batches(order, BATCH):
         found |= {f"{name} of {count}": np.array(output) for name, output in outputs.items()}
     return {name: np.asarray(value) for name, value in found.items()}
 
@@ -80,7 +84,7 @@ def trained_on_host(model: str) -> Arrays:
 
 
 def assert_trained_alike(found: Arrays, expected: Arrays, tolerance: float = 5e-4) -> None:
-    """Within a part of the largest element: f32 against f32 after a few steps, which make differences grow."""
+    """Within a fraction of the largest element: both are f32, and differences grow over a few steps."""
     assert set(found) == set(expected)
     for name, reference in expected.items():
         atol = tolerance * float(np.abs(reference).max(initial=0.0))
@@ -97,7 +101,7 @@ class OnDevice:
     outputs: dict[str, Any]
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """The outputs; all bytes hold NaN before."""
+        """The outputs; before the run all bytes are NaN."""
         from runtime.gpu import cuda
 
         cuda.upload(self.arena, np.full(self.arena.shape, 0xFF, np.uint8))
@@ -114,6 +118,6 @@ def on_device(graph: Graph, batch: int) -> OnDevice:
     target = find_target("cupy")
     optimized = run_pipeline({graph.name: graph}, target.pipeline)[graph.name]
     plan = plan_graph(optimized, batch, 0, {}, target.placement)
-    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch)
+    executable = Executable(target.generate("a test", [plan], []), f"<{graph.name}>", plan.size, batch, target.name)
     arena = cuda.zeros(max(plan.size, 1))
-    return OnDevice(arena, *load_functions(executable)[f"bind_{plan.graph.name}"](arena, batch))
+    return OnDevice(arena, *load_functions(executable, GPU_PROGRAMS)[plan.graph.name](arena, batch))

@@ -1,4 +1,4 @@
-"""The samples of ops as graphs of their own."""
+"""The samples of ops, each as a graph."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def graph_of(op: Op, sample: Sample) -> Graph:
 
 
 def computed_on_the_host(op: Op, sample: Sample) -> bool:
-    """Whether it is what initial values are drawn from, of which there are no kernels."""
+    """Whether the op draws initial values, for which there are no kernels."""
     node = graph_of(op, sample).nodes[0]
     drawn = op.name == "orthogonalize" or node.attributes.get("distribution", "uniform") != "uniform"
     return drawn and 0 not in node.result.type.shape
 
 
 def draw_inputs(op: Op, sample: Sample) -> Arrays:
-    """Values that f32 can hold, as f64."""
+    """Values that are exact in f32, as f64."""
     generator = np.random.default_rng(crc32(f"{op.name} {sample.operands}".encode()))
     drawn = [operand.draw(generator, BATCH) for operand in sample.operands]
     return {f"x{i}": x.astype(np.float32).astype(np.float64) if x.dtype.kind == "f" else x for i, x in enumerate(drawn)}

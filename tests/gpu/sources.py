@@ -1,4 +1,4 @@
-"""The sources that CuPy compiles of generated modules, through NVRTC."""
+"""The kernel sources that CuPy compiles for generated modules, compiled with NVRTC."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
 
 
 def sources_of(function: Callable[..., object]) -> set[str]:
-    """Those of all kernels of a generated module, given by one of its functions, after they were launched."""
+    """The sources of all kernels of a generated module, given by one of its functions, after they were launched."""
     kernels = [each for each in function.__globals__.values() if isinstance(each, ElementwiseKernel | RawKernel)]
     return {source for kernel in kernels for source in kernel.sources()}
 
 
 def compile_all(sources: Iterable[str]) -> None:
     """Compiles sources with NVRTC, several at a time."""
-    machine_code("")  # the first run loads a library, which two at the same time cannot
+    machine_code("")  # the first run loads a library, which is not thread-safe
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(machine_code, sources))
 

@@ -1,4 +1,4 @@
-"""tests/bench/gpu.py on the emulated device: all its parts, what it makes of figures, and peers that fail."""
+"""tests/bench/gpu.py on the emulated device: all its parts, its tables, and peers that fail."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_all_parts(tmp_path: Path):
     assert all(f"## {part.title}\n" in text for part in gpu.PARTS.values()) and "the figures mean nothing" in text
 
 
-def test_without_time_everything_is_said_to_be_left_out(tmp_path: Path):
+def test_without_time_everything_is_reported_as_not_run(tmp_path: Path):
     done = script(
         "--emulate", "--models", "mlp", "--minutes", "0", "--parts", "replay,steps,profile", "--out", tmp_path
     )

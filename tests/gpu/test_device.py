@@ -10,6 +10,7 @@ import pytest
 from compiler.diagnostics import UserError
 from compiler.ir.interpreter import interpret
 from compiler.ir.op import Op, Sample
+from runtime.feeding import runner_of
 from runtime.gpu import cuda
 from runtime.program import Arrays
 from tests.gpu.running import (
@@ -56,7 +57,7 @@ def test_training(model: str, graphs: bool):
 def train_for_long(model: str, graphs: bool) -> Arrays:
     program = device_program(model, graphs)
     program.initialize(seed=3)
-    runner = program.runner("train_step", examples(model, STEPS * BATCH))
+    runner = runner_of(program, "train_step", examples(model, STEPS * BATCH))
     means = runner.means(np.arange(STEPS * BATCH), BATCH)
     return {**program.variables(), **{f"mean {name}": np.array(mean) for name, mean in means.items()}}
 
@@ -74,7 +75,7 @@ def test_a_replay_allocates_nothing(model: str):
     import cupy
 
     class Allocations(cupy.cuda.MemoryHook):
-        """Counts what is taken from the device, and what from CuPy's pool."""
+        """Counts allocations from the device and from CuPy's pool."""
 
         name = "allocations"
         count = 0
@@ -87,7 +88,7 @@ def test_a_replay_allocates_nothing(model: str):
 
     program, pool = device_program(model), cupy.get_default_memory_pool()
     program.initialize(seed=3)
-    runner, order = program.runner("train_step", examples(model, STEPS * BATCH)), np.arange(STEPS * BATCH)
+    runner, order = runner_of(program, "train_step", examples(model, STEPS * BATCH)), np.arange(STEPS * BATCH)
     runner.means(order, BATCH)  # compiles kernels, makes workspaces and captures the graphs
     before = pool.used_bytes(), pool.total_bytes()
     with Allocations() as allocations:

@@ -1,4 +1,4 @@
-"""The emulation itself: kernels written by hand come out as with NumPy, in two orders, and their mistakes are found."""
+"""The emulation itself: hand-written kernels give NumPy's results, in two orders, and their mistakes are found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ extern "C" __global__ void row_sums(const float* __restrict__ x, float* y, int N
 }
 """
 
-# Each block sums some rows; the last one to finish adds the partial sums, in an order that is always the same.
+# Each block sums some rows; the last one to finish adds the partial sums, in a fixed order.
 COLUMN_SUMS = r"""
 extern "C" __global__ void column_sums(const float* x, float* partial, unsigned* finished, float* y, int M, int N) {
     __shared__ bool last;
@@ -175,18 +175,18 @@ def replaced(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-# A run and a mistake in its text: all make a wrong result in one of two orders, or an error.
+# A run and a mistake in its text: each gives a wrong result in one of two orders, or an error.
 MISTAKES = {
     "operands swapped": (run_gemm, "right[j][threadIdx.x];", "right[threadIdx.x][j];"),
     "wrong index": (run_bias_relu, "x1[i % N]", "x1[i / N]"),
     "another element": (run_bias_relu, "x0[i]", "x0[N]"),
-    "read behind the end": (run_bias_relu, "x0[i]", "x0[i + 1]"),
+    "read after the end": (run_bias_relu, "x0[i]", "x0[i + 1]"),
     "read before the start": (run_bias_relu, "x0[i]", "x0[i - 1]"),
-    "written behind the end": (run_bias_relu, "y0[i]", "y0[i + 1]"),
+    "written after the end": (run_bias_relu, "y0[i]", "y0[i + 1]"),
     "bound of reads left out": (run_gemm, "row < M && across < K ? a[row * K + across] : 0.0f", "a[row * K + across]"),
     "bound of writes left out": (run_gemm, "if (row < M && column < N)", ""),
     "bound of threads left out": (run_four_at_once, "if (i < N)", ""),
-    "vector read behind the end": (run_four_at_once, "x + i", "x + i + 1"),
+    "vector read after the end": (run_four_at_once, "x + i", "x + i + 1"),
     "vector read before the start": (run_four_at_once, "x + i", "x + i - 1"),
     "index in shared memory": (run_gemm, "left[threadIdx.y][j]", "left[threadIdx.y + 1][j]"),
     "no barrier before reads": (run_gemm, "__syncthreads();\n        #pragma", "#pragma"),
@@ -230,7 +230,7 @@ def test_errors_say_where():
         run_bias_relu(replaced(BIAS_RELU, "x0[i]", "x0[i + 1]"))
     with pytest.raises(KernelError, match=r"gemm: reads or writes \d+ bytes from [ac], in block"):
         run_gemm(replaced(GEMM, "a[row * K", "a[1000000 + row * K"))
-    with pytest.raises(KernelError, match="row_sums: writes before or behind shared memory"):
+    with pytest.raises(KernelError, match="row_sums: writes before or after shared memory"):
         run_row_sums(replaced(ROW_SUMS, "sums[threadIdx.x / 32] =", "*(sums + threadIdx.x + 4) ="))
     with pytest.raises(KernelError, match="row_sums: threads wait at barriers that others do not reach"):
         run_row_sums(replaced(ROW_SUMS, "__syncthreads();", "if (threadIdx.x) __syncthreads(); else __syncwarp();"))
@@ -240,7 +240,7 @@ def test_errors_say_where():
         )
 
 
-def test_a_text_that_is_no_cpp_leaves_the_others_alone():
+def test_a_text_that_is_not_cpp_does_not_affect_the_others():
     good = bias_relu()
     bad = bias_relu("y0[i] = x0[i] +;")
     x, y = normal(4), filled(4)
@@ -251,7 +251,7 @@ def test_a_text_that_is_no_cpp_leaves_the_others_alone():
 
 
 def test_arguments_of_wrong_types_are_refused():
-    """CuPy would hand them over as they are."""
+    """CuPy would pass them on unchecked."""
     x, y = normal(4), filled(4)
     for arguments in [(x.astype(np.float64), x, 4, y), (x, x, 4.0, y), (x, x, 2**40, y), (x[::2], x, 2, y)]:
         with pytest.raises(AssertionError):
@@ -302,6 +302,6 @@ def test_every_text_is_cuda():
         ("right[TILE][TILE];", "right[TILE][TILE * TILE * 4];", "too much shared"),
     ],
 )
-def test_what_is_no_cuda_is_found_by_nvrtc(old: str, new: str, log: str):
+def test_nvrtc_refuses_what_is_not_cuda(old: str, new: str, log: str):
     with pytest.raises(cupy.cuda.compiler.CompileException, match=log):
         machine_code(replaced(GEMM, old, new))

@@ -33,19 +33,19 @@ def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",)):
 @pytest.mark.parametrize("order", [0, 1])
 def test_gather(order: int, device: ModuleType) -> None:
     feed, arrays = feed_of(device)
-    taken = np.random.default_rng(1).permutation(11)
-    feed.begin(taken, 4)
+    shuffled = np.random.default_rng(1).permutation(11)
+    feed.begin(shuffled, 4)
     batches = {name: np.zeros((4, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
     with in_order(order):
         for position in (0, 4, 7):
             feed.position[0] = position
             for name, batch in batches.items():
                 feed.gather(name, batch)()
-                np.testing.assert_array_equal(batch, arrays[name][taken[position : position + 4]])
+                np.testing.assert_array_equal(batch, arrays[name][shuffled[position : position + 4]])
 
 
 def test_sums(device: ModuleType) -> None:
-    """In f64, each batch by its size; and the first loss that is no number, with its step."""
+    """In f64, each batch weighted by its size; and the first loss that is not finite, with its step."""
     feed, _ = feed_of(device, ("loss", "accuracy", "count"))
     feed.begin(np.arange(11), 4)
     losses = [np.float32(0.1), np.float32(-np.inf), np.float32(np.nan)]

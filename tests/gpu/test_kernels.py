@@ -13,13 +13,13 @@ from tests.gpu.samples import BATCH, computed_on_the_host, draw_inputs, graph_of
 from tests.gpu.sources import compile_all, joined, sources_of
 from tests.targets.test_against_interpreter import SAMPLES, assert_close
 
-TOGETHER = 32  # kernels that NVRTC gets at once
+TOGETHER = 32  # kernels per call of NVRTC
 Compiled = dict[tuple[str, int], OnDevice | Exception]  # by op and id of the sample, which several ops may share
 
 
 @pytest.fixture(scope="module")
 def compiled(request: pytest.FixtureRequest, emulated: None) -> Compiled:
-    """The samples that are going to run, made before any of them runs: g++ then compiles them at once."""
+    """The samples that are going to run, generated before any of them runs, so that g++ compiles them at once."""
     found: Compiled = {}
     for item in request.session.items:
         if item.parent is not request.node or item.originalname != "test_op_sample":

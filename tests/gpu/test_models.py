@@ -1,4 +1,4 @@
-"""The five models as code for the GPU, on the host: training, evaluation and prediction come out as with NumPy."""
+"""The five models as code for the GPU, on the host: training, evaluation and prediction give NumPy's results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_training(model: str, graphs: bool, order: int):
 @pytest.mark.parametrize("graph", TRAINED_GRAPHS)
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_is_read_that_is_dead(model: str, graph: str, monkeypatch: pytest.MonkeyPatch):
-    """After each kernel, all bytes that are dead by the memory plan hold NaN: the same results to the last bit."""
+    """If all bytes that the memory plan says are dead are NaN after each kernel, the results have the same bits."""
     found = compiled(model, "cupy")
     executable, kernels = with_clock(found, graph)
     plan = next(plan for plan in found.plans if plan.graph.name == graph)
@@ -57,7 +57,7 @@ def test_nothing_is_read_that_is_dead(model: str, graph: str, monkeypatch: pytes
         for first, last in dead[kernel]:
             program.arena[first:last] = 0xFF
 
-    monkeypatch.setattr(cuda.Clock, "watcher", staticmethod(poison))
+    monkeypatch.setattr(cuda.DeviceClock, "watcher", staticmethod(poison))
     poisoned = train(model, program)
     monkeypatch.undo()
     plain = train(model, device_program(model))
@@ -65,11 +65,11 @@ def test_nothing_is_read_that_is_dead(model: str, graph: str, monkeypatch: pytes
 
 
 def test_what_is_alive_is_not_dead(monkeypatch: pytest.MonkeyPatch):
-    """The check above, where all bytes behind the variables hold NaN after each kernel."""
+    """The check above fails if all bytes after the variables are NaN after each kernel."""
     found = compiled("mlp", "cupy")
     program = device_program_of(with_clock(found, "train_step")[0], found.manifest)
     monkeypatch.setattr(
-        cuda.Clock, "watcher", staticmethod(lambda kernel: program.arena[found.plans[0].base :].fill(0xFF))
+        cuda.DeviceClock, "watcher", staticmethod(lambda kernel: program.arena[found.plans[0].base :].fill(0xFF))
     )
     assert np.isnan(train("mlp", program)["loss in training"])
 
@@ -97,13 +97,13 @@ def test_every_kernel_is_cuda(model: str):
     compile_all(sources_of(program.views("train_step", BATCH)[0]))
 
 
-# What is written wrongly in a kernel of the multilayer perceptron, as a pattern in the source and what takes its place.
+# Mistakes in kernels of the multilayer perceptron: a pattern in the source and its replacement.
 MISTAKES = {
     "operands swapped": (r"= (\w+) - (\w+);", r"= \2 - \1;"),
     "bound left out": (r"if \(inside\) ", ""),
     "index beyond the end": (r"\[i1\]", "[i1 + 1]"),
     "wrong index": (r"\(int\)i % 512", "(int)i / 512"),
-    "written beside its place": (r"v1_\[i\] =", "v1_[i ^ 1] ="),
+    "written to the neighbouring element": (r"v1_\[i\] =", "v1_[i ^ 1] ="),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.gpu import cuda
 from tests.cli.conftest import place
-from tests.gpu.commands import check_a_run, check_that_runs_go_on
+from tests.gpu.commands import check_a_run, check_that_runs_continue
 
 __all__ = ["place"]
 pytestmark = pytest.mark.gpu
@@ -57,11 +57,11 @@ def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_products(transposed: tuple[bool, bool], dtype: str) -> None:
     for shapes in SHAPES:
         operands = []
-        for seed, (shape, turned) in enumerate(zip(shapes, transposed, strict=True)):
-            lying = (*shape[:-2], shape[-1], shape[-2]) if turned else shape
-            host = random(*lying, dtype=dtype, seed=seed)
+        for seed, (shape, swapped) in enumerate(zip(shapes, transposed, strict=True)):
+            stored = (*shape[:-2], shape[-1], shape[-2]) if swapped else shape
+            host = random(*stored, dtype=dtype, seed=seed)
             there = on_device(host)
-            operands.append([each.swapaxes(-1, -2) if turned else each for each in (host, there)])
+            operands.append([each.swapaxes(-1, -2) if swapped else each for each in (host, there)])
         (a, a_there), (b, b_there) = operands
         out = on_device(np.full_like(a @ b, np.nan))
         cuda.matmul(a_there, b_there, out)
@@ -80,7 +80,7 @@ def test_copies() -> None:
 
 
 def branches() -> tuple[Callable[[], None], Any]:
-    """Work of two branches with products in both, that changes its own input; and where its result is."""
+    """Work of two branches with a product in each, which changes its own input; and the array of its result."""
     x, w = on_device(random(64, 64)), on_device(random(64, 64, seed=1) / 8)
     left, right, total = (on_device(np.zeros((64, 64), np.float32)) for _ in range(3))
     add = cuda.ElementwiseKernel(
@@ -96,7 +96,7 @@ def branches() -> tuple[Callable[[], None], Any]:
 
 
 def test_a_graph_does_the_same_bit_for_bit() -> None:
-    """And again and again, without allocating."""
+    """Many times over, without allocating."""
     import cupy
 
     (eager, expected), (captured, found) = branches(), branches()
@@ -115,7 +115,7 @@ def test_a_graph_does_the_same_bit_for_bit() -> None:
 def test_too_much_memory() -> None:
     from runtime.errors import RuntimeUserError
 
-    with pytest.raises(RuntimeUserError, match="the GPU has not enough memory"):
+    with pytest.raises(RuntimeUserError, match="the GPU does not have enough memory"):
         cuda.zeros(cuda.free_bytes() * 2)
 
 
@@ -125,5 +125,5 @@ def test_a_run() -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_runs_go_on() -> None:
-    check_that_runs_go_on()
+def test_runs_continue() -> None:
+    check_that_runs_continue()

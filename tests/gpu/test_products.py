@@ -33,14 +33,14 @@ from tests.gpu.emulation.kernels import RawKernel
 from tests.gpu.emulation.launches import in_order
 
 ORDERS = (0, 1)
-SOME = 17  # images, so that no tile comes out even
+SOME = 17  # images: a multiple of no tile size
 PADDED = {"padding": ((2, 2), (2, 2))}
 STRIDED = {"stride": (2, 2), "padding": ((1, 1), (1, 1))}
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution, and with it both adjoints."""
+    """A convolution and both its adjoints."""
 
     name: str
     image: tuple[int, int, int]
@@ -120,7 +120,7 @@ def launch(
     """Launches a kernel with arrays for its operands, and for the parameters of its epilogue."""
     grid, block = eval(written.grid, {"B": batch}), eval(written.block)
     scratch = [np.full(written.scratch.shape, np.nan, others[0].dtype)] if written.scratch else []
-    filled = [x if x.size else np.zeros(1, x.dtype) for x in operands]  # CUDA gets an address; the host wants an array
+    filled = [x if x.size else np.zeros(1, x.dtype) for x in operands]  # the emulation needs an element
     raw(grid, block, (*filled, *others, *scratch, np.int32(batch)))
 
 
@@ -164,7 +164,7 @@ def test_scratch_does_not_depend_on_the_batch():
 
 
 def test_grids():
-    """They grow with the batch, but for long sums, which are split as is best for a typical one."""
+    """They grow with the batch, except for long sums, which are split as is best for a typical batch."""
     assert kernels()["second_conv2d"][0].grid == "(B, 1, 1)"
     assert kernels()["strided_conv2d"][0].grid == "((B * 25 + 31) // 32, 1, 1)"
     assert kernels()["first_conv2d_filter_grad"][0].grid == "(1, 1, 264)"
@@ -172,7 +172,7 @@ def test_grids():
 
 @cache
 def kernels_of_tiles() -> dict[tuple[str, int, int], tuple[ProductKernel, RawKernel]]:
-    """Of two nodes, with every tile that could be chosen."""
+    """Kernels of two nodes, with every tile that could be chosen."""
     found = {}
     for number, (rows, columns) in enumerate(product(TILE_ROWS, THREAD_COLUMNS)):
         with pytest.MonkeyPatch.context() as only:
@@ -225,7 +225,7 @@ def test_epilogue(order: int):
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
 
-# A kernel and a mistake in the text that all share: each makes a wrong result in one of two orders, or an error.
+# A kernel and a mistake in the source that all share: each gives a wrong result in one of two orders, or an error.
 MISTAKES = {
     "border not checked": ("padded_conv2d", "if (!Window::bordered) return true;", "return true;"),
     "remainder not checked": ("strided_conv2d_input_grad", " && y % Window::divisor_y == 0", ""),

@@ -26,12 +26,12 @@ pytestmark = pytest.mark.usefixtures("emulated")
 @pytest.fixture(autouse=True)
 def quick(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less of everything: the host takes its time."""
-    for name, value in (("COPIED", 1 << 20), ("SIDE", 16), ("STEPS_PER_GRAPH", 2), ("FEWEST_LAUNCHES", 1)):
+    for name, value in (("COPIED", 1 << 20), ("MATRIX_SIZE", 16), ("STEPS_PER_GRAPH", 2), ("FEWEST_LAUNCHES", 1)):
         monkeypatch.setattr(f"runtime.gpu.device_profiler.{name}", value)
 
 
 def statements(source: str, name: str) -> list[str]:
-    """The lines of a function in the function of the training step, without comments."""
+    """The lines of a function nested in that of the training step, without comments."""
     lines = source.split("def bind_train_step")[1].splitlines()
     start = lines.index(f"    def {name}():")
     return [line for line in lines[start + 1 : lines.index("", start)] if not line.lstrip().startswith("#")]
@@ -96,13 +96,13 @@ def test_the_command(place: Path):
     assert lines[4].split()[:2] == ["µs", "share"]
     assert any("matmul  3:19 dense_1" in line for line in lines)
     assert any("  batch_norm_1_forward  3:31 batch_norm_1" in line for line in lines)
-    said = (
+    texts = (
         "in kernels, ",
-        "outside of them: the batch is copied, ",
-        "the whole step without a clock, as a CUDA graph, ",
+        "outside kernels: batch copy and gaps between kernels",
+        "whole step without the clock, as a CUDA graph, ",
     )
-    assert all(text in line for text, line in zip(said, lines[-4:-1], strict=True))
-    assert lines[-1].endswith("the same without a graph, each kernel launched from Python")
+    assert all(text in line for text, line in zip(texts, lines[-4:-1], strict=True))
+    assert lines[-1].endswith("the same without a CUDA graph, each kernel launched from Python")
 
 
 def test_a_model_without_training(place: Path):
@@ -130,4 +130,4 @@ def test_code_for_a_gpu_needs_one(command: str, place: Path):
 
 
 def test_what_holds_the_gpu_back_is_cuda():
-    assert machine_code(cuda.HOLD)
+    assert machine_code(cuda.SLEEP)

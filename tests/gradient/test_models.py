@@ -1,7 +1,7 @@
 """The gradients of whole models, through convolution, pooling, normalisation and scans, along random directions.
 
 Float64 in the interpreter: (L(p + e d) - L(p - e d)) / 2e against the sum of gradient times direction. The gradient is
-read off a step of plain gradient descent with lr = 1: the old parameters less the new ones.
+taken from a step of plain gradient descent with lr = 1: the old parameters minus the new ones.
 """
 
 from __future__ import annotations

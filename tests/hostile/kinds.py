@@ -1,7 +1,7 @@
-"""The kinds of files that strangers may hand over: sound ones of each, and what reads them.
+"""The kinds of untrusted files: valid ones of each kind, and the code that reads them.
 
-A kind makes a folder of sound files and tells which of them are damaged, one at a time. Trying one gives whether it was
-accepted; a refusal must be an error of ours, and whatever else is raised is a mistake that was found.
+A kind makes a folder of valid files and returns those to damage, one at a time. Trying one returns whether it was
+accepted; a refusal must be an error for the user, and any other exception is a finding.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from compiler.cli.cache import Cache, Key, digest
 from compiler.cli.flags import read_flags
 from compiler.driver import compile_tree, load_tree
 from compiler.ir.printer import print_graph
+from compiler.targets.running import find_runtime
 from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
 from runtime.errors import RuntimeUserError
-from runtime.program import Program, TensorSpec
-from runtime.training import checkpoint
+from runtime.program import LoadedProgram, TensorSpec
+from runtime.training import checkpoint, tensor_files
 from runtime.training.predictions import read_examples
 from tests.cli.conftest import PROGRAM
 
@@ -46,21 +47,21 @@ LONGEST_MESSAGE = 200_000  # characters
 
 
 class Wrong(Exception):
-    """A command that ended in no way that it may."""
+    """A command with a forbidden outcome."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`make` fills a folder and returns the files that are damaged; `attempt` reads one of them."""
+    """`make` fills a folder and returns the files to damage; `attempt` reads one of them."""
 
     make: Callable[[Path], list[Path]]
     attempt: Callable[[Path, random.Random], bool]
-    words: str = ""  # of which texts are made
+    words: str = ""  # a vocabulary for texts
     reseal: Callable[[bytes], bytes] = bytes  # makes checksums match again, for half of the damage
 
 
 def nnc(*arguments: str | Path) -> tuple[int, str]:
-    """Runs a command in this process; its exit code and output. Raises Wrong for an end that users must not see."""
+    """Runs a command in this process; its exit code and output. Raises Wrong for an outcome that users must not see."""
     out, err = io.StringIO(), io.StringIO()
     flags = argparse.Namespace(**copy.deepcopy(vars(flags_of(*map(str, arguments)))))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -73,17 +74,17 @@ def nnc(*arguments: str | Path) -> tuple[int, str]:
     if code not in (0, 2):
         raise Wrong(f"exit code {code}: {errors[-2000:]}")
     if code == 2 and not REFUSED.search(errors):
-        raise Wrong(f"no error is told: {errors[:2000]!r}")
+        raise Wrong(f"no error is reported: {errors[:2000]!r}")
     if WARNING.search(errors):
         raise Wrong(f"a warning of Python: {errors[:2000]!r}")
     if not errors.replace("\n", "").isprintable() or len(errors) > LONGEST_MESSAGE:
-        raise Wrong(f"what is told is too long or steers the terminal: {errors[:2000]!r}")
+        raise Wrong(f"the output is too long or could control the terminal: {errors[:2000]!r}")
     return code, out.getvalue()
 
 
 @cache
 def flags_of(*arguments: str) -> argparse.Namespace:
-    """Read once: that takes as long as most commands here."""
+    """Cached: parsing takes as long as most commands here."""
     return read_flags(arguments)
 
 
@@ -92,7 +93,7 @@ def accepted(function: Callable[[], object]) -> bool:
         function()
     except RuntimeUserError as error:
         if not str(error).replace("\n", "").isprintable():
-            raise Wrong(f"what is told steers the terminal: {str(error)!r}") from error
+            raise Wrong(f"the message could control the terminal: {str(error)!r}") from error
         return False
     return True
 
@@ -156,13 +157,13 @@ def make_programs(folder: Path) -> list[Path]:
 
 
 def try_program(path: Path, choose: random.Random) -> bool:
-    """What is sound is often compiled to its source, and that is held against the allow-list."""
+    """A valid program is often compiled to its source, which is checked against the allow-list."""
     code, _ = nnc("check", path)
     if code == 0 and choose.random() < 0.3:
         target = choose.choice(("numpy", "cupy"))
         code, source = nnc("emit", path, "--stage", "source", "--target", target, "--data", "digits")
         if code == 0 and source.startswith("# "):
-            allowed.checked_code(source, "<mutant>")
+            allowed.checked_code(source, "<mutant>", find_runtime(target).allowed)
     return code == 0
 
 
@@ -181,9 +182,10 @@ def make_ir(folder: Path) -> list[Path]:
 def try_ir(path: Path, choose: random.Random) -> bool:
     code, _ = nnc("check", path)
     if code == 0 and choose.random() < 0.3:
-        code, source = nnc("emit", path, "--stage", "source", "--target", choose.choice(("numpy", "cupy")))
+        target = choose.choice(("numpy", "cupy"))
+        code, source = nnc("emit", path, "--stage", "source", "--target", target)
         if code == 0:
-            allowed.checked_code(source, "<mutant>")
+            allowed.checked_code(source, "<mutant>", find_runtime(target).allowed)
     return code == 0
 
 
@@ -212,12 +214,12 @@ def make_npy(folder: Path) -> list[Path]:
 
 
 def try_npy(path: Path, choose: random.Random) -> bool:
-    """As an input of a prediction, and as one of the arrays of a data set."""
+    """Reads it as the input of a prediction, and as an array of a data set."""
     spec = TensorSpec("point", "f32", (None, 4), "input")
     one = accepted(lambda: read_examples(str(path), [spec], "own"))
     described, loaded = accepted(lambda: describe(path.parent)), accepted(lambda: load(path.parent))
     if loaded and not described:
-        raise Wrong("the data set is loaded, though its headers are refused")
+        raise Wrong("the data set is loaded although its headers are refused")
     return one or loaded
 
 
@@ -235,7 +237,7 @@ def make_npz(folder: Path) -> list[Path]:
 def try_npz(path: Path, choose: random.Random) -> bool:
     described, loaded = accepted(lambda: describe(path)), accepted(lambda: load(path))
     if loaded and not described:
-        raise Wrong("the data set is loaded, though its headers are refused")
+        raise Wrong("the data set is loaded although its headers are refused")
     accepted(lambda: arrays.read_inputs(str(path), "point"))
     return loaded
 
@@ -253,7 +255,7 @@ def try_idx(path: Path, choose: random.Random) -> bool:
     return accepted(lambda: mnist.read_idx(str(path), largest))
 
 
-# What we write ourselves ----------------------------------------------------------------------------------------------
+# Files that nnc writes ------------------------------------------------------------------------------------------------
 
 
 def make_points(folder: Path) -> None:
@@ -272,7 +274,7 @@ def make_run(folder: Path) -> list[Path]:
 
 
 def try_run(path: Path, choose: random.Random) -> bool:
-    """Evaluates, predicts and goes on; the folder is the current one."""
+    """Evaluates, predicts and resumes, with the folder as the current one."""
     commands: Sequence[Sequence[str]] = (
         ("eval", "run"),
         ("eval", "run", "--best"),
@@ -288,14 +290,14 @@ def make_checkpoints(folder: Path) -> list[Path]:
     return [folder / "run" / "last.safetensors"]
 
 
-PROGRAMS: dict[Path, Program] = {}
+PROGRAMS: dict[Path, LoadedProgram] = {}
 
 
 def try_checkpoint(path: Path, choose: random.Random) -> bool:
     """Loads it into a program, which it must not change if it is refused."""
     if path not in PROGRAMS:
         compiled = compile_tree(load_tree(path.parent / "program.nn"))
-        PROGRAMS[path] = Program(compiled.executable, compiled.manifest)
+        PROGRAMS[path] = LoadedProgram(compiled.executable, compiled.manifest)
     program = PROGRAMS[path]
     program.initialize(1)
     before = {name: view.tobytes() for name, view in program.variables().items()}
@@ -306,7 +308,7 @@ def try_checkpoint(path: Path, choose: random.Random) -> bool:
 
 
 def reseal_checkpoint(content: bytes) -> bytes:
-    """With the length of its header, and the SHA-256 of metadata and values, made to match where that can be done."""
+    """The checkpoint with a matching header length and SHA-256, if they can be computed."""
     start = 0
     try:
         header, start = json.JSONDecoder().raw_decode(content[8:].decode("latin-1"))
@@ -317,7 +319,7 @@ def reseal_checkpoint(content: bytes) -> bytes:
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 views[name] = np.frombuffer(data[first:last], np.uint8)
-        header["__metadata__"] = {**metadata, "sha256": checkpoint._digest(metadata, views)}
+        header["__metadata__"] = {**metadata, "sha256": tensor_files.digest(metadata, views)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return start.to_bytes(8, "little") + content[8:]
     text = json.dumps(header).encode()
@@ -336,20 +338,21 @@ def make_cache(folder: Path) -> list[Path]:
 
 
 def try_cache(path: Path, choose: random.Random) -> bool:
-    """Reads the entry, and holds its source against the allow-list; whole ones of strangers are not run."""
+    """Reads the entry, and checks its source against the allow-list; the source is not run."""
     with contextlib.chdir(path.parent.parent):
-        key = Key.of("points.nn", [True, [], None, "numpy", None, [], []])
+        key = Key.of("points.nn", [True, [], "points.nn", None, "numpy", None, [], []])
         assert key and f"{key.name}.json" == path.name
-        entry, told = Cache(path.parent).load(key)
+        entry, reason = Cache(path.parent).load(key)
     if entry is None:
-        if not told.startswith("miss, "):
-            raise Wrong(told)
+        if not reason.startswith("miss, "):
+            raise Wrong(reason)
         return False
-    return accepted(lambda: allowed.checked_code(entry.build.executable.source, entry.build.executable.name))
+    executable = entry.build.executable
+    return accepted(lambda: allowed.checked_code(executable.source, executable.name, allowed.CPU_PROGRAMS))
 
 
 def reseal_cache(content: bytes) -> bytes:
-    """With a hash that matches."""
+    """The entry with a matching hash."""
     text = content.partition(b"\n")[2].decode(errors="replace")
     return f"{digest(text)}\n{text}".encode()
 

@@ -1,4 +1,4 @@
-"""Damage to files: bytes, and words of text. The same seed gives the same damage."""
+"""Damages files: bytes, and words of text. The same seed gives the same damage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 
-MOST_BYTES = 200_000  # of a damaged file: larger ones are bombs, which have tests of their own
+MOST_BYTES = 200_000  # of a damaged file: larger ones are bombs, which have separate tests
 WORD = re.compile(rb'[A-Za-z_]\w*|\d+(?:\.\d+)?|"[^"\n]*"|\|>|\*\*|//|[=!<>]=|->|\.\.\.|[^\w\s]|\s+')
 NUMBERS = b"""0 -0 1 -1 2 3 7 64 100 255 256 1000 65536 2147483647 2147483648 4294967296 9223372036854775807
 9223372036854775808 999999999999999999 1000000000000000000 1e30 1e-30 1e308 1e999 0.5 -0.5 nan inf 0x10 1_000 00 1.
@@ -57,7 +57,7 @@ def with_other_words(content: bytes, others: Sequence[bytes], words: Sequence[by
 
 
 def with_other_bytes(content: bytes, others: Sequence[bytes], choose: random.Random) -> bytes:
-    """A bit flipped; bytes replaced, removed, doubled; a whole number in their place; the end cut off or joined on."""
+    """A bit flipped; bytes replaced, removed, doubled, or replaced by an integer; the end cut off or replaced."""
     damaged = bytearray(content)
     place = choose.randrange(len(damaged) + 1)
     length = choose.choice((1, 1, 2, 4, 8, 16, 100))

@@ -1,10 +1,10 @@
-"""Damaged files of every kind that strangers may hand over, by the thousand: accepted, or refused with an error.
+"""Thousands of damaged files of every untrusted kind: each must be accepted, or refused with an error.
 
     python tests/hostile/run.py --inputs 100000 --seed 0 [--kinds nn,ir] [--jobs 2] [--found DIR]
 
-No traceback, no more than five seconds of the processor or 512 MB of memory, nothing written outside of the folder, no
-process started. Prints a line for each kind; what is found is written to DIR as a file with its traceback, and the exit
-code is 1. The same seed makes the same damage; `--first N` begins at input N.
+No traceback, at most five seconds of processor time and 512 MB of memory, no file written outside of the folder, no
+process started. Prints a line for each kind; findings are written to DIR as files with their tracebacks, and the exit
+code is then 1. The same seed gives the same damage; `--first N` begins at input N.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def main() -> int:
 
 def read_flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=1000, help="of all kinds together")
+    parser.add_argument("--inputs", type=int, default=1000, help="number of inputs of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the first input of each kind")
     parser.add_argument("--kinds", default=",".join(SHARES))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--found", type=Path, default=Path("hostile-found"), help="where findings are written")
+    parser.add_argument("--found", type=Path, default=Path("hostile-found"), help="folder for findings")
     return parser.parse_args()
 
 
 def run_kind(kind: str, flags: argparse.Namespace, count: int):
-    """Tries the inputs of one kind, and prints how it went."""
+    """Tries the inputs of one kind, and prints the result."""
     from tests.hostile.workers import Tally, try_all
 
     tally, began = Tally(), time.monotonic()

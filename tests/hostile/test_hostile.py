@@ -1,4 +1,4 @@
-"""A sample of damaged files of every kind, the files that mistakes were found with, and proof that the watch sees."""
+"""A sample of damaged files of every kind, files of earlier findings, and a test that the watch detects misdeeds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_kind_has_its_share():
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
-def test_files_that_mistakes_were_found_with(path: Path):
+def test_files_of_earlier_findings(path: Path):
     kind, _, file = path.name.partition("-")
     replay(kind, file.partition("~")[0], path.read_bytes())
 
@@ -68,7 +68,7 @@ def fills_memory() -> None:
     assert len(bytearray(b"x" * (1 << 20)) * 200)
 
 
-def goes_on_forever() -> None:
+def runs_forever() -> None:
     while True:
         pass
 
@@ -87,13 +87,13 @@ MISDEEDS = {
     "os.mkdir ../outside-folder": lambda: os.mkdir("../outside-folder"),
     "subprocess.Popen": lambda: subprocess.run(["true"], check=False),
     "ran a-stranger": runs_code,
-    "took more than": goes_on_forever,
-    "took ": fills_memory,  # the last one: it is held against all that follow
+    "took more than": runs_forever,
+    "took ": fills_memory,  # the last one: it would count against all that follow
 }
 
 
 def commit_misdeeds(place: Path, results: Connection) -> None:
-    """In a process of its own, since a watch is for good."""
+    """Runs in a new process, since a watch cannot be removed."""
     workers.LONGEST = 0.5
     workers.MOST_MEMORY = workers.most_resident() + (100 << 20)
     path = place / "files" / "file"
@@ -106,7 +106,7 @@ def commit_misdeeds(place: Path, results: Connection) -> None:
         results.send([finding.why for finding in tally.findings])
 
 
-def test_the_watch_sees_what_must_not_happen(tmp_path: Path):
+def test_the_watch_detects_misdeeds(tmp_path: Path):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=commit_misdeeds, args=(tmp_path, theirs))
@@ -120,7 +120,7 @@ def test_the_watch_sees_what_must_not_happen(tmp_path: Path):
 
 
 def test_a_worker_that_dies_is_followed_by_another(monkeypatch: pytest.MonkeyPatch):
-    """The first one is silent for too long."""
+    """The first worker is silent for too long."""
     monkeypatch.setattr(workers, "LONGEST_WAIT", 0.0)
     lane = workers.Lane(workers.Work("idx", 0, 0, 3))
     deadline = time.monotonic() + 60
@@ -133,8 +133,8 @@ def test_a_worker_that_dies_is_followed_by_another(monkeypatch: pytest.MonkeyPat
         lane.end()
 
 
-def test_outputs_that_users_must_not_see(tmp_path: Path):
+def test_output_must_not_control_the_terminal(tmp_path: Path):
     from tests.hostile import kinds
 
-    with pytest.raises(Wrong, match="steers the terminal"):
+    with pytest.raises(Wrong, match="control the terminal"):
         kinds.accepted(lambda: (_ for _ in ()).throw(kinds.RuntimeUserError("\x1b[2J")))

@@ -1,7 +1,7 @@
-"""Damaged files tried in processes of their own, under watch: time, memory, and what they write, start or ask for.
+"""Tries damaged files in worker processes and watches them: time, memory, files written, processes and connections.
 
-A worker tries inputs one after the other and reports each that ends in a way it must not; when one hangs, takes too
-much memory or kills the process, the next worker goes on after it.
+A worker tries inputs one after the other and reports those with a forbidden outcome; if one hangs, uses too much memory
+or kills the process, the next worker continues after it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-LONGEST = 5.0  # seconds of the processor for one input
-LONGEST_WAIT = 60.0  # seconds on the clock: machines are busy, but nothing may wait forever
-MOST_MEMORY = 512 << 20  # bytes that are resident
-MOST_ADDRESSES = 4 << 30  # bytes, so that a bomb does not take the machine with it
+LONGEST = 5.0  # seconds of processor time for one input
+LONGEST_WAIT = 60.0  # seconds of real time: machines may be busy, but nothing may wait forever
+MOST_MEMORY = 512 << 20  # resident bytes
+MOST_ADDRESSES = 4 << 30  # bytes, so that a bomb does not crash the machine
 INSTALLED = 256 << 20  # bytes of memory that the machine pretends to have, for arenas
 BETWEEN_COLLECTIONS = 50
 SHUTDOWN = 10.0
@@ -41,27 +41,27 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Stopped(BaseException):
-    """An input took too long; nothing that handles errors may handle this."""
+    """An input took too long; no handler of errors may catch this."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A damaged file that ended in a way it must not."""
+    """A damaged file with a forbidden outcome."""
 
     kind: str
     index: int
-    file: str  # the sound file's name
+    file: str  # the name of the undamaged file
     content: bytes
     why: str
 
 
 @dataclass
 class Tally:
-    """What became of the inputs of one kind."""
+    """The outcomes of the inputs of one kind."""
 
     inputs: int = 0
     accepted: int = 0
-    slowest: float = 0.0  # seconds of the processor
+    slowest: float = 0.0  # seconds of processor time
     memory: int = 0  # bytes resident at most
     findings: list[Finding] = field(default_factory=list)
 
@@ -73,7 +73,7 @@ class Tally:
 
 
 class Watch:
-    """An audit hook: while an input is tried, nothing may be written outside of its folder, started or asked for."""
+    """An audit hook: while an input is tried, it notes files written outside of the folder, processes, and code."""
 
     def __init__(self, folder: Path):
         self.folder = str(folder.resolve())
@@ -118,7 +118,7 @@ class Work:
 
 
 def work(task: Work, place: Path, current: Any, results: Connection) -> None:
-    """The life of a worker. `current` tells which input it is at."""
+    """The main function of a worker. `current` is the index of its current input."""
     os.environ |= {"NNC_CACHE": "off", "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache-of-user")}
     for limited, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MOST_ADDRESSES)):
         with suppress(ValueError, OSError):
@@ -130,33 +130,33 @@ def work(task: Work, place: Path, current: Any, results: Connection) -> None:
     memory_limit.installed_memory = lambda: INSTALLED
     kind, folder = KINDS[task.kind], place / "files"
     paths = kind.make(folder)
-    sound = {path: path.read_bytes() for path in paths}
-    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    words, others = kind.words.encode().split(), list(sound.values())
+    originals = {path: path.read_bytes() for path in paths}
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words, others = kind.words.encode().split(), list(originals.values())
     watch = Watch(folder)
     gc.freeze()
     for index in range(task.first, task.last):
         choose = random.Random(f"{task.kind} {task.seed} {index}")
         path = choose.choice(paths)
-        content = mutated(sound[path], others, words, choose)
+        content = mutated(originals[path], others, words, choose)
         content = kind.reseal(content) if choose.random() < 0.5 else content
         current.value = index
         results.send(tried(task.kind, index, path, content, watch, choose))
-        restore(kept, path)
+        restore(files, path)
         if index % BETWEEN_COLLECTIONS == 0:
             gc.collect()
     results.send(None)
 
 
-def restore(kept: dict[Path, bytes], tried: Path) -> None:
-    """Brings files back that were changed: the one that was tried, and those beside it that a command wrote."""
-    for path, content in kept.items():
+def restore(files: dict[Path, bytes], tried: Path) -> None:
+    """Restores changed files: the one that was tried, and those next to it that a command wrote."""
+    for path, content in files.items():
         if path.parent == tried.parent and path.read_bytes() != content:
             path.write_bytes(content)
 
 
 def tried(name: str, index: int, path: Path, content: bytes, watch: Watch, choose: random.Random) -> Tally:
-    """What became of one input."""
+    """The outcome of one input."""
     from tests.hostile.kinds import KINDS
 
     path.write_bytes(content)
@@ -190,7 +190,7 @@ def stop(signal_number: int, frame: FrameType | None) -> None:
 
 
 def try_all(kind: str, seed: int, indices: range, jobs: int) -> Iterator[Tally]:
-    """Tries inputs in as many processes as `jobs`; yields what became of them as it is known."""
+    """Tries inputs in `jobs` processes; yields their outcomes as they arrive."""
     ends = [indices.start + len(indices) * job // jobs for job in range(jobs + 1)]
     lanes = [Lane(Work(kind, seed, first, last)) for first, last in pairwise(ends) if first < last]
     try:
@@ -205,7 +205,7 @@ def try_all(kind: str, seed: int, indices: range, jobs: int) -> Iterator[Tally]:
 
 
 class Lane:
-    """One worker after the other, for a stretch of inputs."""
+    """Runs one worker after the other, for a range of inputs."""
 
     def __init__(self, task: Work):
         self.task, self.done = task, False
@@ -223,7 +223,7 @@ class Lane:
         self.heard = time.monotonic()
 
     def news(self) -> Iterator[Tally]:
-        """What the worker has reported; a worker that is silent or gone is followed by another."""
+        """The reports of the worker; one that is silent or has died is replaced."""
         try:
             while self.results.poll(0.05):
                 self.heard = time.monotonic()
@@ -233,7 +233,7 @@ class Lane:
                     self.end()
                     return
                 yield tally
-                if tally.memory > MOST_MEMORY:  # it would be held against all that follow
+                if tally.memory > MOST_MEMORY:  # it would count against all that follow
                     yield from self.follow(None)
                     return
         except (EOFError, ConnectionError):
@@ -243,7 +243,7 @@ class Lane:
             yield from self.follow(f"was silent for {LONGEST_WAIT:.0f} s")
 
     def follow(self, why: str | None) -> Iterator[Tally]:
-        """Ends the worker, and starts the next one behind the input that it was at."""
+        """Ends the worker, and starts the next one after its current input."""
         index = self.current.value
         if index < 0:
             self.end()
@@ -257,7 +257,7 @@ class Lane:
             self.done = True
 
     def lost(self, index: int, why: str) -> Finding:
-        """The input that a worker never came back from: the file that differs from its name's, as it lies there."""
+        """The input that a worker never finished: the newest file in its folder."""
         newest = max(self.place.joinpath("files").rglob("*"), key=lambda path: path.stat().st_mtime_ns)
         return Finding(self.task.kind, index, newest.name, newest.read_bytes(), why)
 
@@ -269,23 +269,23 @@ class Lane:
 
 
 def replay(kind: str, file: str, content: bytes, seeds: Sequence[int] = range(8)) -> None:
-    """Tries one file in this process, in the place of a sound one; raises what it raises."""
+    """Tries one file in this process, instead of an undamaged one; errors are raised."""
     from tests.hostile.kinds import KINDS
 
     with tempfile.TemporaryDirectory() as folder:
         path = next(path for path in KINDS[kind].make(Path(folder)) if path.name == file)
-        for seed in seeds:  # what is done with it is drawn
-            sound = {each: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
+        for seed in seeds:  # the commands are chosen at random
+            originals = {each: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
             path.write_bytes(content)
             began = time.process_time()
             KINDS[kind].attempt(path, random.Random(seed))
             assert time.process_time() - began < LONGEST
-            for each, whole in sound.items():
+            for each, whole in originals.items():
                 each.write_bytes(whole)
 
 
 def most_resident() -> int:
-    """The most bytes that this process has had in memory; `ru_maxrss` would count those of its parent, too."""
+    """The peak of resident bytes of this process; `ru_maxrss` would include those of its parent."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

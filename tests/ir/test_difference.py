@@ -1,4 +1,4 @@
-"""Differences of graphs: only what is computed otherwise shows, whatever was renumbered."""
+"""Differences of graphs: they show only what is computed differently, whatever was renumbered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ graph g(%x: f32[3] input, %w: f32[3] param) {
   %5: f32[3] = tanh(%4)
   return y=%5
 }"""
-OTHERWISE = """
+REWRITTEN = """
 graph g(%x: f32[3] input, %w: f32[3] param) {
   %0: f32[3] = neg(%x)
   %1: f32[3] = sub(%0, -0.5)
@@ -53,7 +53,7 @@ CHANGES = {
     ),
     "replaced": (
         DEAD_CODE_GONE,
-        OTHERWISE,
+        REWRITTEN,
         """graph g: 1 removed, 2 added
 @@ line 1 @@
   graph g(%x: f32[3] input, %w: f32[3] param) {

@@ -1,4 +1,4 @@
-"""Types are one object each, and what a rule said once is remembered; nothing is taken for something else."""
+"""Equal types are one object, and results of rules are cached; nothing is confused with anything else."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def test_a_refused_type_is_refused_again():
             TensorType("f32", (-1,))
 
 
-def test_a_rule_is_asked_once():
-    asked = []
+def test_a_rule_is_called_once():
+    calls = []
 
     def rule(types, axes, keepdims):
-        asked.append(axes)
+        calls.append(axes)
         return OPS["sum"].infer(types, axes=axes, keepdims=keepdims)
 
     op = replace(OPS["sum"], infer=rule)
     for axes in ((0,), (1,), (0,)):
         attributes, (result,) = infer(op, (MATRIX,), {"axes": axes})
         assert attributes == {"axes": axes, "keepdims": False} and result.shape == ((3,) if axes == (0,) else (2,))
-    assert asked == [(0,), (1,)]
+    assert calls == [(0,), (1,)]
     infer(OPS["sum"], (MATRIX,), {"axes": (0,)})
-    assert len(asked) == 2  # another op, though of the same name
+    assert len(calls) == 2  # another op, though of the same name
 
 
 @pytest.mark.parametrize("axis", [True, 1.0, "1"])
@@ -54,7 +54,7 @@ def test_equal_attributes_of_another_kind_are_not_confused(axis: object):
         infer(OPS["argmax"], (MATRIX,), {"axis": axis})
 
 
-def test_refusals_are_not_remembered():
+def test_refusals_are_not_cached():
     for _ in range(2):
         with pytest.raises(TypeRuleError, match="out of range"):
             infer(OPS["sum"], (MATRIX,), {"axes": (5,)})

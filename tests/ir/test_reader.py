@@ -1,4 +1,4 @@
-"""IR text that is wrong, in any way: one error with its place, what was expected and what was found."""
+"""Invalid IR text of any kind: one error with its place, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def returning(line: str, inputs: str = "%x: f32[2] input") -> str:
 
 
 BODY = "graph body(%h: f32[2] carry, %v: f32[2] sequence) {\n%0: f32[2] = add(%h, %v)\nreturn y0=%0\n}"
-# text: where the error is, and what it says
+# text -> the place of the error, and parts of its message
 MISTAKES = {
     returning("%0: f32[2] = frobnicate(%x)"): ("2:14", "unknown op frobnicate", f"one of the {len(OPS)} ops"),
     returning("%0: f32[2] = matmull(%x)"): ("2:14", 'unknown op matmull; did you mean "matmul"?'),
@@ -78,7 +78,7 @@ MISTAKES = {
     "\x00": ("1:1", "syntax error"),
     "graph g(%é: f32[] input) {\nreturn\n}": ("1:9", "syntax error"),
     returning("%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body=0)"): ("2:14", "scan: the body is not valid"),
-    returning(f"%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body={BODY})"): ("2:14", "does not take this as v"),
+    returning(f"%0: f32[2] = scan(%x, %x, carries=1, sequences=1, body={BODY})"): ("2:14", "a different type for v"),
     returning(f"%0: f32[2] = fused(%x, %x, body={BODY.replace('%h, ', '%x, ')})"): ("3:18", "%x is not defined"),
     returning("%0: f32[2] = exp(" + "[" * 5000): ("2:49", "nested too deeply"),
     returning("%0: f32[2] = fused(body=graph b() {" * 5000): ("2:1075", "nested too deeply"),
@@ -102,20 +102,20 @@ def error_of(text: str) -> str:
 @pytest.mark.parametrize(("text", "expected"), MISTAKES.items(), ids=lambda value: str(value)[:40])
 def test_mistake(text: str, expected: tuple[str, ...]):
     place, *fragments = expected
-    told = error_of(text)
-    assert told.startswith(f"t.ir:{place}: error: "), told
-    assert len(told) < 2000 and "\n   | " in told.replace("\n    | ", "\n   | ")
+    message = error_of(text)
+    assert message.startswith(f"t.ir:{place}: error: "), message
+    assert len(message) < 2000 and "\n   | " in message.replace("\n    | ", "\n   | ")
     for fragment in fragments:
-        assert fragment in told, told
+        assert fragment in message, message
 
 
 @pytest.mark.parametrize(("graphs", "expected"), TWO_GRAPHS.items(), ids=lambda value: str(value)[:40])
 def test_graphs_agree_about_variables(graphs: tuple[str, str, str], expected: tuple[str, ...]):
     first, second, output = graphs
     text = f"graph a({first}) {{\n  return\n}}\ngraph b({second}) {{\nreturn {output}\n}}"
-    told = error_of(text)
-    assert told.startswith(f"t.ir:{expected[0]}: error: "), told
-    assert all(fragment in told for fragment in expected[1:]), told
+    message = error_of(text)
+    assert message.startswith(f"t.ir:{expected[0]}: error: "), message
+    assert all(fragment in message for fragment in expected[1:]), message
 
 
 def test_form_of_an_error():
@@ -128,7 +128,7 @@ def test_form_of_an_error():
     )
 
 
-def test_bodies_may_nest_so_deep():
+def test_bodies_may_nest_this_deep():
     body = "graph b(%x: f32[2]) {\n  return y0=%x\n}"
     for _ in range(DEEPEST_NESTING - 1):
         body = f"graph b(%x: f32[2]) {{\n%0: f32[2] = fused(%x, step=0, body={body})\nreturn y0=%0\n}}"
@@ -185,7 +185,7 @@ def texts() -> list[str]:
 
 
 def mutated(choose: random.Random, text: str) -> str:
-    """Words exchanged, attributes and types of another kind, pieces cut out or doubled."""
+    """With words exchanged, attributes and types of another kind, pieces removed or duplicated."""
     kind = choose.choice(["words", "attribute", "type", "cut"])
     if kind == "words":
         words = WORDS.findall(text)
@@ -206,7 +206,7 @@ def mutated(choose: random.Random, text: str) -> str:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mutated_texts(seed: int):
-    """They are read, printed as they are read, and compiled, or refused in words."""
+    """They are read, printed unchanged, and compiled, or refused with an error message."""
     choose = random.Random(seed)
     sources = texts()
     for _ in range(MUTATIONS_IN_A_TEST):

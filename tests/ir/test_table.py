@@ -1,4 +1,4 @@
-"""The table of ops: whoever needs it before it is filled is told how to fill it."""
+"""The table of ops: using it before it is filled is an error that says how to fill it."""
 
 from __future__ import annotations
 

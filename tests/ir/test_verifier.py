@@ -1,4 +1,4 @@
-"""The verifier notices every way a pass could break a graph, and shows where."""
+"""The verifier detects every way a pass could break a graph, and shows where."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ BREAKS = [
 ]
 
 
-def test_a_sound_graph_passes():
+def test_a_valid_graph_passes():
     verify_graph(read_graph(TEXT), "reading")
 
 
@@ -77,11 +77,11 @@ def test_damage_is_noticed(damage: Callable[[Graph], None]):
         verify_graph(graph, "a pass")
 
 
-def less(graph: Graph) -> None:
+def missing_output(graph: Graph) -> None:
     graph.outputs.clear()
 
 
-def more(graph: Graph) -> None:
+def extra_output(graph: Graph) -> None:
     graph.outputs["z"] = graph.nodes[0].result
 
 
@@ -92,8 +92,8 @@ def another_type(graph: Graph) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (less, r"output y was f32\[4\] and is nothing"),
-        (more, r"output z was nothing and is f32\[2,4\]"),
+        (missing_output, r"output y was f32\[4\] and is nothing"),
+        (extra_output, r"output z was nothing and is f32\[2,4\]"),
         (another_type, r"output y was f32\[4\] and is f32\[2,4\]"),
     ],
 )

@@ -18,7 +18,7 @@ from compiler.planning.memory import Plan
 from compiler.targets.numpy.writer import NumpyWriter
 from compiler.targets.target import find_target
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Manifest, Program
+from runtime.program import LoadedProgram, Manifest
 from runtime.training.captures import Capture
 from runtime.training.progress import Reporter
 from runtime.training.run_folder import RunFolder
@@ -26,11 +26,11 @@ from runtime.training.trainer import Diverged, train
 
 GRAPH = "train_step"
 EXAMPLES = 4
-Key = tuple[str, int]  # an op and which of those of its name, counted as they are written
+Key = tuple[str, int]  # the name of an op, and its number among the ops of that name in the source
 
 
 class Writing:
-    """Counts the ops of a graph while its source is written; of the chosen one, what it computes is thrown away."""
+    """Counts the ops of a graph while its source is written, and overwrites the result of a chosen one."""
 
     def __init__(self, chosen: Key | None = None, value: str = "np.nan"):
         self.chosen, self.value = chosen, value
@@ -53,7 +53,7 @@ class Writing:
 
 @contextmanager
 def writing(writing: Writing) -> Iterator[Writing]:
-    """While entered, all source is written with what is planted."""
+    """While entered, all source is written with the planted value."""
     lines, statements = NumpyWriter.lines, NumpyWriter.statements
 
     def noting(self: NumpyWriter) -> list[str]:
@@ -70,7 +70,7 @@ def writing(writing: Writing) -> Iterator[Writing]:
 
 
 def generated(compiled: Compilation) -> Compilation:
-    """With source written anew."""
+    """The program with newly generated source."""
     target = find_target("numpy")
     plans, variables = target.plan(compiled.optimized, compiled.executable.batch)
     source = target.generate(title_of(compiled.tree, compiled.model), plans, variables)
@@ -78,7 +78,7 @@ def generated(compiled: Compilation) -> Compilation:
 
 
 def ops_that_count(compiled: Compilation, every: bool = False) -> list[Key]:
-    """Ops whose results count for the loss or for a variable: every one, or of each name the one in the middle."""
+    """Ops that the loss or a variable depends on: all of them, or the middle one of each name."""
     target = find_target("numpy")
     plans, _ = target.plan(compiled.optimized, compiled.executable.batch)
     (plan,) = (plan for plan in plans if plan.graph.name == GRAPH)
@@ -93,7 +93,7 @@ def ops_that_count(compiled: Compilation, every: bool = False) -> list[Key]:
 
 
 def nodes_that_count(plan: Plan) -> set[Node]:
-    """Those of which floats lead to the loss or to a variable."""
+    """Nodes with float results that the loss or a variable depends on."""
     outputs = [value for name, value in plan.graph.outputs.items() if name == "loss" or "." in name]
     return counting(plan, plan.graph, outputs)
 
@@ -130,8 +130,8 @@ def random_data(manifest: Manifest, examples: int = EXAMPLES) -> Dataset:
 
 
 def diverging(compiled: Compilation, folder: Path, dataset: Dataset | None = None, checks: bool = True) -> Diverged:
-    """Trains in a new folder until it stops for a number that is not finite."""
-    program = Program(compiled.executable, compiled.manifest)
+    """Trains in a new folder until training stops because of a number that is not finite."""
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     run_folder = RunFolder.create("Model", "", folder)
     reporter = Reporter(quiet=True, stream=io.StringIO())
     data = dataset or random_data(compiled.manifest)

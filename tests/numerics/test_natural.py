@@ -1,4 +1,4 @@
-"""Numbers that go wrong by themselves: the op to blame, its line and phase; and infinities that do no harm."""
+"""Numbers that go wrong without planted errors: the op to blame, its line and phase; and harmless infinities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compiler.numerics.replay import places_of
 from compiler.numerics.report import phase_of, reason_of
 from compiler.numerics.runs import run_generated, run_in_float64
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from runtime.training.captures import Capture
 from runtime.training.numerics import Guard, all_finite
 from runtime.training.progress import Reporter
@@ -37,19 +37,19 @@ optimizer Divided(lr)(p, g, step) {{ return p - lr * g / (p - 1) }}
 
 train M {{ loss = mean_squared_error; optimizer = {optimizer}; batch = 4 }}
 """
-# What is computed of h = [1, 2] w, in words of the language; the op to blame, its phase, and what is said of it.
+# An expression of h = [1, 2] w -> the op to blame, and the stated cause.
 FORWARD = {
     "log(h - 3)": ("log", "the logarithm of a negative number"),
     "log(h - 1)": ("log", "the logarithm of zero"),
     "x / (h - 1)": ("div", "a division by zero, or overflow"),
-    "sqrt(h - 3)": ("sqrt", "the root of a negative number"),
+    "sqrt(h - 3)": ("sqrt", "the square root of a negative number"),
     "(h - 3) ** (h - 0.5)": ("pow", ""),
-    "exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond what the type can hold"),
-    "h * 3e38 * x": ("mul", "overflow: beyond what the type can hold"),
-    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond what the type can hold"),
-    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond what the type can hold"),
-    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond what the type can hold"),
+    "exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "(h - 1) * exp(h * 1000)": ("exp", "overflow: beyond the range of the type"),
+    "h * 3e38 * x": ("mul", "overflow: beyond the range of the type"),
+    "h * 1.6e38 + x * 1.6e38": ("add", "overflow: beyond the range of the type"),
+    "sum(h * 1.5e38, axes=1, keepdims=true) + h": ("sum", "overflow: beyond the range of the type"),
+    "(h * 1e38) @ full([2, 2], 2.0)": ("matmul", "overflow: beyond the range of the type"),
 }
 
 
@@ -92,15 +92,15 @@ def test_an_infinity_that_becomes_a_nan(tmp_path: Path):
 
 
 def test_backward(tmp_path: Path):
-    """The root of zero is zero; its derivative is not finite, and the loss of the first step does not show it."""
+    """The square root of zero is zero, but its derivative is not finite, and the loss of the first step is."""
     compiled = program("sqrt(h - 1)")
     capture = captured(compiled, tmp_path / "run", data())
     assert np.isfinite(capture.loss) and capture.bad == ("w",) and capture.step == 1
     assert facts(compiled, blamed(compiled, capture)) == ("div", LINE, "backward")
 
 
-def test_the_side_of_a_choice_that_is_not_taken(tmp_path: Path):
-    """It does no harm in the forward pass, and is to blame in the backward pass: zero times an infinity."""
+def test_the_branch_that_is_not_chosen(tmp_path: Path):
+    """It is harmless in the forward pass, and to blame in the backward pass: zero times an infinity."""
     compiled = program("where(h > 1, sqrt(h - 1), h)")
     capture = captured(compiled, tmp_path / "run", data())
     assert np.isfinite(capture.loss)
@@ -109,7 +109,7 @@ def test_the_side_of_a_choice_that_is_not_taken(tmp_path: Path):
 
 @pytest.mark.parametrize(("optimizer", "op"), [("Divided(lr=0.1)", "div"), ("SGD(lr=1e30)", "mul")])
 def test_update(optimizer: str, op: str, tmp_path: Path):
-    """By an optimizer of the file, and by one of the standard library."""
+    """With an optimizer from the file, and with one from the standard library."""
     compiled = program("h * 1e10", optimizer)
     capture = captured(compiled, tmp_path / "run", data())
     blame = blamed(compiled, capture)
@@ -122,7 +122,7 @@ STATE = "state s: f32[] = zeros"
 
 @pytest.mark.parametrize("checks", [True, False])
 def test_a_state_that_the_loss_never_sees(checks: bool, tmp_path: Path):
-    """With checks in the step that does it, without them at the end of the epoch: the same step is captured."""
+    """Noticed with checks in the step itself, without them at the end of the epoch; the captured step is the same."""
     text = TEXT.format(expression="h\n  s = log(sum(x) - 100)", optimizer="SGD(lr=0.1)", state=STATE)
     compiled = compile_text(text)
     capture = captured(compiled, tmp_path / "run", data(), checks)
@@ -150,7 +150,7 @@ def test_the_test_data(tmp_path: Path):
     assert facts(compiled, blamed(compiled, capture)) == ("mul", LINE, "forward")
 
 
-def test_float64_tells_an_overflow_from_what_is_wrong_anyway(tmp_path: Path):
+def test_float64_distinguishes_overflow_from_other_errors(tmp_path: Path):
     for expression, finite in (("exp(h * 100) * 1e-30", True), ("log(h - 3)", False)):
         compiled = program(expression)
         capture = captured(compiled, tmp_path / str(finite), data())
@@ -172,18 +172,18 @@ def test_harmless(expression: str, tmp_path: Path):
     compiled = program(expression)
     folder = RunFolder.create("M", "", tmp_path / "run")
     reporter = Reporter(quiet=True, stream=io.StringIO())
-    loaded = Program(compiled.executable, compiled.manifest)
+    loaded = LoadedProgram(compiled.executable, compiled.manifest)
     assert train(loaded, data(), run_folder=folder, reporter=reporter, check_numerics=True).epochs == 1
 
 
 def test_harmless_infinities_are_not_blamed(tmp_path: Path):
-    """A mask of -inf, and beside it something that is wrong."""
+    """A mask of -inf, next to an actual error."""
     compiled = program("exp(stop_gradient(log(x - 1))) + log(h - 3)")
     blame = blamed(compiled, captured(compiled, tmp_path / "run", data()))
     assert blame.seen and blame.node and blame.seen.operands[0].low < 0 and blame.node.op.name == "log"
 
 
-def test_variables_that_begin_with_an_infinity_are_not_looked_at():
+def test_variables_that_begin_with_an_infinity_are_not_checked():
     variables = {"least": np.float32([np.inf, 1]), "w": np.zeros(2, np.float32), "step": np.zeros((), np.int32)}
     guard = Guard(variables)
     assert guard.bad() == ()
@@ -193,5 +193,5 @@ def test_variables_that_begin_with_an_infinity_are_not_looked_at():
 
 @np.errstate(all="ignore")
 def test_large_numbers_are_finite():
-    """Their sum is not."""
+    """Even though their sum is not."""
     assert all_finite(np.full(9, 3e38, np.float32)) and not all_finite(np.float32([np.inf, -np.inf]))

@@ -10,7 +10,7 @@ import pytest
 
 from compiler.numerics.blame import find
 from compiler.numerics.runs import run_generated
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from tests.numerics.planting import Writing, captured, generated, ops_that_count, writing
 from tests.programs import MODELS, compiled_model
@@ -20,7 +20,7 @@ EVERY = os.environ.get("NNC_TEST_PLANTED") == "all"  # else one op of each name
 
 @pytest.mark.parametrize("model", MODELS)
 def test_planted(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it takes half of the time
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take half of the time
     for number, key in enumerate(ops_that_count(compiled_model(model), EVERY)):
         with writing(Writing(key)) as planted:
             compiled = generated(compiled_model(model))
@@ -28,9 +28,9 @@ def test_planted(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             capture = captured(compiled, folder)
             assert (capture.epoch, capture.step) == (1, 1), key
             run = run_generated("fused", compiled, capture)
-        assert run.found.differing(capture.found) == [], "other bits than in training"
+        assert run.found.differing(capture.result) == [], "different bits than in training"
         blame = find(run.trace)
         assert blame is not None and blame.node is planted.nodes[key], key
-        program = Program(compiled.executable, compiled.manifest)
+        program = LoadedProgram(compiled.executable, compiled.manifest)
         assert load(folder / "last.safetensors", program).epoch == 0
         assert all(np.isfinite(view).all() for view in program.variables().values())

@@ -1,4 +1,4 @@
-"""What single ops mean where a table cannot say it: ties, poles, padding, order; each checked against plain NumPy."""
+"""The meaning of single ops in special cases: ties, poles, padding, order; each checked against plain NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compiler.ops.rules import sum_to
 
 
 class Calculator:
-    """A graph with inputs given as arrays, to evaluate at once."""
+    """A graph with arrays as inputs, for immediate evaluation."""
 
     def __init__(self, *arrays: Any, batch: int = 1):
         self.graph, self.batch = Graph("test"), batch
@@ -35,7 +35,7 @@ class Calculator:
         return interpret(self.graph, self.arrays, self.batch)["y"]
 
     def gradients(self, value: Value) -> list[np.ndarray | None]:
-        """Of the sum of the value with respect to each input."""
+        """The gradients of the sum of the value with respect to each input."""
         ones = self.builder.broadcast(self.builder.cast(1.0, dtype=value.type.dtype), shape=value.type.shape)
         found = gradients(self.builder, {value: ones}, self.inputs)
         return [None if gradient is None else self.value(gradient) for gradient in found]
@@ -200,6 +200,6 @@ def test_attributes_are_checked_for_names_and_presence():
     (0.5, "i32"), (2**31, "i32"), (-1, "u8"), (float("inf"), "i64"), (float("nan"), "i32"), (1e39, "f32"),
     pytest.param(10**5000, "f64", id="huge"),
 ])  # fmt: skip
-def test_numbers_that_a_dtype_does_not_hold_are_refused(value: float, dtype: str):
+def test_numbers_that_a_dtype_cannot_represent_are_refused(value: float, dtype: str):
     with pytest.raises(TypeRuleError, match="does not fit"):
         literal(value, dtype)

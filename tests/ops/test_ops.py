@@ -1,7 +1,7 @@
 """Every op of the table, through its own samples: shape rule against reference, gradient rule against differences.
 
-Nothing here names an op but for two exceptions stated as data. A new op is tested as soon as it is in the table, and
-collection fails while it has no samples or nothing that it refuses.
+Nothing here names an op, apart from two exceptions stated as data. A new op is tested as soon as it is in the table,
+and collection fails if it has no samples or no samples that it refuses.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from compiler.ops import OPS
 
 DRAWS = 10
 EPSILON, ATOL, RTOL = 1e-6, 1e-5, 1e-3
-# Ops whose rule does not give the slope of the values, on purpose.
+# Ops whose rule deliberately does not give the derivative.
 NO_SLOPE = {"stop_gradient": "stops it", "orthogonalize": "refuses, rather than being silently zero"}
 
 Arrays = dict[str, np.ndarray]
 
 
 def cases(kind: str) -> list:
-    """(op, sample) for all samples or errors of the table; raises where an op has none."""
+    """(op, sample) for all samples or errors of the table; raises if an op has none."""
     missing = [op.name for op in OPS.values() if not getattr(op, kind)]
     if missing:
         raise LookupError(f"ops without {kind}: {', '.join(missing)}")
@@ -65,7 +65,7 @@ def draws(op: Op, sample: Sample, batch: int) -> list[Arrays]:
 def derive(builder: Builder) -> dict[str, Value]:
     """Makes the graph return the gradient of its float outputs, times new inputs, with respect to its float inputs.
 
-    Returns the new inputs by the name of the output that each weighs.
+    Returns the new inputs by the name of the output that each multiplies.
     """
     graph = builder.graph
     wanted = [value for value in graph.inputs if value.type.is_float]
@@ -130,7 +130,7 @@ def test_result_has_the_type_of_the_rule(op: Op, sample: Sample):
 
 @pytest.mark.parametrize("op, sample", SAMPLES)
 def test_reference_gives_the_dtype_itself(op: Op, sample: Sample):
-    """The interpreter converts; a reference must not need it, but for float32 draws."""
+    """The interpreter converts results, but a reference must not rely on it, except for float32 random numbers."""
     _, graph = build(op, sample)
     arrays = draws(op, sample, 2)[0].values()
     attributes = {name: bind_batch(value, 2) for name, value in graph.nodes[0].attributes.items()}

@@ -1,4 +1,4 @@
-"""`scan` in the cases that single samples do not reach: order, sharing of kept values, unused results, nesting."""
+"""`scan` in cases that single samples do not cover: order, sharing of kept values, unused results, nesting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(builder: Builder, outputs: list[Value], *arrays: object, batch: int = 1)
 
 
 @pytest.mark.parametrize("reverse, expected", [(False, [1.0, 3.0, 6.0]), (True, [6.0, 5.0, 3.0])])
-def test_per_step_outputs_stand_at_their_step(reverse: bool, expected: list[float]):
+def test_per_step_outputs_are_at_their_step(reverse: bool, expected: list[float]):
     builder, (h, x) = build("f64[]", "f64[3]")
     total = body("h: f64[]; x: f64[]", lambda b, h, x: [h := b.sub(h, b.neg(x)), h])
     last, steps = builder.scan(h, x, carries=1, sequences=1, reverse=reverse, body=total())
@@ -41,7 +41,7 @@ def test_per_step_outputs_stand_at_their_step(reverse: bool, expected: list[floa
     np.testing.assert_array_equal(steps, expected)
 
 
-def test_no_steps_return_the_carry():
+def test_zero_steps_return_the_carry():
     builder, (h, x, k) = build("f64[]", "f64[B]", "f64[]")
     results = builder.scan(h, x, k, carries=1, sequences=1, body=RUNNING())
     last, steps = run(builder, results, 0.5, [], 2.0, batch=0)
@@ -72,7 +72,7 @@ def test_kept_values_take_free_names():
 
 
 def test_a_carry_without_gradient_is_not_carried_back():
-    """The second carry counts and nothing that has a gradient depends on it."""
+    """The second carry is a counter, and nothing that has a gradient depends on it."""
     builder, (h, c, x) = build("f64[]", "f64[]", "f64[3]")
     step = body("h: f64[]; c: f64[]; x: f64[]", lambda b, h, c, x: [b.mul(h, x), b.sub(c, x), b.mul(c, c)])
     last, _, _ = builder.scan(h, c, x, carries=2, sequences=1, body=step())
@@ -103,7 +103,7 @@ def test_a_backward_body_that_needs_no_step_still_knows_its_length():
     assert run(builder, [found[0]], 3.0, np.zeros(4)) == [48.0]  # type: ignore[list-item]
 
 
-def test_three_scans_in_one_another():
+def test_three_nested_scans():
     """The gradient of a scan in a scan in a scan, against differences."""
 
     def middle(b: Builder, h: Value, x: Value, k: Value) -> list[Value]:

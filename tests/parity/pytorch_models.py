@@ -1,7 +1,7 @@
 """The five recipes of models/ in PyTorch, written from the layers' definitions and not from the code of nnc.
 
-Parameters are leaves under the names and in the layouts of nnc, channels last; every use permutes them to what PyTorch
-takes. So gradients and updates come out in nnc's layout, and comparing them needs no second mapping.
+Parameters are leaf tensors with the names and layouts of nnc, channels last; every use permutes them to PyTorch's
+layout. So gradients and updates come out in nnc's layout and can be compared directly.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def lstm(p: Tensors, name: str, x: Tensor, gate: Callable[[Tensor], Tensor]) -> 
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """That of Keras 2; PyTorch's has the slope 1/6."""
+    """As in Keras 2; PyTorch's has a slope of 1/6."""
     return torch.clamp(0.2 * x + 0.5, 0, 1)
 
 
@@ -75,7 +75,7 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """In the order of nnc, where the channels stand last."""
+    """In the order of nnc, with the channels last."""
     return channels_last(x).flatten(1)
 
 
@@ -127,7 +127,7 @@ def one_hot_mean_squared_error(output: Tensor, label: Tensor) -> Tensor:
 class KerasSGD:
     """SGD as Keras defines it: v = momentum v - rate g, then p + v or, with Nesterov's form, p + momentum v - rate g.
 
-    `torch.optim.SGD` multiplies the whole velocity by the rate of the step: another rule as soon as the rate decays.
+    `torch.optim.SGD` multiplies the whole velocity by the current rate, which differs as soon as the rate decays.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class KerasSGD:
         velocity: Tensors | None = None,
     ):
         self.lr, self.momentum, self.nesterov, self.decay = lr, momentum, nesterov, decay
-        self.steps = steps  # already made
+        self.steps = steps  # steps made so far
         self.velocity = velocity or {}
 
     @torch.no_grad()
@@ -158,8 +158,8 @@ class KerasSGD:
 
 @dataclass(frozen=True)
 class Twin:
-    """A recipe: the network, the settings of SGD, the loss, and how many steps it trains before it starts from nnc's
-    weights again."""
+    """A recipe: the network, the settings of SGD, the loss, and how many steps it trains before it restarts from
+    nnc's weights."""
 
     network: Callable[[Tensors, Tensor, bool, Tensor], Tensor]
     optimizer: Mapping[str, float]

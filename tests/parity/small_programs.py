@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 from tests.programs import compile_text, initialized
 
 BATCH = 3
-# The loss is the sum of the outputs, each with a weight of its own: the weights are the gradient that flows back.
-# Training with SGD(lr=1) takes the gradient away from each parameter. `shift` is added to the input, so that the
-# gradient by the input, summed over the batch, is among them.
+# The loss is a weighted sum of the outputs: the weights are the gradient that flows back. Training with SGD(lr=1)
+# subtracts the gradient from each parameter. `shift` is added to the input, so its gradient is that of the input,
+# summed over the batch.
 LAYER = """
 layer Shifted()(x: f32[B, {dims}]) {{
   param shift: f32[{dims}] = zeros
@@ -29,12 +29,12 @@ train Small {{
 """
 
 
-def layer_program(layer: str, shape: tuple[int, ...]) -> Program:
+def layer_program(layer: str, shape: tuple[int, ...]) -> LoadedProgram:
     """The program LAYER for one layer or function and the shape of an example."""
     return initialized(compile_text(LAYER.format(layer=layer, dims=", ".join(map(str, shape)), batch=BATCH)))
 
 
-def randomize(program: Program, generator: np.random.Generator) -> Arrays:
+def randomize(program: LoadedProgram, generator: np.random.Generator) -> Arrays:
     """Gives every parameter other values than it starts with, of about the same size; returns copies by name."""
     variables = program.variables()
     names = [spec.name for spec in program.manifest.variables if spec.kind == "param"]

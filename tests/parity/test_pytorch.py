@@ -1,9 +1,9 @@
 """The five recipes against PyTorch: the same weights and batches must give the same outputs, gradients and losses.
 
 nnc computes in float32. In training PyTorch computes in float64, so that it adds no error of its own. What is left is
-tiny, unless rounding makes a relu, or a pool of two nearly equal pixels, choose otherwise: one such choice in the CNN
-changes gradients by a thousandth, and after ten steps nothing is the same. So batches are small, which makes them rare,
-and the twins of the networks with pools start every step from nnc's weights.
+tiny, unless rounding makes a relu, or a pool of two nearly equal pixels, choose differently: one such choice in the CNN
+changes gradients by a thousandth, and after ten steps nothing is the same. So batches are small, which makes such
+choices rare, and the twins of networks with pools start every step from nnc's weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from compiler.driver import Compilation, compile_tree, load_tree, override
 from runtime.datasets import digits
-from runtime.program import Arrays, Program
+from runtime.program import Arrays, LoadedProgram
 from runtime.random import draw
 from tests.parity.pytorch_models import STATES, TWINS, KerasSGD, leaves
 from tests.parity.torch_or_skip import torch
@@ -41,20 +41,20 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, Program]:
+def compiled(name: str, optimizer: str | None = None) -> tuple[Compilation, LoadedProgram]:
     """A recipe, its optimizer replaced if one is given, and its program with the initial weights of a seed."""
     settings = [("optimizer", optimizer)] if optimizer else []
     compilation = compile_tree(override(load_tree(ROOT / "models" / f"{name}.nn"), settings))
     return compilation, initialized(compilation, SEED)
 
 
-def weights(program: Program) -> Arrays:
+def weights(program: LoadedProgram) -> Arrays:
     """Copies of params and states by name."""
     kept = {spec.name for spec in program.manifest.variables if spec.kind in KINDS}
     return {name: view.copy() for name, view in program.variables().items() if name in kept}
 
 
-def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> Arrays:
+def run(program: LoadedProgram, graph: str, image: np.ndarray, label: np.ndarray) -> Arrays:
     """Feeds a batch, reshaping the images to the input that the model declares, and runs the graph once."""
     inputs = program.inputs(graph, len(image))
     for name, array in {"image": image, "label": label}.items():
@@ -64,7 +64,7 @@ def run(program: Program, graph: str, image: np.ndarray, label: np.ndarray) -> A
 
 
 def tensors(
-    program: Program, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float64
+    program: LoadedProgram, image: np.ndarray, label: np.ndarray, dtype: torch.dtype = torch.float64
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same batch for PyTorch."""
     shape = program.inputs("predict", len(image))["image"].shape
@@ -72,7 +72,7 @@ def tensors(
 
 
 def kept_units(compilation: Compilation, step: int, examples: int) -> torch.Tensor:
-    """Where dropout lets a unit through at a step, drawn as the random op of the training step draws; else no mask."""
+    """The units that dropout keeps at a step, drawn like the random op of the training step; empty without dropout."""
     draws = [node for node in compilation.module["train_step"].walk() if node.op.name == "random"]
     if not draws:
         return torch.empty(0)
@@ -83,7 +83,7 @@ def kept_units(compilation: Compilation, step: int, examples: int) -> torch.Tens
 
 
 def test_outputs_in_evaluation_mode(name: str, data: Batches):
-    """With statistics of batch normalization that are not those it starts with."""
+    """With running statistics of batch normalization that differ from the initial ones."""
     _, program = compiled(name)
     generator = np.random.default_rng(0)
     for key, view in program.variables().items():
@@ -103,7 +103,7 @@ def test_outputs_in_evaluation_mode(name: str, data: Batches):
 
 
 def test_gradients_of_the_first_step(name: str, data: Batches):
-    """The gradient is what one step of plain SGD at rate 1 takes away from a parameter."""
+    """The gradient is what one step of plain SGD at rate 1 subtracts from a parameter."""
     compilation, program = compiled(name, optimizer="SGD(lr=1)")
     before = weights(program)
     image, label = (array[:FEW] for array in data[0])
@@ -116,11 +116,11 @@ def test_gradients_of_the_first_step(name: str, data: Batches):
         found, expected = before[key] - after[key], gradient.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=key)
         if not precedes_batch_norm(name, key):
-            assert off(found, expected) < 1e-3, key  # small gradients would pass above whatever they are
+            assert relative_distance(found, expected) < 1e-3, key  # the check above passes any small gradient
 
 
 def test_losses_of_twenty_steps(name: str, data: Batches):
-    """With the optimizer of the recipe; dropout lets the same units through. The weights must move the same way too."""
+    """With the optimizer of the recipe; dropout keeps the same units. The weights must change in the same way too."""
     compilation, program = compiled(name)
     twin = TWINS[name]
     for start in range(0, STEPS, twin.stretch):
@@ -134,29 +134,29 @@ def test_losses_of_twenty_steps(name: str, data: Batches):
             assert run(program, "train_step", image, label)["loss"] == pytest.approx(loss, rel=1e-4), f"step {step}"
         for key, array in weights(program).items():
             if p[key].requires_grad and not precedes_batch_norm(name, key):
-                assert off(array - before[key], p[key].detach().numpy() - before[key]) < 5e-2, key
+                assert relative_distance(array - before[key], p[key].detach().numpy() - before[key]) < 5e-2, key
     assert program.variables()["step"] == STEPS
 
 
-def velocity(program: Program) -> dict[str, torch.Tensor]:
+def velocity(program: LoadedProgram) -> dict[str, torch.Tensor]:
     """The velocities of momentum by parameter: `v` in the optimizer."""
     slots = [spec.name for spec in program.manifest.variables if spec.kind == "slot"]
     return {name.removesuffix(".v"): torch.tensor(program.variables()[name], dtype=torch.float64) for name in slots}
 
 
-def off(found: np.ndarray, expected: np.ndarray) -> float:
-    """The distance from what is expected, relative to its length."""
+def relative_distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """The distance from the expected array, relative to its norm."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def precedes_batch_norm(name: str, key: str) -> bool:
-    """A bias that batch normalization takes away again: its gradient is zero but for rounding."""
+    """Whether this is a bias that batch normalization cancels: its gradient is zero up to rounding."""
     return name == "cnn" and key.endswith(("conv2d_1.b", "dense_1.b"))
 
 
 def test_running_statistics(data: Batches):
-    """After n steps a variance is 0.99^n plus a weighted sum of those of the batches, which PyTorch alone corrects
-    for its bias, by N / (N - 1) for N values a channel."""
+    """After n steps a variance is 0.99^n plus a weighted sum of those of the batches, which only PyTorch corrects
+    for bias, by N / (N - 1) for N values per channel."""
     steps = 3
     _, program = compiled("cnn", optimizer="SGD(lr=0)")
     p = leaves(weights(program))

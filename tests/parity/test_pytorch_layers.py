@@ -1,6 +1,6 @@
 """Single layers, cells and activations against PyTorch: outputs, and gradients by input and parameters.
 
-Where PyTorch and Keras differ, Keras is right: PyTorch then gets other settings, or the expected value is written out.
+Where PyTorch and Keras differ, nnc follows Keras: PyTorch gets other settings, or the expected value is written out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Case:
     layer: str
     shape: tuple[int, ...]
     expected: Function
-    whole: bool = False  # whole numbers as inputs: many of them equal, zeros among them
+    whole: bool = False  # whole numbers as inputs: many are equal, some are zero
 
 
 def on_images(function: Function) -> Function:
@@ -117,7 +117,7 @@ POOLINGS = (
 
 
 def recurrent(kind: type[torch.nn.Module], p: Tensors, x: Tensor, *names: str) -> Tensor:
-    """All outputs of torch.nn's RNN, LSTM or GRU with nnc's parameters; of the second name's cell backwards."""
+    """All outputs of torch.nn's RNN, LSTM or GRU with nnc's parameters; a second name is the backward cell."""
     module = kind(x.shape[2], len(p[f"{names[0]}.u"]), batch_first=True, bidirectional=len(names) == 2)
     arguments: Tensors = {}
     for name, suffix in zip(names, ("", "_reverse"), strict=False):
@@ -131,7 +131,7 @@ def recurrent(kind: type[torch.nn.Module], p: Tensors, x: Tensor, *names: str) -
 
 
 def ends(outputs: Tensor) -> Tensor:
-    """Of a bidirectional net, the last output of each direction."""
+    """The last output of each direction of a bidirectional network."""
     forward, backward = outputs.chunk(2, -1)
     return torch.cat([forward[:, -1], backward[:, 0]], 1)
 
@@ -236,7 +236,7 @@ def test_layer(case: Case):
 
 @pytest.mark.parametrize("shape", [VECTOR, IMAGE], ids=str)
 def test_batch_norm_in_training(shape: tuple[int, ...]):
-    """`predict` has the running statistics; the loss of a step tells what training computed."""
+    """`predict` uses the running statistics; the loss of a step shows what training computed."""
     generator = np.random.default_rng(1)
     program = layer_program("BatchNorm", shape)
     before = randomize(program, generator)

@@ -1,6 +1,6 @@
 """Losses and optimizers against PyTorch.
 
-Optimizers follow Keras 3. Where it differs from PyTorch, by where eps stands, eps is too small here to matter.
+Optimizers follow Keras 3. It adds eps in another place than PyTorch; here eps is too small to matter.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizer(optimizer: str):
-    """Five steps of a linear regression, each with a batch of its own."""
+    """Five steps of a linear regression, each with a different batch."""
     generator = np.random.default_rng(0)
     program = initialized(compile_text(REGRESSION.format(optimizer=optimizer)))
     before = randomize(program, generator)

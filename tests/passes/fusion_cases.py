@@ -1,4 +1,4 @@
-"""Examples of the passes that fuse: before, after, and what they leave alone. `test_passes.py` runs them."""
+"""Examples of the passes that fuse: before, after, and near misses. `test_passes.py` runs them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ graph g(%x: f32[B,784] input, %w: f32[784,2048] param, %b: f32[2048] param) {
   })
   return y=%1, s=%2
 }"""
-# Too little work to divide, 128 examples of 512 numbers; what needs the whole of a divided tensor; a random draw.
+# Too little work to divide: 128 examples of 512 numbers; an op that needs all of a divided tensor; a random draw.
 APART = """
 graph g(%x: f32[B,512] input, %b: f32[512] param, %w: f32[512,8192] param, %seed: i64[] counter) {
   %0: f32[B,512] = add(%x, %b)
@@ -47,7 +47,7 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %b: f32[3] input) {
   %1: f32[3] = sum_of_products(%x, %y, axes=[0])
   return s=%1
 }"""
-# Read by somebody else; not of the shape of its factors.
+# Read by another node; not of the shape of its factors.
 STILL_NEEDED = """
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %b: f32[3] input) {
   %0: f32[B,3] = mul(%x, %y)

@@ -1,4 +1,4 @@
-"""Texts for the passes over images, as in test_passes.py: before, after, and what is left as it is."""
+"""Texts for the passes over images, as in test_passes.py: before, after, and near misses."""
 
 from __future__ import annotations
 

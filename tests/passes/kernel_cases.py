@@ -1,4 +1,4 @@
-"""Examples of the passes for a GPU: before, after, and what they leave alone. `test_passes.py` runs them."""
+"""Examples of the passes for a GPU: before, after, and near misses. `test_passes.py` runs them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ graph g(%x: f32[B,10] input, %w: f32[10,6] param, %b: f32[6] param, %v: f32[3,2]
   })
   return loss=%1, b=%4, w=%7, v=%8, step=%9
 }"""
-# A path through a product keeps apart what it leads to; sums over different axes are different loops.
+# Nodes joined by a path through a product stay apart; sums over different axes are different loops.
 NOT_AT_ONCE = """
 graph g(%x: f32[B,50,8] input, %y: f32[B,9] input, %w: f32[8,8] param) {
   %0: f32[B,50,8] = exp(%x)

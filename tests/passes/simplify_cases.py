@@ -1,13 +1,13 @@
-"""Examples of the pass simplify beside its equations: before and after, and what it leaves alone.
+"""Examples of the pass simplify besides its equations: before and after, and near misses.
 
 `test_simplify.py` runs them.
 """
 
 from __future__ import annotations
 
-# Text before, and after without dead code: the rules that are not equations, and what rules do together.
+# Text before, and after without dead code: rules that are not equations, and combinations of rules.
 REWRITTEN = {
-    "numbers of a chain come together, and both sides of a commutative op are alike": (
+    "numbers in a chain are combined, on either side of a commutative op": (
         """
 graph g(%x: f32[B,3] input, %c: f32[3] param) {
   %0: f32[B,3] = mul(0.5, %x)
@@ -23,7 +23,7 @@ graph g(%x: f32[B,3] input, %c: f32[3] param) {
   return y=%1
 }""",
     ),
-    "elementwise ops broadcast by themselves": (
+    "elementwise ops broadcast implicitly": (
         """
 graph g(%x: f32[B,2,3] input, %c: f32[3] param) {
   %0: f32[1,1,3] = reshape(%c, shape=[1,1,3])
@@ -40,7 +40,7 @@ graph g(%x: f32[B,2,3] input, %c: f32[3] param) {
   return y=%1
 }""",
     ),
-    "what is the same everywhere is computed once": (
+    "repeated values are computed once": (
         """
 graph g(%a: f32[3] param, %b: f32[] param) {
   %0: f32[B,3] = broadcast(%a, shape=[B,3])
@@ -130,7 +130,7 @@ graph g(%x: f32[B,3] input, %y: f32[B,4] input) {
   return a=%0, b=%x
 }""",
     ),
-    "the gradients of slices side by side": (
+    "the gradients of adjacent slices": (
         """
 graph g(%a: f32[B,1] input, %b: f32[B,2] input, %c: f32[B,3] input) {
   %0: f32[B,6] = pad(%c, low=[0,3], high=[0,0], interior=[], value=0.0)
@@ -222,7 +222,7 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
   return u=%0, v=%1, w=%4
 }""",
     ),
-    "the sum of what is repeated, and of what is known of the batch": (
+    "the sum of repeated values, and of terms that do not depend on the batch": (
         """
 graph g(%x: f32[B,3] input, %c: f32[3] param) {
   %0: f32[B,3] = broadcast(%c, shape=[B,3])
@@ -265,7 +265,7 @@ graph g(%h: f32[3] input, %u: f32[4,3] input) {
 
 # Near misses.
 UNTOUCHED = {
-    "0 x stays, for x may not be finite, and so does a selection of 0": """
+    "0 x stays, since x may not be finite, and so does a selection of 0": """
 graph g(%c: bool[B,3] input, %x: f32[B,3] input) {
   %0: f32[B,3] = mul(%x, 0.0)
   %1: f32[B,3] = select(%c, %x, 0.0)
@@ -321,7 +321,7 @@ graph g(%x: f32[B,3] input) {
   %2: bool[B,3] = lt(%0, 0.5)
   return a=%1, b=%2
 }""",
-    "broadcasts that others read": """
+    "broadcasts that other nodes read": """
 graph g(%x: f32[3] input, %w: f32[3,2] param) {
   %0: f32[B,3] = broadcast(%x, shape=[B,3])
   %1: f32[B,2] = matmul(%0, %w)
@@ -336,7 +336,7 @@ graph g(%x: f32[2,3] input, %y: f32[2,3] input) {
   %2: f32[4,6] = concat(%0, %0, axis=0)
   return a=%1, b=%2
 }""",
-    "pads that overlap, or lie apart, or are not of zeros": """
+    "pads that overlap, leave a gap, or are not of zeros": """
 graph g(%x: f32[3] input, %y: f32[3] input) {
   %0: f32[5] = pad(%x, low=[0], high=[2], interior=[], value=0.0)
   %1: f32[5] = pad(%y, low=[2], high=[0], interior=[], value=0.0)
@@ -349,7 +349,7 @@ graph g(%x: f32[3] input, %y: f32[3] input) {
   %8: f32[6] = add(%6, %7)
   return a=%2, b=%5, c=%8
 }""",
-    "sums of what varies, of products, and of terms that nobody else sums": """
+    "sums of varying factors, of products, and of terms that are not summed elsewhere": """
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %r: f32[B,1] input, %c: f32[3] param) {
   %0: f32[B,3] = mul(%x, %r)
   %1: f32[3] = sum(%0, axes=[0], keepdims=false)
@@ -363,7 +363,7 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %r: f32[B,1] input, %c: f32[3] p
   %9: f32[B] = sum(%8, axes=[1], keepdims=false)
   return u=%1, v=%3, w=%5, z=%7, e=%9
 }""",
-    "what depends on the batch, or on chance": """
+    "values that depend on the batch, and random ones": """
 graph g(%seed: i64[] counter) {
   %0: f32[] = extent(factor=2, power=1)
   %1: f32[] = random(%seed, 0, shape=[], distribution="uniform", stream=1)

@@ -22,7 +22,7 @@ PASSES = list({each.run: each for passes in PIPELINES.values() for each in passe
 
 
 def assert_same(found: Arrays, expected: Arrays, what: str) -> None:
-    """But for the last digits: sums may be taken in another order."""
+    """Equal apart from the last digits: sums may be computed in another order."""
     assert found.keys() == expected.keys(), what
     for name, value in expected.items():
         assert found[name].shape == value.shape and found[name].dtype == value.dtype, f"{what}: {name}"
@@ -35,7 +35,7 @@ def results(model: str, name: str) -> tuple[Graph, Arrays, Arrays]:
     """A graph of a model before all passes, its inputs, and its outputs."""
     graph = compiled_model(model).module[name]
     inputs = values_for(graph, BATCH)
-    inputs |= {value.name: np.abs(inputs[value.name]) for value in graph.of_kind("state")}  # among them variances
+    inputs |= {value.name: np.abs(inputs[value.name]) for value in graph.of_kind("state")}  # some are variances
     return graph, inputs, interpret(graph, inputs, BATCH)
 
 
@@ -62,7 +62,7 @@ def run_alone(each: Pass, graph: Graph) -> Graph:
 
 
 def with_gradient(op: Op, sample: Sample) -> Graph:
-    """y0 … of the sample, and the gradients of the float results where the op has any."""
+    """y0 … of the sample, and the gradients of the float results if the op has any."""
     graph = Graph("sample")
     builder = Builder(graph)
     operands = [builder.input(f"x{i}", operand.type, "input") for i, operand in enumerate(sample.operands)]

@@ -1,4 +1,4 @@
-"""Batch norm folding: factors per channel go into the weights, where that saves work and nothing is trained."""
+"""Batch norm folding: factors per channel move into the weights if that saves work and nothing is trained."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,2,4] param, %b: f32[4] param, %v: f3
   return y=%4
 }""",
     ),
-    "each channel by itself": (
+    "a depthwise convolution": (
         """
 graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,4] param, %s: f32[1,1,1,4] param) {
   %0: f32[B,3,3,4] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=2)
@@ -49,7 +49,7 @@ graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,4] param, %s: f32[1,1,1,4] param) 
   return y=%2
 }""",
     ),
-    "two factors behind a matrix product, the first a number": (
+    "two factors after a matrix product, the first a number": (
         """
 graph g(%x: f32[B,2,3] input, %w: f32[3,4] param, %b: f32[4] param, %s: f32[4] param) {
   %0: f32[B,2,4] = matmul(%x, %w)
@@ -121,8 +121,8 @@ def test_untouched(what: str):
     assert print_graph(fold_batch_norms(read_graph(UNTOUCHED[what]))) == UNTOUCHED[what].strip()
 
 
-def test_of_a_batch_normalization_one_addition_is_left():
-    """In cnn: everything else depends on the variables alone, and is computed apart."""
+def test_batch_normalization_leaves_one_addition():
+    """In cnn: everything else depends only on variables, and is computed separately."""
     names = [each.name for each in NUMPY_PIPELINE]
     graph = run_pipeline(compiled_model("cnn").module, NUMPY_PIPELINE[: names.index("fusion")])["predict"]
     ops = Counter(node.op.name for node in graph.nodes)

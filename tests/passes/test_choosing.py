@@ -1,4 +1,4 @@
-"""Which passes run: chosen, left out, in another order, and what code cannot be generated without."""
+"""Which passes run: chosen, disabled, in another order, and those that code generation requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constant folding: every elementwise op on numbers, and what is left alone."""
+"""Constant folding: every elementwise op on numbers, and near misses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def graph_of_numbers(op: Op, sample: Sample) -> Graph:
 
 
 @pytest.mark.parametrize(("op", "sample"), SCALARS)
-def test_a_number_takes_the_place_of_every_elementwise_op(op: Op, sample: Sample):
+def test_every_elementwise_op_on_numbers_becomes_a_number(op: Op, sample: Sample):
     graph = graph_of_numbers(op, sample)
     folded = fold_constants(graph)
     assert not folded.nodes and folded.outputs["y"].type == graph.outputs["y"].type
@@ -63,7 +63,7 @@ graph g(%x: f32[3] input) {
 
 
 def test_near_misses():
-    """What is no number of its dtype, no scalar, or known at run time only; and a number that is a new tensor."""
+    """Numbers that the dtype cannot represent, tensors, values known only at run time, and a number as a new tensor."""
     text = """
 graph g(%x: f32[] input, %seed: i64[] counter) {
   %0: f32[] = exp(100.0)

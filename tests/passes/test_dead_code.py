@@ -1,4 +1,4 @@
-"""dead-code inside of bodies: what a region or a scan gives and nobody reads is not computed."""
+"""dead-code inside bodies: results of a region or a scan that are not read are not computed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ graph g(%x: f32[4] input) {
 }"""
 
 
-def test_a_result_of_a_region_goes_with_what_it_needs():
+def test_an_unused_result_of_a_region_is_removed_with_its_nodes():
     graph = read_graph(REGION)
     assert print_graph(remove_dead_code(graph)).strip() == PRUNED.strip()
     assert print_graph(graph).strip() == REGION.strip()

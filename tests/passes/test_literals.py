@@ -1,4 +1,4 @@
-"""Literals in the place of tensors, where a program seldom has them but IR text may: code is generated all the same."""
+"""Literals in place of tensors, which programs seldom have but IR text may: code can be generated for them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_constants_of_a_scan_are_put_into_its_body():
 
 
 @pytest.mark.parametrize("text", INPUTS)
-def test_they_are_computed_with(text: str):
+def test_generated_code_computes_with_them(text: str):
     graph, given = read_graph(text), INPUTS[text]
     found = run_graph(graph, given, 1)
     for name, value in interpret(graph, given).items():
@@ -62,7 +62,7 @@ def test_they_are_computed_with(text: str):
 
 
 @pytest.mark.parametrize("text", INPUTS)
-def test_they_need_no_pass_but_the_required_ones(text: str):
+def test_they_need_only_the_required_passes(text: str):
     required = [each.name for each in NUMPY_PIPELINE if each.required]
     stages = stages_of_module({"g": read_graph(text)}, choose(NUMPY_PIPELINE, required, []), "g.ir", 1)
     compile(show_stage(stages, "source"), "g", "exec")

@@ -1,4 +1,4 @@
-"""Parameter folding: what depends on variables alone leaves the graphs that infer, and is up to date when they run."""
+"""Parameter folding: what depends on variables alone moves out of the inference graphs, and is up to date when they run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
 from compiler.ir.verifier import verify_module
 from compiler.passes.parameter_folding import fold_parameters
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.programs import BATCH, compile_text, compiled_model, initialized, run_program, values_for
 
 BEFORE = """
@@ -113,7 +113,7 @@ def test_it_keeps_its_argument_and_its_meaning():
         assert np.array_equal(interpret(after[name], inputs | prepared, BATCH)["y"], expected)
 
 
-def test_what_is_folded_is_no_variable_of_the_program():
+def test_folded_values_are_not_variables_of_the_program():
     compiled = compiled_model("cnn")
     assert "prepare" in compiled.optimized
     names = [spec.name for spec in compiled.manifest.variables]
@@ -122,7 +122,7 @@ def test_what_is_folded_is_no_variable_of_the_program():
 
 
 def test_an_evaluation_sees_the_variables_as_they_are():
-    """After a training step, and after somebody wrote to them, with inputs that were filled before."""
+    """After a training step, and after writing to them, with inputs that were filled before."""
     compiled = compile_text(NORMALIZED)
     program = initialized(compiled)
     inputs = values_for(compiled.module["train_step"], BATCH)
@@ -136,6 +136,6 @@ def test_an_evaluation_sees_the_variables_as_they_are():
                 np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5)
 
 
-def write(program: Program) -> None:
+def write(program: LoadedProgram) -> None:
     for name in ("dense_1.w", "batch_norm_1.gamma", "batch_norm_1.running_mean"):
         program.variables()[name][...] *= 3

@@ -1,4 +1,4 @@
-"""Every pass as text: it fires, leaves a near miss alone, and twice is the same as once. Meaning is kept everywhere."""
+"""Every pass on IR text: it fires, leaves a near miss alone, and twice is the same as once. All keep the meaning."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def text_of(graph: Graph) -> str:
     return print_graph(graph).strip()
 
 
-def test_every_pass_of_the_pipeline_is_here():
+def test_every_pass_has_a_case():
     passes = [each for pipeline in PIPELINES.values() for each in pipeline]
     passes += [each for target in TARGETS for each, _ in find_target(target).optional]
     assert {each.name for each in passes if not each.of_module} == set(CASES)
@@ -312,7 +312,7 @@ def test_passes_keep_the_meaning_of_models(model: str, graph: str):
     compiled = compiled_model(model)
     inputs = values_for(compiled.module[graph], BATCH)
     states = [value.name for value in compiled.module[graph].of_kind("state")]
-    inputs |= {name: np.abs(inputs[name]) for name in states}  # among them variances
+    inputs |= {name: np.abs(inputs[name]) for name in states}  # some are variances
     before = interpret(compiled.module[graph], inputs, BATCH)
     prepare = compiled.optimized.get("prepare")
     after = interpret(compiled.optimized[graph], inputs | (interpret(prepare, inputs) if prepare else {}), BATCH)

@@ -1,4 +1,4 @@
-"""The equations of pooling one by one: when they apply, when not, and that indices are shared."""
+"""The equations of pooling one by one: when they apply, when they do not, and that indices are shared."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_keeps_the_meaning(body: str):
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
-def test_ties_and_zeros_go_where_they_went():
+def test_gradients_of_ties_and_zeros_go_to_the_same_pixels():
     """Windows whose largest pixels are equal, or all below the number, with overlapping windows and padding."""
     body = (
         f"%0: f32[B,6,6,2] = max(%x, 0.0); %1: f32[B,5,3,2] = max_pool2d(%0, {OVERLAPPING}); "
@@ -111,7 +111,7 @@ def test_ties_and_zeros_go_where_they_went():
 
 @pytest.mark.parametrize("model", ["cnn", "separable_cnn"])
 def test_models_clip_and_shift_what_is_pooled(model: str):
-    """After the passes, relu and offsets before a pooling have its shape; nothing looks for maxima twice."""
+    """After the passes, relu and offsets before a pooling have its shape; nothing searches for maxima twice."""
     text = print_graph(compiled_model(model).optimized["train_step"])
     assert text.count("max_pool2d_with_index(") == text.count("max_pool2d_route(") == 2
     assert "max_pool2d_grad(" not in text and "f32[B,24,24,24] = max(" not in text

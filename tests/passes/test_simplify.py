@@ -1,4 +1,4 @@
-"""The rules of `simplify`: every equation by itself, made into a graph from its text, and the others as IR text."""
+"""The rules of `simplify`: every equation separately, as a graph made from its text, and the others as IR text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def side(pattern: Pattern) -> Graph:
 
 
 def simplified(graph: Graph) -> str:
-    """The text after the pass, without what it did without."""
+    """The text after the pass, without dead code."""
     return print_graph(remove_dead_code(simplify(graph)))
 
 
@@ -98,14 +98,14 @@ def test_an_equation_twice_is_once(text: str):
 @pytest.mark.parametrize("graph", TRAINED_GRAPHS)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_twice_is_once(model: str, graph: str):
-    """Before loops are taken apart, so that their bodies are full."""
+    """Before work is hoisted out of loops, so that their bodies are complete."""
     once = simplify(merge_common_subexpressions(compiled_model(model).module[graph]))
     verify_graph(once, "simplify")
     assert print_graph(simplify(once)) == print_graph(once)
 
 
 def test_a_long_chain_takes_one_walk():
-    """Every node is looked at once, however long the chain of factors, terms and sums is."""
+    """Every node is visited once, however long the chain of factors, terms and sums is."""
     graph = Graph("g")
     builder = Builder(graph)
     x = y = builder.input("x", parse_type("f32[B,3]"), "input")
@@ -134,7 +134,7 @@ def test_a_gate_is_clipped_and_passes_its_gradient_by_one_selection():
 
 
 def trained(model: str) -> Graph:
-    """The training step when it has been simplified."""
+    """The training step after `simplify`."""
     names = [each.name for each in NUMPY_PIPELINE]
     module = {"train_step": compiled_model(model).module["train_step"]}
     return remove_dead_code(run_pipeline(module, NUMPY_PIPELINE[: names.index("simplify") + 1])["train_step"])

@@ -1,4 +1,4 @@
-"""The memory plan: checked by a liveness analysis of its own, by poisoned bytes, and against its lower bound."""
+"""The memory plan: checked by a separate liveness analysis, by poisoned bytes, and against its lower bound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compiler.planning.schedule import groups
 from compiler.reports.plan_report import format_plan
 from compiler.targets.numpy.target import PLACEMENT
 from runtime.cpu.threads import LANES, Lanes
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.delicate import DELICATE, delicate_graph
 from tests.liveness import check_liveness
 from tests.programs import (
@@ -69,7 +69,7 @@ def test_train_step_is_near_the_lower_bound(model: str, target: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_is_read_before_it_is_written(model: str):
-    """All bytes but variables and inputs hold NaN before the step: the same results to the last bit."""
+    """If all bytes but variables and inputs are NaN before the step, the results are the same to the last bit."""
     compiled = compiled_model(model)
     results = []
     for fill in (0x00, 0xFF):
@@ -80,7 +80,7 @@ def test_nothing_is_read_before_it_is_written(model: str):
     assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
 
 
-def test_new_values_of_variables_are_written_in_place_where_nobody_minds():
+def test_new_values_of_variables_are_written_in_place_if_the_old_ones_are_not_needed():
     text = """
     graph train_step(%w: f32[4] param, %v: f32[4] state) {
       %0: f32[4] = mul(%v, 0.9)
@@ -129,9 +129,9 @@ def test_scans_that_run_at_the_same_time_share_nothing():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytest.MonkeyPatch):
-    """By the views that the source makes for the threads that may work on a region at the same time."""
+    """Checks the views that the source makes for the threads that may work on a region at the same time."""
     plan = plan_of(model, "train_step")
-    regions: list[list[tuple[np.ndarray, ...]]] = []  # of each the views of its first tile, by lane
+    regions: list[list[tuple[np.ndarray, ...]]] = []  # for each, the views of its first tile by lane
 
     def record(views: Callable[[int, int], tuple[np.ndarray, ...]], number: int, step: int) -> Lanes:
         regions.append([views(lane, 0) for lane in range(min(LANES, number))])
@@ -139,7 +139,7 @@ def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytes
 
     monkeypatch.setattr("runtime.cpu.threads.tiles", record)
     compiled = compiled_model(model)
-    program = Program(compiled.executable, compiled.manifest)
+    program = LoadedProgram(compiled.executable, compiled.manifest)
     program.views("train_step", program.batch)
     assert len(regions) == len(plan.regions)
     for (node, tiled), lanes in zip(plan.regions.items(), regions, strict=True):
@@ -149,19 +149,19 @@ def test_lanes_of_a_region_share_no_scratch_space(model: str, monkeypatch: pytes
             if scratch and first < scratch.end and scratch.offset < last:
                 start = scratch.offset + lane * tiled.bytes_per_thread
                 assert start <= first and last <= start + tiled.bytes_per_thread, (
-                    f"lane {lane} works in the space of another"
+                    f"lane {lane} uses the scratch space of another"
                 )
 
 
 def bytes_of(view: np.ndarray, arena: np.ndarray) -> tuple[int, int]:
-    """The first byte of a view in the arena, and the one behind its last."""
+    """The first byte of a view in the arena, and the one after its last."""
     first = view.ctypes.data - arena.ctypes.data
     steps = (stride * (length - 1) for length, stride in zip(view.shape, view.strides, strict=True))
     return first, first + sum(steps) + view.itemsize
 
 
-def test_scans_at_the_same_time_give_what_they_give_in_turn(monkeypatch: pytest.MonkeyPatch):
-    """Over ten steps, but for the order of sums in divided products."""
+def test_parallel_scans_give_the_same_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    """Over ten steps, up to the order of sums in divided products."""
     compiled = compiled_model("bilstm")
     results = []
     for count in (1, 2):

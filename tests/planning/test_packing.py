@@ -1,4 +1,4 @@
-"""Packing: whatever the blocks, those that live together lie apart, and the arena is hardly larger than it must be."""
+"""Packing: blocks that are live at the same time never overlap, and the arena is hardly larger than it must be."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_apart(blocks: list[Block]) -> None:
 
 @given(LIVES)
 @FEW_EXAMPLES
-def test_blocks_that_live_together_lie_apart(lives: list[Life]):
+def test_blocks_that_live_together_do_not_overlap(lives: list[Life]):
     blocks, size = pack(lives)
     check_apart(blocks)
     assert all(block.offset >= BASE and block.offset % ALIGNMENT == 0 for block in blocks)
@@ -112,7 +112,7 @@ def test_nested_lives_are_packed_perfectly(sizes: list[int]):
 
 
 def training_step(layers: int, spread: float, seed: int) -> list[Life]:
-    """Lives as in a training step: some results of each layer wait for the backward pass, others go at once."""
+    """Lives as in a training step: some results of each layer wait for the backward pass, others are freed soon."""
     draw = random.Random(seed)
     lives = []
     for i in range(layers):
@@ -126,7 +126,7 @@ def size(draw: random.Random, spread: float) -> int:
     return int(draw.lognormvariate(9, spread)) + 1
 
 
-@pytest.mark.parametrize("layers", [10, 100, FEW])  # the last too many for the best of the packings
+@pytest.mark.parametrize("layers", [10, 100, FEW])  # the last is too many for the best packings
 @pytest.mark.parametrize("spread", [0.5, 1.5, 2.5])
 def test_training_steps_are_packed_almost_perfectly(layers: int, spread: float):
     ratios = []

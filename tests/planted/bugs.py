@@ -1,7 +1,7 @@
-"""The planted bugs: what is wrong, where in the source, and which ordinary test notices.
+"""The planted bugs: what is wrong, where in the source, and which ordinary test finds it.
 
 python -m tests.planted.bugs                                           the table for docs/testing.md
-python -m pytest -p tests.planted.plugin --plant NAME tests/targets    any tests with one of the bugs
+python -m pytest -p tests.planted.plugin --plant NAME tests/targets    run tests with one of the bugs
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FORMULA = "tests/elaborate/test_formulas.py::test"
 
 @dataclass(frozen=True)
 class Bug:
-    """One mistake: `edits` of a file, and the test, by its id, that fails with `says` in its message.
+    """One bug: `edits` of a file, and the id of the test that then fails with `says` in its message.
 
-    `smaller`: names in the module of the test with less in them, where the test would take long.
+    `smaller`: smaller values for names in the module of the test, if the test would take long.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Bug:
     smaller: Mapping[str, Any] = field(default_factory=dict)
 
     def planted(self) -> AbstractContextManager[None]:
-        """The bug is there as long as this lasts."""
+        """A context in which the code has the bug."""
         return planted(self.name, self.file, self.edits)
 
 
@@ -50,7 +50,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"reads.get(node.results[0], position) if VIEW in node.op.traits else position": "position"},
         f"{DELICATE_LIVENESS}[a view of a variable is read after its new value is there]",
-        "matmul reads bytes that were given away",
+        "matmul reads bytes that were overwritten",
     ),
     Bug(
         "life-one-node-short",
@@ -58,7 +58,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"self.plan.block(value).last = self.time": "self.plan.block(value).last = self.time - 1"},
         f"{LIVENESS}[softmax-train_step-numpy]",
-        "writes over what it reads",
+        "overwrites what it reads",
     ),
     Bug(
         "update-before-use",
@@ -66,7 +66,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"free = self.scope.reads.get(value, -1) <= position": "free = True"},
         f"{DELICATE_LIVENESS}[states that change places]",
-        "reads bytes that were given away",
+        "reads bytes that were overwritten",
     ),
     Bug(
         "written-over-too-early",
@@ -74,7 +74,7 @@ PLAN = (
         "compiler/planning/memory.py",
         {"made.get(owner, position + 1) <= position and": "made.get(owner, position + 2) <= position + 1 and"},
         f"{LIVENESS}[softmax-train_step-numpy]",
-        "reads bytes that were given away",
+        "reads bytes that were overwritten",
     ),
     Bug(
         "node-over-a-write",
@@ -90,7 +90,7 @@ PLAN = (
         "compiler/targets/numpy/writer.py",
         {'lane = f"{scratch} + lane * {planned.bytes_per_thread}" if': 'lane = f"{scratch}" if'},
         f"{MEMORY}::test_lanes_of_a_region_share_no_scratch_space[mlp]",
-        "lane 1 works in the space of another",
+        "lane 1 uses the scratch space of another",
     ),
 )
 
@@ -113,7 +113,7 @@ GENERATED = (
     ),
     Bug(
         "scan-one-step-short",
-        "a scan leaves out the last step of its sequences",
+        "a scan skips the last step of its sequences",
         "runtime/cpu/kernels/basic.py",
         {"order = range(len(stacks[0]))": "order = range(len(stacks[0]) - 1)"},
         f"{SAMPLE}[scan-0]",
@@ -121,7 +121,7 @@ GENERATED = (
     ),
     Bug(
         "wrong-layout",
-        "an array that lies in another order of axes is seen through the inverse permutation",
+        "an array that lies in another order of axes is viewed through the inverse permutation",
         "compiler/targets/shared/writer.py",
         {"{tuple(order.index(axis) for axis in axes)}": "{tuple(order[axis] for axis in axes)}"},
         f"{SAMPLE}[add-8]",
@@ -137,11 +137,11 @@ GENERATED = (
     ),
     Bug(
         "argmax-tie",
-        "of equal maxima argmax names the last",
+        "argmax returns the last of equal maxima",
         "runtime/cpu/kernels/basic.py",
         {
-            "side_by_side.argmax(-1, indices)": (
-                "np.subtract(x.shape[axis] - 1, side_by_side[..., ::-1].argmax(-1), out=indices)"
+            "contiguous.argmax(-1, indices)": (
+                "np.subtract(x.shape[axis] - 1, contiguous[..., ::-1].argmax(-1), out=indices)"
             )
         },
         "tests/runtime/test_kernels.py::test_argmax_takes_the_first[0]",
@@ -149,7 +149,7 @@ GENERATED = (
     ),
     Bug(
         "gather-one-row-on",
-        "gather takes the row behind the one that is named",
+        "gather reads the row after the one at the index",
         "runtime/cpu/kernels/basic.py",
         {"np.copyto(scratch, indices)\n    np.take": "np.add(indices, 1, out=scratch)\n    np.take"},
         f"{SAMPLE}[gather-1]",
@@ -157,7 +157,7 @@ GENERATED = (
     ),
     Bug(
         "full-batch-for-the-last",
-        "a mean divides by the planned batch, also where the last batch is smaller",
+        "a mean divides by the planned batch, even if the last batch is smaller",
         "compiler/targets/numpy/ops.py",
         {"{s['factor']} * B{power}": "{s['factor'] * TYPICAL_BATCH}"},
         "tests/targets/test_against_interpreter.py::test_smaller_batch_uses_the_same_program[softmax]",
@@ -195,7 +195,7 @@ GRADIENTS = (
 PASSES = (
     Bug(
         "live-node-dropped",
-        "dead-code follows the first operand of a node alone",
+        "dead-code follows only the first operand of a node",
         "compiler/passes/dead_code.py",
         {"read.update(node.operands)\n            live": "read.update(node.operands[:1])\n            live"},
         f"{ALONE}_models[softmax-predict-dead-code]",
@@ -254,7 +254,7 @@ PASSES = (
     ),
     Bug(
         "hash-order",
-        "variables of one kind stand in the order of a set of names",
+        "variables of one kind are in the order of a set of names",
         "compiler/planning/manifest.py",
         {"ordered = sorted(types, key": "ordered = sorted(set(types), key"},
         "tests/ir/test_text.py::test_text_and_source_do_not_depend_on_hash_seeds",
@@ -302,7 +302,7 @@ LIBRARY = (
     ),
     Bug(
         "epsilon-dropped",
-        "batch normalization divides by the root of the variance alone",
+        "batch normalization divides by the root of the variance without epsilon",
         "compiler/std/layers.nn",
         {"(gamma * rsqrt(v + eps))": "(gamma * rsqrt(v))"},
         f"{FORMULA}_batch_norm[f32[B, 4]]",
@@ -333,13 +333,9 @@ LIBRARY = (
 RUNTIME = (
     Bug(
         "stale-running-mean",
-        "what follows from the running statistics is computed for the first evaluation and never again",
+        "values that depend on the running statistics are computed only for the first evaluation",
         "runtime/program.py",
-        {
-            'f"bind_{PREPARE}" in self._functions:': (
-                'f"bind_{PREPARE}" in self._functions and (PREPARE, 1) not in self._bound:'
-            )
-        },
+        {"PREPARE in self.functions:": ("PREPARE in self.functions and (PREPARE, 1) not in self.bound:")},
         "tests/passes/test_parameter_folding.py::test_an_evaluation_sees_the_variables_as_they_are",
         "Not equal to tolerance",
     ),
@@ -361,7 +357,7 @@ RUNTIME = (
     ),
     Bug(
         "order-of-a-resumed-run",
-        "a resumed run goes through the data as from its first epoch on",
+        "a resumed run uses the order of the data of a run's first epochs",
         "runtime/training/trainer.py",
         {"settings.seed, epoch, self.settings": "settings.seed, self.trained + 1, self.settings"},
         "tests/runtime/test_trainer.py::test_resuming_is_bit_exact[2]",

@@ -1,8 +1,8 @@
-"""Planting bugs: one place in the source of the compiler, the runtime or the standard library reads otherwise.
+"""Planting bugs: edits of one place in the source of the compiler, the runtime or the standard library.
 
-Nothing on disk changes. The file is compiled again with the other text, and every function that stands in it, wherever
-in a table or a decorator, gets the code of its twin; the library is read from a copy of its folder. What was computed
-before and kept in caches is forgotten, before and after. Processes that run a Python script get the bug too.
+Nothing on disk changes. The edited file is compiled, and every function that it defines, even if only a table or a
+decorator refers to it, gets the code of its edited twin; the library is read from a copy of its folder. Caches are
+emptied before and after. Processes that run a Python script get the bug too.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = "from tests.planted.bugs import BUGS\nheld = BUGS[{name!r}].planted()\nheld.__enter__()\n"
-Edits = Mapping[str, str]  # what occurs once in a file -> what stands in its place
+CHILD = "from tests.planted.bugs import BUGS\nbug = BUGS[{name!r}].planted()\nbug.__enter__()\n"
+Edits = Mapping[str, str]  # text that occurs once in a file -> its replacement
 
 
 @contextmanager
 def planted(name: str, file: str, edits: Edits) -> Iterator[None]:
-    """The compiler, the runtime and the library with a bug, as long as this lasts."""
+    """A context in which the compiler, the runtime or the library has a bug."""
     in_file = in_library if file.endswith(".nn") else in_module
     try:
         with in_file(file, changed_text(file, edits)), in_children(CHILD.format(name=name)):
@@ -40,19 +40,19 @@ def planted(name: str, file: str, edits: Edits) -> Iterator[None]:
 
 def changed_text(file: str, edits: Edits) -> str:
     text = (ROOT / file).read_text("utf-8")
-    for was, becomes in edits.items():
-        assert text.count(was) == 1, f"{file} has {text.count(was)} times what this bug replaces: {was!r}"
-        text = text.replace(was, becomes)
+    for old, new in edits.items():
+        assert text.count(old) == 1, f"{file} has the text that this bug replaces {text.count(old)} times: {old!r}"
+        text = text.replace(old, new)
     return text
 
 
 @contextmanager
 def in_module(file: str, changed: str) -> Iterator[None]:
-    """Every function of a module has the code that it has in the changed text."""
+    """A context in which every function of a module has its code from the changed text."""
     module = import_module(file.removesuffix(".py").replace("/", "."))
     twins = twin_codes((ROOT / file).read_text("utf-8"), changed, file)
     found = [(function, function.__code__) for function in functions_of(module) if place(function.__code__) in twins]
-    assert found, f"nothing of {file} that runs is different"
+    assert found, f"no code of {file} is different"
     try:
         for function, code in found:
             function.__code__ = twins[place(code)]
@@ -63,13 +63,13 @@ def in_module(file: str, changed: str) -> Iterator[None]:
 
 
 def functions_of(module: ModuleType) -> list[FunctionType]:
-    """All functions alive that were written in a module: methods, decorated ones and those in tables among them."""
-    gc.unfreeze()  # training in this process has put what was there out of sight
+    """All live functions that a module defines, including methods, decorated functions and entries of tables."""
+    gc.unfreeze()  # training in this process freezes objects, which get_objects then leaves out
     return [each for each in gc.get_objects() if type(each) is FunctionType and each.__globals__ is vars(module)]
 
 
 def twin_codes(text: str, changed: str, file: str) -> dict[Any, CodeType]:
-    """The code of the functions that differ in the changed text, by the place in the text where they were."""
+    """The code of the functions that differ in the changed text, by their place in the original text."""
     before, after = (codes_in(compile(source, file, "exec", dont_inherit=True)) for source in (text, changed))
     return {place(old): new for old, new in zip(before, after, strict=True) if old != new}
 
@@ -81,7 +81,7 @@ def codes_in(code: CodeType) -> list[CodeType]:
 
 
 def place(code: CodeType) -> Any:
-    """Tells apart the functions of a file, those on one line too."""
+    """A key that distinguishes the functions of a file, even on one line."""
     return code.co_qualname, tuple(code.co_positions())
 
 
@@ -99,7 +99,7 @@ def in_library(file: str, changed: str) -> Iterator[None]:
 
 @contextmanager
 def in_children(prefix: str) -> Iterator[None]:
-    """What runs `python -c script` runs the prefix before the script."""
+    """A context in which every child process `python -c script` runs the prefix before the script."""
     real = subprocess.Popen.__init__
 
     def start(self: Any, command: Any, *arguments: Any, **settings: Any) -> None:
@@ -112,7 +112,7 @@ def in_children(prefix: str) -> Iterator[None]:
 
 
 def forget() -> None:
-    """Empties the caches of the compiler, the runtime and the tests; threads that run stay as they are."""
+    """Empties the caches of the compiler, the runtime and the tests; running threads stay as they are."""
     from compiler.ir import inference
 
     inference.known.clear()

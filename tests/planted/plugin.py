@@ -1,4 +1,4 @@
-"""Any tests with one of the planted bugs: python -m pytest -p tests.planted.plugin --plant NAME tests/targets"""
+"""Runs tests with one of the planted bugs: python -m pytest -p tests.planted.plugin --plant NAME tests/targets"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proof that the tests bite: with each of the planted bugs an ordinary test fails, and without it that test passes."""
+"""Proof that the tests find bugs: with each planted bug an ordinary test fails, and without it that test passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.planted.bugs import BUGS, Bug, table
 from tests.planted.planting import ROOT, changed_text
 from tests.runtime.test_trainer import uninterrupted  # noqa: F401 a fixture of one of the tests
 
-Modules = dict[str, dict[str, pytest.Function]]  # the tests of a file by the end of their ids
+Modules = dict[str, dict[str, pytest.Function]]  # by file, its tests by the last part of their ids
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def collected() -> Modules:
 
 @pytest.fixture
 def check(bug: Bug, collected: Modules, request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
-    """The test that notices a bug, to be called any number of times: the function with the parameters of its id."""
+    """The test that finds a bug, callable any number of times: the function with the parameters of its id."""
     file, _, name = bug.check.partition("::")
     if file not in collected:
         module = pytest.Module.from_parent(request.session, path=ROOT / file)
@@ -35,7 +35,7 @@ def check(bug: Bug, collected: Modules, request: pytest.FixtureRequest) -> Itera
 
 
 def call(test: pytest.Function, request: pytest.FixtureRequest) -> None:
-    """A call with fixtures of its own, as far as a second call would mind those of the first."""
+    """Calls a test, with new fixtures where a second call could not use those of the first."""
     given: dict[str, Any] = dict(test.callspec.params) if hasattr(test, "callspec") else {}
     with pytest.MonkeyPatch.context() as patch:
         fresh = {"monkeypatch": lambda: patch, "tmp_path": lambda: new_folder(request)}
@@ -61,12 +61,12 @@ def test_there_are_at_least_thirty():
 
 
 def test_a_bug_that_cannot_be_planted_is_noticed():
-    with pytest.raises(AssertionError, match="has 0 times what this bug replaces: 'no such text'"):
+    with pytest.raises(AssertionError, match="has the text that this bug replaces 0 times: 'no such text'"):
         changed_text("compiler/planning/memory.py", {"no such text": ""})
     nothing = Bug(
-        "nothing", "a comment reads otherwise", "compiler/planning/schedule.py", {"Which nodes": "What nodes"}, "", ""
+        "nothing", "only a comment changes", "compiler/planning/schedule.py", {"Nodes that may": "Nodes that can"}, "", ""
     )
-    with pytest.raises(AssertionError, match=r"nothing of compiler/planning/schedule\.py that runs"), nothing.planted():
+    with pytest.raises(AssertionError, match=r"no code of compiler/planning/schedule\.py"), nothing.planted():
         pass
 
 

@@ -51,19 +51,19 @@ def reasons(explanation: Explanation) -> dict[str, str]:
 
 def test_reasons():
     found = reasons(explained(STEP, base=128, w=0, v=64))
-    assert found["%w"] == "variable, at its place for good"
+    assert found["%w"] == "variable, fixed offset"
     assert found["%5"] == "new value, in place of %w" and found["%6"] == "new value, in place of %v"
     assert found["%x"].startswith("input, filled before the graph runs; ")
-    assert found["%0"].startswith("own bytes: the bytes of %x are needed until node ")
-    assert found["%1"].startswith("own bytes: the bytes of %0 are needed until node 5; alive together with ")
-    assert found["%2"] == "in place of %0, which nobody reads again"
+    assert found["%0"].startswith("own buffer: the bytes of %x are needed until node ")
+    assert found["%1"].startswith("own buffer: the bytes of %0 are needed until node 5; live at the same time as ")
+    assert found["%2"] == "in place of %0, which is not read again"
     assert found["%3"] == "view of %2"
-    assert re.match("own bytes: no operand has its type; reuses bytes of %1, free after node 3", found["%4"])
+    assert re.match("own buffer: no operand has its type; reuses bytes of %1, free after node 3", found["%4"])
 
 
 def test_reasons_in_scans():
     found = reasons(explained(SCAN))
-    assert found["%0.h"] == "carry, in the place of %0"
+    assert found["%0.h"] == "carry, in place of %0"
     assert found["%0.x"] == "step of %x"
     assert found["%0.1"] == "step of the stack %1"
     assert found["%0.0"] == "new value, in place of %0"

@@ -1,4 +1,4 @@
-"""Source with a clock does what the source without it does; its kernels are all that runs; costs follow from types."""
+"""Source with a clock does the same as without; its kernels cover everything that runs; costs follow from types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compiler.targets.shared.writer import Kernel
 from runtime.cpu.profiler import Ceilings, Clock, Measured, measure, measure_ceilings, random_arrays, tick_nanoseconds
 from runtime.datasets import Dataset, Split
 from runtime.feeding import fitted
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.programs import MODELS, compile_text, compiled_model, initialized, read_graph, run_program
 
 TINY = """
@@ -32,7 +32,7 @@ model Nested(image: f32[B, 5, 4, 3]) {
   return concat(last(scan(Rows(6), image)), last(scan(Rows(6), image, reverse=true))) |> Dense(3)
 }
 """
-CEILINGS = Ceilings("this machine", copied=64 << 20, side=1024, gigabytes=10.0, gigaflops=100.0)
+CEILINGS = Ceilings("this machine", copied=64 << 20, matrix_size=1024, gigabytes=10.0, gigaflops=100.0)
 
 
 def bare(source: str) -> list[str]:
@@ -56,7 +56,7 @@ def test_the_clock_is_all_that_differs(model: str, inside: bool):
 def test_a_clock_changes_no_result(model: str, inside: bool):
     compiled = compiled_model(model)
     executable, _ = with_clock(compiled, "train_step", inside)
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.initialize(0)
     inputs = random_arrays(plain, "train_step")
     batch = compiled.executable.batch
@@ -66,7 +66,7 @@ def test_a_clock_changes_no_result(model: str, inside: bool):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_statement_of_a_step_is_in_a_kernel(model: str):
-    """All that `run` calls stands before a tick of its own, but for second lines of one op."""
+    """Every call in `run` is followed by its own tick, except for further lines of the same op."""
     executable, kernels = with_clock(compiled_model(model), "train_step")
     lines = executable.source.splitlines()
     start = lines.index("    def run():", next(i for i, s in enumerate(lines) if s.startswith("def bind_train_step")))
@@ -86,7 +86,7 @@ def test_steps_are_measured():
     assert 0 < sum(row.seconds for row in rows) < 100 * measured.step
 
 
-def test_statements_inside_of_loops_are_counted_by_their_turns():
+def test_statements_inside_loops_are_counted_per_iteration():
     compiled = compiled_model("bilstm")
     kernels = with_clock(compiled, "predict", inside=True)[1]
     rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
@@ -100,7 +100,7 @@ def test_scans_at_the_same_time_with_scans_inside():
     assert "scan_1, scan_3" in names and not {"scan_2", "scan_4"} & set(names)
     rows, _ = measure_kernels(compiled, "predict", None, 1, inside=True)
     assert sorted(row.calls for row in rows if row.name == "matmul") == [5, 5, 5 * 4, 5 * 4]
-    assert not [row.name for row in rows if row.name.startswith("scan")]  # what they run is counted already
+    assert not [row.name for row in rows if row.name.startswith("scan")]  # what they run is already counted
 
 
 def test_a_whole_profile_has_all_its_parts():
@@ -111,11 +111,11 @@ def test_a_whole_profile_has_all_its_parts():
     text = format_profile(measured)
     assert "test.nn: train_step, batch 16, 2 steps on points" in text and "GFLOP/s" in text
     assert text.count("made by the compiler") == 1  # the counter of steps
-    assert text.rstrip().endswith("the whole step without a clock, mean of the quicker half")
+    assert text.rstrip().endswith("whole step without the clock, mean of the faster half")
 
 
 def test_shares_add_up():
-    """The kernels and what is outside of them are the whole step, however it was measured."""
+    """The kernels and the time outside them add up to the whole step, however it was measured."""
     rows = [KernelRow("matmul", (), 1, 0.006, Cost(10, 20)), KernelRow("add", (), 2, 0.003, Cost(0, 0))]
     shown = Profile("a.nn", "predict", 8, "points", rows, Measured([], [], 0.010, 50), CEILINGS)
     lines = format_profile(shown).splitlines()
@@ -194,7 +194,7 @@ PRODUCTS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_filter_grad")
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "separable_cnn"])
 def test_a_step_has_three_products_for_each_of_the_model(model: str):
-    """Forward, for the parameters and for what came in; the last but for the first layer."""
+    """Forward, for the parameters and for the input; the last not for the first layer."""
     compiled = compiled_model(model)
     forward, step = (products(compiled, graph) for graph in ("predict", "train_step"))
     assert 2 * forward < step <= 3 * forward
@@ -217,7 +217,7 @@ def test_the_clock_belongs_to_its_thread_and_starts_anew():
 
 def test_ceilings_are_positive(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.cpu.profiler.COPIED", 1000)
-    monkeypatch.setattr("runtime.cpu.profiler.SIDE", 16)
+    monkeypatch.setattr("runtime.cpu.profiler.MATRIX_SIZE", 16)
     ceilings = measure_ceilings()
     assert ceilings.machine.startswith("this machine at best, ") and ceilings.gigabytes > 0 and ceilings.gigaflops > 0
 
@@ -233,7 +233,7 @@ def test_random_inputs_fit_the_program():
 def test_a_program_is_measured_on_the_arena_of_the_other():
     compiled = compile_text(TINY)
     executable, kernels = with_clock(compiled, "train_step")
-    plain, timed = initialized(compiled), Program(executable, compiled.manifest)
+    plain, timed = initialized(compiled), LoadedProgram(executable, compiled.manifest)
     timed.arena = plain.arena
     measured = measure(plain, timed, "train_step", random_arrays(plain, "train_step"), len(kernels), 3)
     assert len(measured.seconds) == len(measured.calls) == len(kernels)

@@ -1,8 +1,7 @@
-"""In the place of runtime/gpu/cuda.py: a device that is NumPy, and a table of the kernels that the runtime brings
-along.
+"""A replacement for runtime/gpu/cuda.py: a device that computes with NumPy, and a table of the kernels of the runtime.
 
-It counts what goes to and from the device, and refuses what cannot be captured into a graph. Emulating kernels from
-their source is what tests/gpu does, which needs CuPy and g++.
+It counts copies to and from the device, and fails for calls that cannot be captured into a graph. tests/gpu emulates
+kernels from their source, which needs CuPy and g++.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ def reset() -> None:
     capturing.clear()
 
 
-def outside_of_capture(what: str) -> None:
-    assert not capturing, f"{what} while a graph is captured"
-    counts[what] += 1
+def outside_of_capture(call: str) -> None:
+    assert not capturing, f"{call} while a graph is captured"
+    counts[call] += 1
 
 
 def check() -> None:
-    """There always is a device."""
+    """There is always a device."""
 
 
 def zeros(nbytes: int) -> np.ndarray:
@@ -54,8 +53,8 @@ def download(view: np.ndarray) -> np.ndarray:
     return np.array(view)
 
 
-class Graph:
-    """What a function would launch, not yet launched: each launch calls it."""
+class FakeGraph:
+    """The captured launches of a function: each launch of the graph calls it."""
 
     def __init__(self, function: Callable[[], object]):
         self.function = function
@@ -67,9 +66,9 @@ class Graph:
         capturing.pop()
 
 
-def capture(function: Callable[[], object]) -> Graph:
+def capture(function: Callable[[], object]) -> FakeGraph:
     outside_of_capture("capture")
-    return Graph(function)
+    return FakeGraph(function)
 
 
 def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble: str = "") -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, when written on a failing disk and when read from a damaged or foreign file."""
+"""Checkpoints: complete or not at all, when written on a failing disk and when read from a damaged or other file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pytest
 from safetensors.numpy import save as serialize
 
 from runtime.errors import RuntimeUserError
-from runtime.program import Program
-from runtime.training import checkpoint
-from runtime.training.checkpoint import EpochResult, Position, encode, load, save, write_atomically
+from runtime.program import LoadedProgram
+from runtime.training import checkpoint, tensor_files
+from runtime.training.checkpoint import encode, load, save, write_atomically
+from runtime.training.results import EpochResult, Position
 from tests.runtime.tiny import contents, tiny_program
 
 HASH = "ab" * 32
@@ -26,7 +27,7 @@ RESULT = EpochResult(1, {"loss": 0.5, "accuracy": 1 / 3}, {"loss": 0.1 + 0.2, "a
 POSITION = Position().after(RESULT)
 
 
-def filled(seed: int) -> Program:
+def filled(seed: int) -> LoadedProgram:
     """A program whose variables are all different from those of another seed."""
     program = tiny_program()
     program.initialize(seed)
@@ -113,12 +114,12 @@ def test_a_failing_disk_leaves_a_whole_checkpoint(
     assert os.listdir(saved.parent) == [saved.name], "the temporary file is removed"
     program = filled(2)
     load(saved, program, HASH)
-    replaced = failure is fail_to_sync_folder  # the new file is in its place, but may not survive a power cut
+    replaced = failure is fail_to_sync_folder  # the new file is in place, but may not survive a power cut
     assert contents(program) == contents(filled(3 if replaced else 1))
 
 
 def refused(path: Path, data: bytes | None = None) -> str:
-    """The message with which a file is refused; the program must not change."""
+    """The message for a file that is refused; the program must not change."""
     if data is not None:
         path.write_bytes(data)
     program = filled(2)
@@ -154,7 +155,7 @@ def test_a_flipped_bit_in_any_byte_is_noticed(saved: Path) -> None:
 
 
 def changed(change: Callable[[dict[str, np.ndarray]], None], **metadata: str) -> bytes:
-    """A checkpoint with other tensors or metadata, its SHA-256 made to match."""
+    """A checkpoint with other tensors or metadata, and a SHA-256 that matches."""
     program = filled(1)
     arrays = dict(program.variables())
     change(arrays)
@@ -162,7 +163,7 @@ def changed(change: Callable[[dict[str, np.ndarray]], None], **metadata: str) ->
     values = json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])["__metadata__"]
     del values["sha256"]
     values |= metadata
-    return serialize(arrays, {**values, "sha256": checkpoint._digest(values, arrays)})
+    return serialize(arrays, {**values, "sha256": tensor_files.digest(values, arrays)})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_another_program_is_named(saved: Path) -> None:
     ],
 )
 def test_metadata_that_cannot_be(metadata: dict[str, str], saved: Path) -> None:
-    assert "its metadata cannot be understood" in refused(saved, changed(lambda arrays: None, **metadata))
+    assert "its metadata is not valid" in refused(saved, changed(lambda arrays: None, **metadata))
 
 
 def with_header(text: bytes, data: bytes = b"") -> bytes:

@@ -1,4 +1,4 @@
-"""Products by cuBLAS: the calls that are worked out, done by hand on flat memory, give what NumPy gives."""
+"""Products with cuBLAS: the computed calls, executed in Python on flat memory, give the results of NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.gpu import cublas
-from runtime.gpu.cublas import TRANSPOSED, Call, CublasError, Handle, Layout, Matrix, calls
+from runtime.gpu.cublas import TRANSPOSED, CublasError, Gemm, Handle, Layout, Matrix, calls
 
 SIDES = (1, 2, 3)
 STACKS = [((), ()), ((2,), ()), ((), (2,)), ((1,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((1, 1), (2, 3))]
@@ -30,7 +30,7 @@ def column_major(memory: np.ndarray, matrix: Matrix, index: int, rows: int, colu
     return np.lib.stride_tricks.as_strided(memory[start:], (rows, columns), (size, matrix.leading * size))
 
 
-def perform(call: Call, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+def perform(call: Gemm, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     for index in range(call.count):
         left = column_major(b, call.left, index, call.m, call.k)
         right = column_major(a, call.right, index, call.k, call.n)
@@ -60,7 +60,7 @@ def test_calls_compute_the_product(transposed: tuple[bool, bool], padding: int, 
         np.testing.assert_allclose(out, expected, rtol=1e-13)
 
 
-def made_calls(a: np.ndarray, b: np.ndarray) -> tuple[Call, ...]:
+def made_calls(a: np.ndarray, b: np.ndarray) -> tuple[Gemm, ...]:
     return calls(Layout.of(a), Layout.of(b), Layout.of(a @ b))
 
 
@@ -94,7 +94,7 @@ def test_what_cublas_cannot_read_or_write() -> None:
 
 
 class Library:
-    """A library that notes what it is called with."""
+    """A library that records the arguments of calls."""
 
     def __init__(self, **statuses: int):
         self.statuses, self.calls = statuses, []
@@ -156,7 +156,7 @@ PRODUCTS(double, D)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_calls_reach_a_library_of_c(dtype: str, tmp_path: Path) -> None:
-    """Addresses, numbers of 64 bits and pointers to factors arrive: on a stand-in that computes on the host."""
+    """Addresses, 64-bit numbers and pointers to factors arrive, in a stand-in that computes on the host."""
     (tmp_path / "stand_in.cpp").write_text(STAND_IN)
     command = ["g++", "-shared", "-fPIC", "-o", "stand_in.so", "stand_in.cpp"]
     subprocess.run(command, cwd=tmp_path, check=True)
@@ -170,7 +170,7 @@ def test_calls_reach_a_library_of_c(dtype: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(out, a @ b, rtol=1e-5)
 
 
-def test_every_status_is_looked_at() -> None:
+def test_every_status_is_checked() -> None:
     with pytest.raises(CublasError, match="cublasCreate_v2: CUBLAS_STATUS_NOT_INITIALIZED"):
         Handle(Library(cublasCreate_v2=1), 0, 0, tf32=False)  # type: ignore[arg-type]
     handle = Handle(Library(cublasSgemm_v2=13), 0, 0, tf32=False)  # type: ignore[arg-type]

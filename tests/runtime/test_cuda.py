@@ -1,4 +1,4 @@
-"""How work is put on streams and into graphs, with a stand-in for CuPy that notes what it is asked."""
+"""Work on streams and in graphs, with a stand-in for CuPy that records its calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.gpu import cublas, cuda
 
 
 class Cupy:
-    """Streams, events and graphs that only keep a log; `cuda` is where CuPy has them."""
+    """Streams, events and graphs that only keep a log, under `cuda` as in CuPy."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -91,7 +91,7 @@ def test_together_forks_and_joins(cupy: Cupy) -> None:
 
 
 def test_the_same_streams_every_time(cupy: Cupy) -> None:
-    """A stream gets its workspace when it is first used, which must not be while a graph is captured."""
+    """A stream gets its workspace on first use, which must not be while a graph is captured."""
 
     def inner(name: str) -> None:
         cuda.together(lambda: cupy.launch(f"{name}1"), lambda: cupy.launch(f"{name}2"), lambda: cupy.launch(f"{name}3"))
@@ -125,7 +125,7 @@ def test_a_capture_that_fails_is_ended(cupy: Cupy) -> None:
 
 
 class DeviceArray(np.ndarray):
-    """An array of NumPy with an address where CuPy's have it."""
+    """An array of NumPy with an address in the place that CuPy uses."""
 
     @property
     def data(self) -> Any:
@@ -145,7 +145,7 @@ def test_products_of_two_streams_have_their_own_handles(cupy: Cupy, monkeypatch:
             made.append((stream, workspace, tf32))
             self.stream = stream
 
-        def multiply(self, call: cublas.Call, dtype: str, *addresses: int) -> None:
+        def multiply(self, call: cublas.Gemm, dtype: str, *addresses: int) -> None:
             multiplied.append((self.stream, dtype, addresses))
 
     monkeypatch.setattr(cublas, "load", lambda version: object())

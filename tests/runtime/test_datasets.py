@@ -1,4 +1,4 @@
-"""The data sets: what each holds, where it is looked for, how downloads arrive, and what a model's types demand."""
+"""The data sets: their contents, where they are searched for, downloads, and checks against a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", ()
 
 @pytest.fixture(autouse=True)
 def nobodys_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No data of the developer's and no network."""
+    """No data of the developer, and no network."""
     monkeypatch.delenv("NNC_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -115,7 +115,7 @@ def test_mnist_is_found_under_the_other_spelling(tmp_path: Path):
     assert len(load("mnist", tmp_path).train) == 6
 
 
-def test_mnist_is_looked_for_in_data_dir_then_environment_then_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mnist_is_searched_for_in_data_dir_then_environment_then_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "empty").mkdir()
     write_mnist(Path(mnist.cache_folder()))
     assert len(load("mnist", tmp_path / "empty").train) == 6
@@ -127,7 +127,7 @@ def test_mnist_is_looked_for_in_data_dir_then_environment_then_cache(tmp_path: P
     assert "argument" in said[1]
 
 
-def test_mnist_offline_says_what_is_missing_where_it_looked_and_how_to_go_on(tmp_path: Path):
+def test_mnist_offline_reports_missing_files_places_and_alternatives(tmp_path: Path):
     with pytest.raises(RuntimeUserError) as error:
         load("mnist", tmp_path)
     text = str(error.value)
@@ -142,14 +142,14 @@ def test_mnist_offline_says_what_is_missing_where_it_looked_and_how_to_go_on(tmp
 def test_mnist_does_not_look_past_a_folder_that_does_not_exist(source: str, monkeypatch: pytest.MonkeyPatch):
     write_mnist(Path(mnist.cache_folder()))
     monkeypatch.setenv("NNC_DATA", "/no/such/folder" if source == "NNC_DATA" else "")
-    with pytest.raises(RuntimeUserError, match=f"{source} names no folder"):
+    with pytest.raises(RuntimeUserError, match=f"{source} is not a folder"):
         load("mnist", "/no/such/folder" if source == "--data-dir" else None)
 
 
 def test_mnist_does_not_look_past_a_folder_with_a_part_of_it(tmp_path: Path):
     write_mnist(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(RuntimeUserError, match="a part of MNIST only") as error:
+    with pytest.raises(RuntimeUserError, match="has only a part of MNIST") as error:
         load("mnist", tmp_path)
     assert error.value.expected == "also t10k-labels-idx1-ubyte.gz, zipped or not"
 
@@ -165,7 +165,7 @@ def test_mnist_labels_must_be_one_per_image(tmp_path: Path):
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> list[str]:
-    """Answer requests from `contents`, by the last part of the address; returns the list of addresses asked for."""
+    """Answers requests from `contents`, by the last part of the address; returns the list of requested addresses."""
     asked: list[str] = []
 
     def respond(url: str) -> io.BytesIO:
@@ -231,7 +231,7 @@ def test_a_download_appears_complete_or_not_at_all(tmp_path: Path, monkeypatch: 
         assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_download_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     serve(monkeypatch, {"x": b"content"})
 
     def interrupt(text: str) -> None:
@@ -254,7 +254,7 @@ def test_no_download_and_no_redirect_without_https(monkeypatch: pytest.MonkeyPat
 
 
 def save(path: Path, form: str, **arrays: np.ndarray) -> Path:
-    """Write arrays in one of the three forms that are read; returns the path to pass to `load`."""
+    """Writes arrays in one of the three forms; returns the path to pass to `load`."""
     if form == "folder":
         path.mkdir()
         for name, array in arrays.items():
@@ -321,7 +321,7 @@ def test_floats_beyond_f32_become_infinite_and_are_reported(tmp_path: Path):
         check_values(data, [TensorSpec("x", "f32", (None, 1), "input")], {})
 
 
-def test_paths_are_also_looked_for_below_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_paths_are_also_searched_for_below_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save(tmp_path / "data", "npz", x=np.zeros(6))
     monkeypatch.chdir("/")
     assert len(load("data.npz", tmp_path).train) == 5
@@ -375,7 +375,7 @@ def test_an_array_that_is_missing():
 
 
 def test_floats_do_not_feed_whole_numbers():
-    with pytest.raises(RuntimeUserError, match="holds floats"):
+    with pytest.raises(RuntimeUserError, match="has floats"):
         check({"label": ArrayInfo("f32", (), 1.0)}, [LABEL])
 
 
@@ -390,7 +390,7 @@ def test_labels_outside_the_classes():
     data = Dataset("data", Split({"label": good}), Split({"label": bad}), {"label": 1.0})
     with pytest.raises(RuntimeUserError) as error:
         check_values(data, [LABEL], {"label": 10})
-    assert error.value.message == 'row 2 of array "label" (test) is no class of the model'
+    assert error.value.message == 'row 2 of array "label" (test) is not a class of the model'
     assert (error.value.expected, error.value.found) == ("whole numbers 0 … 9", "10")
     with pytest.raises(RuntimeUserError, match="row 1"):
         check_values(dataset(label=np.array([0, -1])), [LABEL], {"label": 10})

@@ -1,4 +1,4 @@
-"""Training on a device: the same as on the CPU, in launches of several steps that nothing is copied for."""
+"""Training on a device: the same as on the CPU, in launches of several steps without copies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 import runtime.gpu
 from runtime.errors import RuntimeUserError
-from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted
-from runtime.program import Program
+from runtime.feeding import NotFinite, Runner, Watch, epoch_order, fitted, runner_of
+from runtime.program import LoadedProgram
 from runtime.training.interrupt import Interrupted
 from runtime.training.trainer import evaluate, first_step, predict
 from tests.runtime import fake_cuda
@@ -26,12 +26,12 @@ from tests.runtime.tiny import SOURCE, contents, run_tiny, tiny_build, tiny_data
 EPOCHS = 3
 LENGTH = 4  # steps in a graph: an epoch of 50 examples has six batches of 8, and one of 2
 NAN = 'v["w"] *= np.nan if v["step"] == {} else 1'
-Make = Callable[..., Program]
+Make = Callable[..., LoadedProgram]
 
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """runtime.gpu.device_program, on the device that NumPy plays."""
+    """runtime.gpu.device_program, on the device that NumPy emulates."""
     fake_cuda.reset()
     monkeypatch.setitem(sys.modules, "runtime.gpu.cuda", fake_cuda)
     monkeypatch.setattr(runtime.gpu, "cuda", fake_cuda, raising=False)
@@ -48,7 +48,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def make(device: ModuleType) -> Make:
     """Makes the tiny program for the device."""
 
-    def make(graphs: bool = True, **options: object) -> Program:
+    def make(graphs: bool = True, **options: object) -> LoadedProgram:
         executable, manifest = tiny_build(**options)  # type: ignore[arg-type]
         whole = replace(executable, target="cupy", initializer=executable)
         return device.DeviceProgram(whole, manifest, graphs)
@@ -56,13 +56,13 @@ def make(device: ModuleType) -> Make:
     return make
 
 
-def training_runner(program: Program) -> Runner:
+def training_runner(program: LoadedProgram) -> Runner:
     data = tiny_data().train.arrays
-    return program.runner("train_step", fitted(program, "train_step", data, "training"))
+    return runner_of(program, "train_step", fitted(program, "train_step", data, "training"))
 
 
 def poisoned(step: int) -> str:
-    """The program, with weights that are no numbers after some steps."""
+    """The program, with weights that are NaN after some steps."""
     return SOURCE.replace("        time.sleep", f"        {NAN.format(step)}\n        time.sleep")
 
 
@@ -82,7 +82,7 @@ def test_training_is_that_of_the_cpu(graphs: bool, make: Make, tmp_path: Path) -
 
 
 def test_launches_of_an_epoch(make: Make) -> None:
-    """The first step of a size runs by itself; then graphs of many steps, and of one for what is left."""
+    """The first step of a size runs alone; then graphs of many steps, and of one step for the rest."""
     program = make()
     program.initialize(7)
     runner, order = training_runner(program), epoch_order(50, 7, 1, True)
@@ -99,7 +99,7 @@ def test_nothing_is_copied_in_a_step(make: Make) -> None:
     program = make()
     program.initialize(7)
     runner = training_runner(program)
-    runner.means(np.arange(50), 8)  # brings the examples
+    runner.means(np.arange(50), 8)  # copies the examples
     for examples in (8, 50):
         counts.clear()
         runner.means(np.arange(examples), 8)
@@ -131,7 +131,7 @@ def test_a_run_goes_on_elsewhere(places: tuple[str, str], make: Make, tmp_path: 
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("step", [1, 3, 9])
 def test_a_loss_that_is_not_finite(step: int, graphs: bool, make: Make, tmp_path: Path) -> None:
-    """It is told as on the CPU, though it is seen at the end of the epoch alone."""
+    """It is reported as on the CPU, though only found at the end of the epoch."""
     messages = []
     for name, maker in (("device", partial(make, graphs)), ("cpu", tiny_program)):
         with pytest.raises(RuntimeUserError) as caught:
@@ -194,7 +194,7 @@ def test_variables_are_copies(make: Make) -> None:
 
 
 def test_what_is_prepared_follows_the_weights(make: Make) -> None:
-    """`evaluate` reads what `prepare` computes of the variables, which training changes."""
+    """`evaluate` reads values that `prepare` computes from the variables, which training changes."""
     source = SOURCE.replace(
         "def bind_predict",
         "def bind_prepare(arena, batch):\n"

@@ -1,4 +1,4 @@
-"""Data files that lie, overflow, end early or are no files at all: each is refused with one message that names it."""
+"""Data files with false headers, overflows, a missing end, or that are not files: each is refused with one message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def npz(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes) -> 
 
 
 def refused(path: Path, *words: str) -> RuntimeUserError:
-    """Both `load` and `describe` refuse the data set, with the words in the message and the path named."""
+    """Both `load` and `describe` refuse the data set, with the words and the path in the message."""
     for read in (load, describe):
         with pytest.raises(RuntimeUserError) as error:
             read(path)
@@ -207,7 +207,7 @@ def test_an_archive_cut_short_anywhere(tmp_path: Path, compression: int):
 def test_a_zip_bomb_is_refused_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(arrays, "UNSUSPICIOUS", 1 << 20)
     path = npz(tmp_path / "data.npz", zipfile.ZIP_DEFLATED, x=npy(np.zeros(1 << 20)))
-    error = refused(path, "unzips to more than its size can hold")
+    error = refused(path, "unzips to too much for its size")
     assert error.hint is not None
     assert "numpy.savez " in error.hint
 
@@ -280,7 +280,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path):
     os.mkfifo(folder / "x.npy")
     refused(folder, "a named pipe")
     os.mkfifo(tmp_path / "train-images-idx3-ubyte")
-    with pytest.raises(RuntimeUserError, match="a part of MNIST only"):
+    with pytest.raises(RuntimeUserError, match="has only a part of MNIST"):
         load("mnist", tmp_path)
     if os.path.exists("/dev/zero"):
         refused(Path("/dev/zero"), "a device")

@@ -1,4 +1,4 @@
-"""Kernels against the ops' own references in float64, at sizes that reach each way in which they divide their work."""
+"""Kernels against the references of the ops in float64, at sizes that cover all ways of dividing the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.cpu.kernels.products import partial_sums, piece
 from runtime.cpu.threads import together
 from tests.programs import MODELS, compiled_model, initialized, values_for
 
-BATCH_LAST = (3, 1, 2, 0)  # how images lie
+BATCH_LAST = (3, 1, 2, 0)  # memory layout of images
 POISON = np.float32(np.nan)
 
 
@@ -24,13 +24,13 @@ def rng() -> np.random.Generator:
 
 
 def images(*shape: int, order: tuple[int, ...] = BATCH_LAST, dtype: str = "f4") -> np.ndarray:
-    """Random images [N, H, W, C] whose axes lie in an order."""
+    """Random images [N, H, W, C] with an order of axes in memory."""
     lying = rng().normal(size=[shape[axis] for axis in order]).astype(dtype)
     return lying.transpose(np.argsort(order))
 
 
 def like(array: np.ndarray, dtype: Any = None) -> np.ndarray:
-    """An array that lies as another; floats of it are NaN."""
+    """An array with the memory layout of another; its floats are NaN."""
     result = np.empty_like(array, dtype=dtype)
     result.fill(POISON if result.dtype.kind == "f" else 7)
     return result
@@ -46,7 +46,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, scale: float = 1e-5) -
 
 
 def on_threads(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """`together` uses as many threads as there are; in so many parts is the work divided."""
+    """`together` uses all threads there are; `count` is only the number of parts that work is divided into."""
     monkeypatch.setattr("runtime.cpu.threads.thread_count", lambda: count)
 
 
@@ -175,7 +175,7 @@ def test_depthwise_convolution(
     size: Any, window: Any, filters: int, stride: Any, dilation: Any, threads: int, by_taps: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
-    """Several outputs to a channel on several threads among them."""
+    """Also with several outputs per channel, on several threads."""
     on_threads(monkeypatch, threads)
     channels = size[3]
     steps, plain = {"stride": stride, "dilation": dilation}, {"padding": ((0, 0), (0, 0)), "groups": channels}
@@ -284,7 +284,7 @@ def test_iota_and_gather():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_allocates_no_tensor(model: str):
-    """NumPy takes buffers for conversions, 8,192 elements each, and objects for views: nothing of a tensor's size."""
+    """NumPy allocates buffers of 8,192 elements to convert, and objects for views, but nothing of a tensor's size."""
     compiled = compiled_model(model)
     program, batch = initialized(compiled), compiled.manifest.settings.batch
     inputs = values_for(compiled.module["train_step"], batch)

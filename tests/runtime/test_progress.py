@@ -1,4 +1,4 @@
-"""What is printed: the published line of an epoch, the summary, and a bar on terminals only."""
+"""The output of training: the line of an epoch, the summary, and a bar on terminals only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.training.checkpoint import EpochResult
 from runtime.training.progress import Reporter, epoch_line, summary_text
-from runtime.training.trainer import Summary
+from runtime.training.results import EpochResult, Summary
 from tests.runtime.tiny import run_tiny
 
 ROOT = Path(__file__).parents[2]

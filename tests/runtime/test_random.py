@@ -1,4 +1,4 @@
-"""Random draws: a function of (seed, step, stream), of the stated bits and of the stated distribution."""
+"""Random draws: a function of (seed, step, stream), with the documented bits and distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run: where it is made, what may be resumed, and a log that agrees with the checkpoint."""
+"""The folder of a run: its creation, runs that may be resumed, and a log that agrees with the checkpoint."""
 
 from __future__ import annotations
 
@@ -143,13 +143,13 @@ def test_a_last_checkpoint_that_cannot_be_read_falls_back(
     assert summary.trained == 2 and contents(program) == whole
     told = capsys.readouterr().err
     assert told.startswith(f'warning: "{folder.last}" ') and "Traceback" not in told
-    assert f'hint: "{folder.previous}" is used in its place, the end of epoch 2' in told
+    assert f'hint: "{folder.previous}" is used instead, the end of epoch 2' in told
     assert folder.damaged.exists() == (harm is not Path.unlink)
     assert {load(path, program).epoch for path in (folder.last, folder.previous)} == {3, 4}
 
 
 def test_nothing_is_lost_when_it_falls_back_twice(tmp_path: Path) -> None:
-    """The damaged file must not become the previous one: killed at the next save, nothing would be left."""
+    """The damaged file must not become the previous one: after a kill in the next save, nothing would be left."""
     folder = RunFolder(tmp_path / "run", "")
     run_tiny(folder.path, epochs=2)
     damage(folder.last)
@@ -197,13 +197,13 @@ def change_conditions(folder: RunFolder, **conditions: object) -> None:
     folder.log.write_text("\n".join([json.dumps(record), *rest, ""]))
 
 
-def test_other_conditions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_conditions_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path / "run", "")
     run_tiny(folder.path, epochs=1)
     change_conditions(folder, numpy="1.26.0", passes=["dead-code", "\x1b[2Jfusion"], threads={"": []}, blas=[[]] * 9)
     run_tiny(folder.path, resume=True, epochs=2)
     told = capsys.readouterr().err
-    assert f'warning: "{folder.path}" goes on under other conditions' in told
+    assert f'warning: "{folder.path}" continues under other conditions' in told
     found = told.partition("found: ")[2].strip()
     assert found == f"numpy 1.26.0 then, {np.__version__} now; passes dead-code, \\x1b[2Jfusion then, less now"
     run_tiny(folder.path, resume=True, epochs=3)

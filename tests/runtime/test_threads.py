@@ -1,4 +1,4 @@
-"""Threads that share work, in a process that is forked."""
+"""Threads that share work, in a forked process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE = 20.0  # seconds
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_starts_new_threads():
     """It would wait forever for those of its parent."""
     results: list[int] = []
     together(lambda: results.append(1), lambda: results.append(2))

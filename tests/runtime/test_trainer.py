@@ -21,8 +21,9 @@ from runtime.feeding import batches, epoch_order, fitted
 from runtime.training import checkpoint
 from runtime.training.interrupt import Signals
 from runtime.training.progress import Reporter
+from runtime.training.results import Summary
 from runtime.training.run_folder import RunFolder
-from runtime.training.trainer import Interrupted, Summary, evaluate, predict, train
+from runtime.training.trainer import Interrupted, evaluate, predict, train
 from tests.runtime.tiny import SOURCE, contents, program_text, run_tiny, tiny_data, tiny_program
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_at_once(lr: float, tmp_path: Path) -> N
 
 
 def test_divergence_later_keeps_the_last_good_epoch(tmp_path: Path) -> None:
-    """The last update of epoch 4 makes a NaN, which no loss of a step shows. No checkpoint is due by then."""
+    """The last update of epoch 4 gives a NaN, which no loss of a step shows. No checkpoint is due yet."""
     poisoned = SOURCE.replace(
         "        time.sleep", '        v["w"] *= np.nan if v["step"] == 28 else 1\n        time.sleep'
     )
@@ -191,7 +192,11 @@ def test_arrays_are_not_copied_when_only_reshaped() -> None:
     [
         ("label", None, 'lack an array\n  expected: "label"\n  found: "image"'),
         ("label", np.zeros(49, np.uint8), "differ in length"),
-        ("label", np.full(50, 3, np.uint8), 'array "label" of the training data is out of range\n  expected: 0 … 2'),
+        (
+            "label",
+            np.full(50, 3, np.uint8),
+            'row 0 of array "label" of the training data is out of range\n  expected: whole numbers 0 … 2',
+        ),
         ("label", np.full(50, -1, np.int64), "found: -1"),
         ("label", np.full(50, 2**40, np.int64), "wrong type"),
         ("label", np.zeros(50, np.float32), "wrong type\n  expected: int32\n  found: float32"),
@@ -234,7 +239,7 @@ except Interrupted as interruption:
 
 
 def start_training(folder: Path, pause: float, interval: int, epochs: int = 10**6) -> subprocess.Popen[str]:
-    """Trains in another process, resuming where there is a checkpoint; returns when it is about to begin."""
+    """Trains in another process, and resumes if there is a checkpoint; returns before it begins."""
     command = [sys.executable, "-c", SCRIPT, str(folder), str(pause), str(interval), str(epochs)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}
@@ -244,7 +249,7 @@ def start_training(folder: Path, pause: float, interval: int, epochs: int = 10**
 
 
 def await_file(path: Path) -> None:
-    """The checkpoint of epoch 0 is written when signals are caught already."""
+    """Waits for the checkpoint of epoch 0: when it is written, signals are already handled."""
     deadline = time.monotonic() + 20
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A small program written by hand in the form of generated source, so that the runtime is tested without the compiler.
+"""A small program written by hand in the form of generated source, to test the runtime without the compiler.
 
 Softmax regression on images u8[2,3] in 3 classes, with momentum, noise that depends on seed and step, and a state that
 counts examples: everything that a checkpoint must bring back.
@@ -16,11 +16,11 @@ import numpy as np
 
 from runtime import allowed, program
 from runtime.datasets.dataset import Dataset, Split
-from runtime.program import Executable, Manifest, Program, Settings, TensorSpec
-from runtime.training.checkpoint import Position
+from runtime.program import Executable, LoadedProgram, Manifest, Settings, TensorSpec
 from runtime.training.progress import Reporter
+from runtime.training.results import Position, Summary
 from runtime.training.run_folder import RunFolder
-from runtime.training.trainer import Summary, train
+from runtime.training.trainer import train
 
 BATCH = 8
 NAME = "<tiny>"
@@ -102,9 +102,9 @@ def bind_predict(arena, batch):
 """
 
 
-def checked_unless_tiny(source: str, name: str) -> CodeType:
-    """What this file says is more than generated source may: it alone is run unchecked, whoever loads it."""
-    return compile(source, name, "exec") if name == NAME else allowed.checked_code(source, name)
+def checked_unless_tiny(source: str, name: str, allow_list: allowed.AllowList) -> CodeType:
+    """This source does more than generated source may: it is the only one that runs unchecked."""
+    return compile(source, name, "exec") if name == NAME else allowed.checked_code(source, name, allow_list)
 
 
 program.checked_code = checked_unless_tiny
@@ -132,12 +132,12 @@ def tiny_build(
     """The program with a learning rate, seconds to sleep in each step, and settings."""
     chosen = replace(Settings(batch=BATCH, epochs=3, seed=7), **settings)  # type: ignore[arg-type]
     text = source.replace("LR", repr(lr)).replace("PAUSE", repr(pause))
-    return Executable(text, NAME, 1024, BATCH), replace(MANIFEST, settings=chosen)
+    return Executable(text, NAME, 1024, BATCH, "numpy"), replace(MANIFEST, settings=chosen)
 
 
-def tiny_program(**options: object) -> Program:
+def tiny_program(**options: object) -> LoadedProgram:
     """The program in memory, with options of `tiny_build`."""
-    return Program(*tiny_build(**options))  # type: ignore[arg-type]
+    return LoadedProgram(*tiny_build(**options))  # type: ignore[arg-type]
 
 
 def tiny_data(train: int = 50, test: int = 21) -> Dataset:
@@ -149,16 +149,16 @@ def tiny_data(train: int = 50, test: int = 21) -> Dataset:
     return Dataset("tiny", *splits, scale={"image": 1 / 255, "label": 1.0})
 
 
-def program_text(program: Program) -> str:
-    """What stands in for the resolved program."""
+def program_text(program: LoadedProgram) -> str:
+    """A replacement for the resolved program."""
     settings = program.manifest.settings
     return f"train Tiny {{\n  epochs = {settings.epochs}\n  seed = {settings.seed}\n}}\n"
 
 
 def run_tiny(
-    folder: Path, resume: bool = False, make: Callable[..., Program] = tiny_program, **options: object
-) -> tuple[Program, Summary, str]:
-    """Trains in a folder, new or resumed. Returns the program, the summary, and what was printed."""
+    folder: Path, resume: bool = False, make: Callable[..., LoadedProgram] = tiny_program, **options: object
+) -> tuple[LoadedProgram, Summary, str]:
+    """Trains in a folder, new or resumed. Returns the program, the summary, and the output."""
     program = make(**options)
     text = program_text(program)
     start: Position | None = None
@@ -173,6 +173,6 @@ def run_tiny(
     return program, summary, printed.getvalue()
 
 
-def contents(program: Program) -> dict[str, bytes]:
+def contents(program: LoadedProgram) -> dict[str, bytes]:
     """All variables, bit for bit."""
     return {name: view.tobytes() for name, view in program.variables().items()}

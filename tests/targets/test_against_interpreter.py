@@ -32,7 +32,7 @@ SAMPLES = [pytest.param(op, s, id=f"{op.name}-{i}") for op in OPS.values() for i
 
 
 def assert_close(found: Mapping[str, np.ndarray], expected: Arrays, scale: float = 1e-5) -> None:
-    """float32 against float64: rtol 1e-4, and `scale` of the largest element, below which float32 has no say."""
+    """float32 against float64: rtol 1e-4, and `scale` of the largest element, the precision of float32."""
     for name, reference in expected.items():
         array = found[name]
         assert array.shape == reference.shape, name
@@ -76,7 +76,7 @@ def test_model(model: str, name: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_initial_values(model: str):
-    """Those that follow from the seed, and from no other."""
+    """Those of the given seed, and not of another."""
     compiled = compiled_model(model)
     expected = interpret(compiled.module["init"], {"seed": 3})
     assert_close(initialized(compiled, seed=3).variables(), expected)
@@ -85,7 +85,7 @@ def test_initial_values(model: str):
 @pytest.mark.parametrize("fill", [0x00, 0xFF])
 @pytest.mark.parametrize("name", DELICATE)
 def test_delicate_graph(name: str, fill: int):
-    """What is read before it is written is zero or NaN."""
+    """Bytes that are read before they are written are zero or NaN."""
     graph = delicate_graph(name)
     inputs = values_for(graph, BATCH)
     assert_close(run_step(graph, inputs, BATCH, fill), interpret(graph, inputs, BATCH))

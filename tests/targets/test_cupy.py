@@ -1,4 +1,4 @@
-"""CuPy source as text, on a machine without CuPy: what it launches, what its kernels say, and that names stay names."""
+"""CuPy source as text, on a machine without CuPy: its launches, its kernels, and that names cannot do harm."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_source_is_printed_without_cupy():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_is_allocated_in_a_run(model: str):
-    """A run launches; whatever makes an array stands before it."""
+    """A run only launches; arrays are made before it."""
     tree = ast.parse(source_of(model))
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef) and re.match(r"run|scan_\d+", function.name):
@@ -80,7 +80,7 @@ def test_initial_values_are_computed_on_the_host():
     assert "bind_init" in executable.initializer.source and "bind_train_step" not in executable.initializer.source
 
 
-def test_what_no_kernel_computes_is_an_error_of_the_user():
+def test_what_no_kernel_computes_is_a_user_error():
     text = """
     graph predict(%seed: i64[] input, %step: i32[] input) {
       %0: f32[4] = random(%seed, %step, shape=[4], distribution="normal", stream=1)
@@ -96,7 +96,7 @@ def test_what_no_kernel_computes_is_an_error_of_the_user():
 @pytest.mark.parametrize(
     "name", ["float", "value", "i", "B", "max_of", "blockIdx", "n", "t0", "int32", "copy", "MAX_OF", "shared_f32"]
 )
-def test_names_of_the_model_are_no_words_of_cuda(name: str):
+def test_names_of_the_model_do_not_clash_with_cuda(name: str):
     program = f"""
     model M({name}: f32[B, 3]) {{ return {name} |> Dense(2) |> softmax }}
     train M {{ loss = softmax_cross_entropy; optimizer = SGD(lr=0.1) }}
@@ -136,7 +136,7 @@ def test_numbers():
     assert constant(True, "bool") == "true"
 
 
-def test_positions_that_go_back_and_forth_are_what_they_were():
+def test_splitting_and_joining_positions_gives_the_same_positions():
     indices = Indices()
     index = indices.split("i", (B, 4, 5))
     assert index == ("(int)i / 20", "((int)i / 5) % 4", "(int)i % 5")
@@ -170,7 +170,7 @@ graph g({inputs}) {{
             "y=%0, z=%1",
             {"x"},
         ),
-        (  # the scale is read at its own position alone; the total comes when the row is overwritten
+        (  # the scale is read only at its own position; the total comes when the row is overwritten
             "%x: f32[B,4] input, %s: f32[4] input",
             "%0: f32[B,4] = mul(%x, %s)\n%1: f32[4] = sum(%0, axes=[0], keepdims=false)\n%2: f32[4] = sub(%s, %1)",
             "y=%0, s=%2",
@@ -222,6 +222,6 @@ def test_blocks_share_a_sum_over_many_elements():
     assert waiting is not None and waiting.chunks == 1 and not waiting.pays
 
 
-def test_sums_over_different_axes_are_no_single_kernel():
+def test_sums_over_different_axes_are_not_a_single_kernel():
     nodes = "%0: f32[B] = sum(%x, axes=[1], keepdims=false)\n%1: f32[7] = sum(%x, axes=[0], keepdims=false)"
     assert reduction("%x: f32[B,7] input", nodes, "y=%0, z=%1") is None

@@ -1,4 +1,4 @@
-"""Definitions taken out of modules: what they need comes along, and every name still means what it meant."""
+"""Definitions extracted from modules: what they need comes along, and every name keeps its meaning."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SOURCES = {"project.kernels": KERNELS, "project.threads": THREADS, "project.main
 
 
 def linked(*names: str, **options: dict) -> dict[str, str]:
-    """The text of each module that something is taken from for names of the main module."""
+    """The text extracted from each module for names of the main module."""
     linker = Linker("project", SOURCES, **{"replaced": {}, "values": {}, **options})
     for name in names:
         linker.need(Definition("project.main", name))
@@ -81,7 +81,7 @@ def linked(*names: str, **options: dict) -> dict[str, str]:
     return texts
 
 
-def test_takes_what_is_needed_and_nothing_else():
+def test_extracts_what_is_needed_and_nothing_else():
     found = linked("helper")
     assert list(found) == ["project.threads", "project.kernels", "project.main", "imports"]
     assert found["imports"] == "dumps, math, partial"
@@ -109,13 +109,13 @@ def test_two_definitions_of_one_name_stay_apart():
     assert "engine, values, threads_helper()" in found["project.threads"]
 
 
-def test_a_name_that_is_hidden_where_it_is_used_is_another():
+def test_a_definition_shadowed_where_it_is_used_is_renamed():
     found = linked("hides")
     assert "return kernels_area(area)" in found["project.main"]
     assert "def kernels_area(radius, pi=math.pi):" in found["project.kernels"]
 
 
-def test_imports_that_are_tried_stay_together():
+def test_imports_in_a_try_statement_stay_together():
     text = linked("helper")["project.threads"]
     assert text.startswith("try:\n    import fast as engine\nexcept ImportError:\n    import slow as engine\n")
 
@@ -128,7 +128,7 @@ def test_definitions_and_values_in_place_of_others():
     assert "decorated" not in found["project.kernels"]
 
 
-def test_every_result_is_sound():
+def test_every_result_is_valid_python():
     for text in linked("helper", "hides").values():
         ast.parse(text)
 

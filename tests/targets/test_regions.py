@@ -44,11 +44,13 @@ def test_as_many_regions_are_reported_as_run(name: str, model: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_numpy_runs_a_function_for_each_region(model: str):
-    """In the source that runs, besides the comments."""
+    """In the code itself, not only in the comments."""
     compiled = compiled_model(model)
     for plan in compiled.plans:
         code = re.sub(r"  #.*", "", functions(compiled.executable.source)[plan.graph.name])
-        made, called = (len(re.findall(each, code)) for each in (r"def region_\d+\(tiles\)", r"spread\(region_\d+, "))
+        made, called = (
+            len(re.findall(each, code)) for each in (r"def region_\d+\(tiles\)", r"run_tiles\(region_\d+, ")
+        )
         assert made == called == reported(find_target("numpy"), plan)
 
 

@@ -51,7 +51,7 @@ def test_file_name_cannot_break_out(tmp_path):
     path.write_text("model M(x: f32[B, 2]) { return x }")
     source = compile_file(path).executable.source
     assert "raise SystemExit" not in [line.strip() for line in source.splitlines()]
-    load_functions(Executable(source, "<test>", 0, 1))
+    load_functions(Executable(source, "<test>", 0, 1, "numpy"))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -63,14 +63,14 @@ def test_every_statement_has_its_node_and_its_line(model: str):
     assert len(runs) == len(compiled_model(model).optimized)
     statements = [s for run in runs for s in ast.walk(run) if isinstance(s, ast.Expr)]
     bare = [lines[s.lineno - 1] for s in statements if "# %" not in lines[s.lineno - 1]]
-    # What stands for no node of its own: carries, second lines, and calls of scans that are functions.
+    # Lines without a node of their own: carries, second lines, and calls of scans that are functions.
     assert all(re.search(r"np\.copyto\(|\.fill\(|kernels\.together\(|\[", line) for line in bare), bare
     assert f"# {(compiled_model(model).tree.file)}:" in source
 
 
 def test_traceback_shows_generated_line():
     program = "def bind_x(arena, B):\n    def run():\n        raise ValueError(1)  # %0\n    return run, {}, {}\n"
-    run, _, _ = load_functions(Executable(program, "<nnc test>", 0, 1))["bind_x"](None, 1)
+    run, _, _ = load_functions(Executable(program, "<nnc test>", 0, 1, "numpy"))["x"](None, 1)
     with pytest.raises(ValueError) as caught:
         run()
     assert "raise ValueError(1)  # %0" in "".join(traceback.format_exception(caught.value))

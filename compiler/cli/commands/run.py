@@ -18,7 +18,7 @@ from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import Dataset
 from runtime.errors import RuntimeUserError
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
 from runtime.training.progress import Reporter
@@ -100,7 +100,7 @@ def predict_command(flags: argparse.Namespace) -> None:
 # Parts of them --------------------------------------------------------------------------------------------------------
 
 
-def load_weights(program: Program, folder: RunFolder, best: bool) -> None:
+def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> None:
     """The weights of a run's best checkpoint, or of its last."""
     if best:
         load(folder.best, program)
@@ -108,7 +108,7 @@ def load_weights(program: Program, folder: RunFolder, best: bool) -> None:
         folder.restore(program)
 
 
-def print_timings(program: Program, dataset: Dataset, timings: Timings) -> None:
+def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) -> None:
     """Runs the first step once, apart from the training that follows, and prints all phases."""
     with timings.phase("first step"):
         first_step(program, dataset)

@@ -9,7 +9,8 @@ from compiler.ir.op import CONVOLUTION, REGION
 from compiler.planning.memory import Placement, Planner, Scratch
 from compiler.planning.strides import Order, Strides, strides_in_order, view_strides
 from compiler.targets.cupy.choosing import scratch_of
-from compiler.targets.cupy.regions import body_of, read_at_own_place, reduces
+from compiler.targets.cupy.regions import read_at_own_place, reduces
+from compiler.targets.shared.regions import body_of
 
 
 def natural_order(node: Node, index: int, strides: Mapping[Value, Strides]) -> Order:
@@ -45,20 +46,17 @@ def kernel_scratch(node: Node) -> Scratch | None:
 
 def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
     """A region that runs as one kernel: only its results are in memory."""
-    alone = read_at_own_place(node.body)
+    elementwise = read_at_own_place(node.body)
 
     def reads_in_place(node: Node, result: Value, value: Value) -> bool:
-        """Element by element, and through `value` alone."""
+        """Whether the bytes of `value` are read element by element, and only through `value`."""
         shared = planner.sharing(node, value)
         pairs = zip(node.operands, node.body.inputs, strict=True)
-        return all(operand is value and inner in alone for operand, inner in pairs if operand in shared)
+        return all(operand is value and inner in elementwise for operand, inner in pairs if operand in shared)
 
     for index, result in enumerate(node.results):
-        if result in planner.plan.slots:
-            planner.plan.block(result).last = planner.time
-        else:
-            order = planner.placement.order(node, index, planner.strides)
-            planner.place_result(node, result, order, replaced.get(result), position, reads_in_place)
+        order = planner.placement.order(node, index, planner.strides)
+        planner.place_result(node, result, order, replaced.get(result), position, reads_in_place)
     planner.own_scratch(node)
 
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.graph import Graph, Node, Value, readers_of
 from compiler.ir.op import CONVOLUTION, ELEMENTWISE
 from compiler.ir.types import TYPICAL_BATCH, Dim, Shape, TensorType, extent
 from compiler.targets.c_text.indices import squeezed
@@ -159,19 +158,6 @@ def read_at_own_place(body: Graph) -> set[Value]:
         if all(in_place(value, reader) for reader in readers.get(value, ())):
             alone.add(value)
     return alone
-
-
-def body_of(node: Node) -> Graph:
-    """A node as a region of its own."""
-    body = Graph("body")
-    builder = Builder(body)
-    operands = [
-        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
-    ]
-    with builder.at(node.origin):
-        builder.emit(node.op.name, operands, node.attributes)
-    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
-    return body
 
 
 def is_convolution_with_epilogue(body: Graph) -> bool:

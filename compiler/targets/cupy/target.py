@@ -21,21 +21,21 @@ from compiler.targets.target import Target
 
 PIPELINE = (
     *SIMPLIFYING,
-    Pass("pooling", pool_early),  # offsets are one by now
-    Pass("simplify", simplify),  # the kernels of convolutions take padding and groups as they are
+    Pass("pooling", pool_early),  # offsets are merged by now
+    Pass("simplify", simplify),  # convolution kernels support padding and groups directly
     Pass("common-subexpressions", merge_common_subexpressions),
     Pass("sums-of-products", sum_products),
     Pass("dead-code", remove_dead_code),
     Pass("fold-parameters", fold_parameters, of_module=True),
     Pass("materialize", materialize_apart, required="the memory plan relies on it"),
-    Pass("kernels", make_kernels),  # regions, each of which is one launch; copies are part of them
+    Pass("kernels", make_kernels),  # regions, one launch each; copies become part of them
     Pass("scans-together", bring_scans_together),  # the order is final
 )
 OPTIONAL = ((Pass("im2col", multiply_patches), "sums-of-products"),)
 
 
 def check(module: Module) -> None:
-    """Any region can run: as one kernel, or as a map that computes each result by itself."""
+    """Any region can run: as one kernel, or as a map that computes each result separately."""
 
 
 TARGET = Target(
@@ -46,5 +46,5 @@ TARGET = Target(
     check,
     reasons,
     OPTIONAL,
-    on_host=("init",),  # drawn once, by what cannot be computed number by number: normal numbers, QR
+    on_host=("init",),  # runs once, with ops that have no GPU kernel: normal random numbers, QR
 )

@@ -1,15 +1,15 @@
-"""CuPy source for planned graphs: the kernels, and for each graph a function as in `codegen/numpy.py`.
+"""CuPy source for planned graphs: the kernels, and for each graph a function as in shared/writer.py.
 
 dense_1 = ElementwiseKernel("raw float32 v0, raw float32 dense_1_b", "raw float32 v1", r\"\"\"…\"\"\", "dense_1")
 
 def bind_train_step(arena, B):
-    v0 = view(arena, 401408, np.float32, (B, 512))       views of the arena, as for NumPy; axes lie as in the model
+    v0 = view(arena, 401408, np.float32, (B, 512))       views of the arena, with axes as in the model
     def run():
         # models/mlp.nn:6:8 dense_1
         matmul(image, dense_1_w, out=v0)                 cuBLAS
-        dense_1(v0, dense_1_b, v1, size=B * 512)         a region, or an op outside of all regions
+        dense_1(v0, dense_1_b, v1, size=B * 512)         a region, or an op outside regions
 
-`run` allocates nothing and leaves the host alone, so that all that it launches can be captured into one CUDA graph.
+`run` allocates nothing and does nothing on the host, so all its launches can be captured into one CUDA graph.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.choosing import device_kernel
-from compiler.targets.cupy.regions import body_of
 from compiler.targets.shared.names import Names, comment
+from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
 
 HEADER = (
@@ -36,22 +36,15 @@ HEADER = (
     "",
     "from runtime.gpu.cuda import ElementwiseKernel, RawKernel, copy, matmul, steps, together, view",
 )
-NAMES = (
-    "CONVOLUTIONS",
-    "ElementwiseKernel",
-    "RawKernel",
-    "copy",
-    "matmul",
-    "steps",
-    "together",
-)  # and the device functions
+# Names in the source besides the device functions.
+NAMES = ("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together")
 
 
 def cannot_run(node: Node) -> UserError:
-    """The error for an op that there is no kernel of: what initializers use, and they run on the host."""
+    """The error for an op without a kernel: one of those that only initializers use, which run on the host."""
     what = f"{node.attributes['distribution']} random numbers" if node.op.name == "random" else node.op.name
     message = f"{what} cannot be computed on a GPU"
-    hint = "uniform random numbers can" if node.op.name == "random" else "it is there for initial values"
+    hint = "uniform random numbers" if node.op.name == "random" else "an op that is not only for initial values"
     return UserError.plain(f"{message}{f' ({node.origin})' if node.origin else ''}", expected=hint, found=what)
 
 
@@ -64,7 +57,7 @@ def generate(
     variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
-    """The module's source; arguments as for `numpy.generate`."""
+    """The module's source; arguments as for `generate` of NumPy."""
     ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
     kernel_names = Names()
     kernel_names.used |= reserved()
@@ -89,7 +82,7 @@ def generate(
         comment(title),
         "",
         *imports,
-        *(["from runtime.gpu.cuda import Clock", "", "clock = Clock()"] if ticks else []),
+        *(["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []),
     ]
     blocks = [line for function in functions for line in ("", "", *function)]
     return "\n".join([*header, *constants, *definitions, *blocks]) + "\n"
@@ -119,11 +112,11 @@ class CupyWriter(GraphWriter):
         return [self.launch(node, body_of(node), self.given(node, arguments))]
 
     def given(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """The arguments but for numbers, which are in the kernel."""
+        """The arguments without numbers, which are inside the kernel."""
         return [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
-        """The launch of a kernel for a region. The kernel's name."""
+        """Writes the launch of a kernel for a region. The kernel's name."""
         if all(0 in result.type.shape for result in node.results):
             self.write("pass", depth)
             return "nothing"
@@ -133,7 +126,7 @@ class CupyWriter(GraphWriter):
         return self.kernels[-1].name
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:
-        """Defines a kernel; the statement that launches it."""
+        """Defines a kernel and returns the statement that launches it."""
         results = [self.of[result] for result in node.results]
         call = Launch(self.kernel_name(node, body), body, arguments, results, self.scratch(node))
         kernel = device_kernel(call)
@@ -141,7 +134,7 @@ class CupyWriter(GraphWriter):
         return kernel.call
 
     def kernel_name(self, node: Node, body: Graph) -> str:
-        """The layer, or the line, that most of it is for, and the direction; no tensor of the graph has this name."""
+        """The layer or line that most of the body belongs to, and the direction; unlike the name of any tensor."""
         origins = Counter(each.origin for each in body.nodes if each.origin) or Counter({node.origin: 1})
         origin = origins.most_common(1)[0][0]
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"

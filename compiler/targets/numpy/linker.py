@@ -1,9 +1,9 @@
-"""Takes definitions out of modules with everything that they need, to be written one after the other in a single file.
+"""Extracts definitions from modules, with everything they need, to be written into a single file.
 
-What a definition needs are the names it takes from its module: other definitions, followed from module to module
-through their imports, and imports from elsewhere, which become imports of the file. In the file `kernels.matmul` is
-`matmul`; of two definitions with one name the second is renamed, and so is one whose name is hidden where it is used.
-Imports inside of functions move to the top. Modules are read, not run.
+A definition needs the names that it uses from its module: other definitions, followed from module to module through
+imports, and imports from other packages, which become imports of the file. In the file `kernels.matmul` is `matmul`. If
+two definitions have the same name, the second is renamed, as is a definition whose name is hidden where it is used.
+Imports inside functions move to the top. Modules are parsed, not run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 class Definition(NamedTuple):
-    """A definition: the module it stands in, and its name there."""
+    """A definition: its module, and its name there."""
 
     module: str
     name: str
 
 
 class ImportedName(NamedTuple):
-    """What an import statement binds: a name of a module or, where `name` is empty, the module itself."""
+    """A name bound by an import statement: a name of a module or, if `name` is empty, the module itself."""
 
     module: str
     name: str
@@ -35,14 +35,14 @@ class ImportedName(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A place where a statement names something: `matmul` or `kernels.matmul`."""
+    """A reference inside a statement: `matmul` or `kernels.matmul`."""
 
     node: ast.Name | ast.Attribute
     target: Definition | ImportedName
 
 
 class Edit(NamedTuple):
-    """Bytes of a line, counted from 1, that are replaced."""
+    """A replacement of bytes in a line; lines count from 1."""
 
     line: int
     start: int
@@ -52,8 +52,8 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """A statement as it stands in the file: a function, a class or something else. `gap` is the number of empty lines
-    that were before it."""
+    """A statement as written to the file: a function, a class or another one. `gap` is the number of empty lines that
+    preceded it in its module."""
 
     module: str
     lines: list[str]
@@ -62,7 +62,7 @@ class Piece:
 
 
 class SourceModule:
-    """A module taken apart: its docstring, its definitions, and what its imports bind, those in functions included."""
+    """A parsed module: its docstring, its definitions, and the names its imports bind, including those in functions."""
 
     def __init__(self, name: str, text: str):
         self.name = name
@@ -72,20 +72,20 @@ class SourceModule:
         self.definitions: dict[str, ast.stmt] = {}
         self.imports: dict[str, ImportedName] = {}
         for statement in self.tree.body:
-            tried = isinstance(statement, ast.Try)  # several imports, of which one succeeds
+            is_try = isinstance(statement, ast.Try)  # several imports, one of which succeeds
             imports = {each.alias: each for each in imports_in(statement)}
-            self.imports |= {} if tried else imports
-            self.definitions |= dict.fromkeys([*bound_names([statement]), *(imports if tried else ())], statement)
+            self.imports |= {} if is_try else imports
+            self.definitions |= dict.fromkeys([*bound_names([statement]), *(imports if is_try else ())], statement)
 
     def first_line(self, statement: ast.stmt) -> int:
-        """Where a statement begins, counted from 1, with its decorators and the comment right above it."""
+        """The first line of a statement, counted from 1, including its decorators and the comment right above it."""
         first = min(node.lineno for node in (statement, *getattr(statement, "decorator_list", ())))
         while first > 1 and self.lines[first - 2].startswith("#"):
             first -= 1
         return first
 
     def gap_before(self, line: int) -> int:
-        """How many empty lines are before a line, counted from 1."""
+        """The number of empty lines before a line, which is counted from 1."""
         before = line - 1
         while before and not self.lines[before - 1]:
             before -= 1
@@ -95,8 +95,8 @@ class SourceModule:
 class Linker:
     """Collects definitions from modules of a package.
 
-    `sources` are texts of modules that are no files, `replaced` has definitions that stand for others, and `values` are
-    assigned to names instead of what their modules assign.
+    `sources` are texts of modules without a file, `replaced` maps definitions to others used instead, and `values` are
+    assigned to names instead of the values in their modules.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Linker:
     ):
         self.package, self.replaced, self.values = package, replaced, values
         self.modules = {name: SourceModule(name, text) for name, text in sources.items()}
-        self.needed: dict[Definition, None] = {}  # in the order in which they are found
-        self.uses: dict[ast.stmt, list[Use]] = {}  # of the statements that define them
+        self.needed: dict[Definition, None] = {}  # in the order they are found
+        self.uses: dict[ast.stmt, list[Use]] = {}  # by statement of a definition
         self.imports: dict[ImportedName, None] = {}
 
     def module(self, name: str) -> SourceModule:
@@ -118,7 +118,7 @@ class Linker:
         return self.modules[name]
 
     def need(self, key: Definition) -> None:
-        """Takes a definition and all that it needs."""
+        """Collects a definition and everything it needs."""
         self.needed[key] = None
         statement = self.module(key.module).definitions[key.name]
         if statement in self.uses:
@@ -145,7 +145,7 @@ class Linker:
                     yield Use(node, target)
 
     def resolve(self, module: str, name: str) -> Definition | ImportedName | None:
-        """What a name means in a module; None for a builtin."""
+        """The meaning of a name in a module; None for a builtin."""
         here = self.module(module)
         if name in here.definitions:
             return self.replaced.get(Definition(module, name), Definition(module, name))
@@ -159,23 +159,23 @@ class Linker:
 
     @cached_property
     def names(self) -> dict[Definition, str]:
-        """What every definition is called in the file."""
+        """The name of every definition in the file."""
         hidden: dict[Definition, set[str]] = {key: set() for key in self.needed}
         for statement, uses in self.uses.items():
             local = names_inside(statement)
             for node, target in uses:
                 if isinstance(target, Definition) and not (isinstance(node, ast.Name) and node.id == target.name):
                     hidden[target] |= local
-        taken = {each.alias for each in self.imports}
+        used = {each.alias for each in self.imports}
         names: dict[Definition, str] = {}
         for key in self.needed:
-            names[key] = free_name(key, taken | hidden[key])
-            taken.add(names[key])
+            names[key] = unused_name(key, used | hidden[key])
+            used.add(names[key])
         return names
 
     @property
     def module_order(self) -> list[str]:
-        """The modules that something is taken from, those that others need first."""
+        """The modules that definitions come from, each after those it needs."""
         needs: dict[str, dict[str, None]] = {key.module: {} for key in self.needed}
         for key in self.needed:
             targets = self.uses[self.module(key.module).definitions[key.name]]
@@ -193,7 +193,7 @@ class Linker:
         return list(order)
 
     def pieces(self, name: str) -> list[Piece]:
-        """What is taken from a module, in the order in which it stands there."""
+        """The collected statements of a module, in their order there."""
         module, found = self.module(name), []
         for statement in module.tree.body:
             if statement in self.uses:
@@ -203,7 +203,7 @@ class Linker:
         return found
 
     def edits(self, module: str, statement: ast.stmt) -> Iterator[Edit]:
-        """What a statement names by the names of the file, and the value that it is given."""
+        """The edits of a statement: references get the names in the file, and a name its value from `values`."""
         for node, target in self.uses[statement]:
             name = target.alias if isinstance(target, ImportedName) else self.names[target]
             if not isinstance(node, ast.Name) or node.id != name:
@@ -221,20 +221,20 @@ class Linker:
 
 
 def source_of(module: str) -> str:
-    """The text of a module that is installed."""
+    """The text of an installed module."""
     spec = find_spec(module)
     text = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
     assert text is not None, f"no source of {module}"
     return text
 
 
-def free_name(key: Definition, taken: set[str]) -> str:
-    """The name of a definition; where it is taken, that of its module before it, and underscores after it."""
+def unused_name(key: Definition, used: set[str]) -> str:
+    """The name of a definition; if already used, with its module's name as prefix, and underscores at the end."""
     name = key.name
-    if name in taken:
+    if name in used:
         name = f"{key.module.rpartition('.')[2]}_{name}"
         name = name.upper() if key.name.isupper() else name
-    while name in taken:
+    while name in used:
         name += "_"
     return name
 
@@ -243,7 +243,7 @@ def free_name(key: Definition, taken: set[str]) -> str:
 
 
 def edited(lines: list[str], first: int, statement: ast.stmt, edits: Iterable[Edit]) -> list[str]:
-    """The lines of a statement from `first` on, counted from 1, without the imports inside of functions."""
+    """The edited lines of a statement, starting at line `first` (counted from 1), without imports inside functions."""
     changed = {i: lines[i - 1].encode() for i in range(first, (statement.end_lineno or first) + 1)}
     for line, start, end, text in sorted(edits, reverse=True):
         changed[line] = changed[line][:start] + text.encode() + changed[line][end:]
@@ -256,7 +256,7 @@ def edited(lines: list[str], first: int, statement: ast.stmt, edits: Iterable[Ed
 
 
 def replacement(node: ast.expr, text: str) -> Edit:
-    assert node.end_lineno == node.lineno and node.end_col_offset is not None, "it stands on one line"
+    assert node.end_lineno == node.lineno and node.end_col_offset is not None, "a reference is on one line"
     return Edit(node.lineno, node.col_offset, node.end_col_offset, text)
 
 
@@ -273,7 +273,7 @@ def imports_in(statement: ast.stmt) -> Iterator[ImportedName]:
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> list[str]:
-    """The names that are assigned or defined in nodes, but for those inside of functions and classes."""
+    """The names that nodes assign or define, except inside functions and classes."""
     found: list[str] = []
     for node in nodes:
         if isinstance(node, DEFINITIONS):
@@ -286,7 +286,7 @@ def bound_names(nodes: Iterable[ast.AST]) -> list[str]:
 
 
 def names_inside(statement: ast.stmt) -> set[str]:
-    """All names that are bound anywhere inside of a definition."""
+    """All names bound anywhere inside a definition."""
     nodes = list(ast.walk(statement))[1:] if isinstance(statement, DEFINITIONS) else []
     arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
     defined = {node.name for node in nodes if isinstance(node, DEFINITIONS)}
@@ -294,7 +294,7 @@ def names_inside(statement: ast.stmt) -> set[str]:
 
 
 def free_names(node: ast.AST) -> set[str]:
-    """The names that a node takes from what is around it."""
+    """The names that a node uses but does not bind."""
     if isinstance(node, ast.Name):
         return set() if stored(node) else {node.id}
     if not isinstance(node, FUNCTIONS):

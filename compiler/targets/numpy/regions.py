@@ -3,9 +3,9 @@
     a = x + b; y = max(a, 0)        →   y = fused(x, b, step=64) { a = x + b; y = max(a, 0) }
 
 All nodes of a region run on one tile, a part of the tensors that stays in the cache, before they run on the next; NumPy
-still makes one call for each node. A node is in a region if it can be divided (division.py) along the axis of its
-neighbours, reductions and pooling included. What has too little work to share stays as it is, and so does everything in
-the body of a scan, whose tensors are small. Regions that are there already without a step are made anew.
+still makes one call per node. A node is in a region if it can be divided (division.py) along the axis of its
+neighbours, which includes reductions and pooling. Nodes with too little work for several threads are not fused, and
+neither are those in the body of a scan, whose tensors are small. Existing regions without a step are replaced.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from compiler.targets.shared.regions import (
     without_regions,
 )
 
-MUCH_WORK = 400_000  # elements written: below, starting threads costs more than they save
-TILE_BYTES = 2_000_000  # of the largest tensor in a tile: in smaller ones, threads wait for the interpreter too often
+MUCH_WORK = 400_000  # elements written: below that, starting threads costs more than they save
+TILE_BYTES = (
+    2_000_000  # of the largest tensor in a tile: with smaller tiles, threads wait for the interpreter too often
+)
 FEWEST_TILES = 2
-LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: no machine has a cache for that
-SMALL = 64  # elements for each example: a part of so few is not worth a call
+LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: more than any cache
+SMALL = 64  # elements per example: a tile of so small a tensor is not worth a call
 
 
 def fuse(graph: Graph) -> Graph:
@@ -41,7 +43,7 @@ def fuse(graph: Graph) -> Graph:
 
 
 def candidates(nodes: Sequence[Node], axes: dict[Node, Axes | None]) -> list[Region]:
-    """The regions if there is enough work in them; divisible nodes without such neighbours are regions of one."""
+    """The regions, before checking that they have enough work; other divisible nodes are regions of one node."""
 
     def joins(source: Node, value: Value, reader: Node) -> bool:
         return not refusal(axes, source, value, reader)
@@ -52,33 +54,33 @@ def candidates(nodes: Sequence[Node], axes: dict[Node, Axes | None]) -> list[Reg
 
 
 def axes_of(node: Node) -> Axes | None:
-    """The axes of the parts of a node's operands; None if it is not divided."""
+    """The axes along which a node's operands are divided; None if the node is not divided."""
     shapes = [extent(value.type.shape) for value in (*node.operands, *node.results)]
     small = all(shape.factor <= SMALL and shape.power <= 1 for shape in shapes) and any(s.power for s in shapes)
     return None if small else operand_axes(node)
 
 
 def refusal(axes: dict[Node, Axes | None], source: Node, value: Value, reader: Node) -> str:
-    """Why a node and one that reads its result may not be in one region; empty if they may."""
+    """Why a node and a reader of its result may not be in one region; empty if they may."""
     for node in (source, reader):
         if axes[node] is None:
-            return why_whole(node)
+            return why_not_divided(node)
     if axes[reader][reader.operands.index(value)] == SHARED:  # type: ignore[index]
-        return "every part of the reader needs the whole of it"
+        return "each tile of the reader needs the whole tensor"
     return ""
 
 
-def why_whole(node: Node) -> str:
+def why_not_divided(node: Node) -> str:
     """Why a node is not divided."""
     if operand_axes(node) is not None:
-        return "small tensors: to divide them costs more than it saves"
+        return "small tensors: dividing them costs more than it saves"
     if all(divided_axis(result.type) is None for result in node.results):
-        return "numbers, or one for each example: there is no axis to divide"
-    return f"{node.op.name} cannot be divided along the axis of its parts"
+        return "scalars, or one number per example: there is no axis to divide"
+    return f"{node.op.name} cannot be divided along the axis of the tiles"
 
 
 def step_of(region: Region) -> int:
-    """How many indices of the divided axis make a tile: a divisor of its length; 0 if there is too little to share."""
+    """The number of indices of the divided axis in a tile, a divisor of its length; 0 if there is too little work."""
     types = [result.type for node in region if VIEW not in node.op.traits for result in node.results]
     if sum(map(elements, types)) < MUCH_WORK:
         return 0
@@ -87,10 +89,10 @@ def step_of(region: Region) -> int:
     length = largest.shape[axis] if axis is not None else 0
     if not isinstance(length, int) or length < 2:
         return 0
-    for_each = elements(largest) * BYTES[largest.dtype] / length
-    if for_each > LARGEST_TILE:
+    bytes_per_index = elements(largest) * BYTES[largest.dtype] / length
+    if bytes_per_index > LARGEST_TILE:
         return 0
-    most = max(1, min(TILE_BYTES // for_each, length // FEWEST_TILES))
+    most = max(1, min(TILE_BYTES // bytes_per_index, length // FEWEST_TILES))
     return max(step for step in range(1, min(int(most), length - 1) + 1) if length % step == 0)
 
 
@@ -100,16 +102,16 @@ def elements(type: TensorType) -> int:
 
 # For the report -------------------------------------------------------------------------------------------------------
 
-TOO_LITTLE = f"too little work to share between threads: fewer than {MUCH_WORK:,} elements, or no axis to divide"
-IN_SCAN = "the body of a scan has no regions: its tensors are small"
-LEFT_OUT = "the pass fusion does not run"
-KEPT = "kept for the backward pass, which begins at the loss, when the whole forward pass has run"
-BETWEEN = "a path between them leads through something that cannot be in the region"
-EARLIER = "it runs in the region of an earlier reader"
+TOO_LITTLE = f"too little work for several threads: fewer than {MUCH_WORK:,} elements, or no axis to divide"
+IN_SCAN = "in the body of a scan, where tensors are small"
+DISABLED = "the pass fusion does not run"
+BACKWARD = "kept for the backward pass, which starts after the whole forward pass"
+BETWEEN = "a path between them goes through an op that cannot be in the region"
+EARLIER = "already fused with an earlier reader"
 
 
 def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[[Node, Value, Node], str]:
-    """Why two neighbours of a graph are not in one of its regions."""
+    """Why two neighbouring nodes of a graph are not in one region."""
     if in_scan:
         return lambda source, value, reader: IN_SCAN
     axes = {node: axes_of(node) for node in graph.nodes}
@@ -120,9 +122,9 @@ def reasons(graph: Graph, regions: Sequence[Region], in_scan: bool) -> Callable[
         if refused := refusal(axes, source, value, reader):
             return refused
         if home[source] is home[reader]:
-            return LEFT_OUT if step_of(home[source]) else TOO_LITTLE
+            return DISABLED if step_of(home[source]) else TOO_LITTLE
         if is_backward(reader) and not is_backward(source):
-            return KEPT
+            return BACKWARD
         return BETWEEN if path_around(graph, source, reader) else EARLIER
 
     return reason

@@ -1,8 +1,8 @@
-"""One file that trains a model with NumPy alone, and computes what the compiler's own run computes, bit for bit.
+"""A single file that trains a model with NumPy alone, with the same results as `nnc train`, bit for bit.
 
-Its parts stand elsewhere: the functions of the graphs are generated as always (codegen/numpy.py), what they call is
-taken out of the runtime with all that it uses (codegen/linker.py), and reading data and the loop over epochs are
-written in runtime/standalone, into which the settings of the model are put. Here they are set one below the other.
+Its parts come from elsewhere: the functions of the graphs are generated as always (targets/shared/writer.py); the
+linker (targets/numpy/linker.py) copies everything that they call out of the runtime, and the readers of data sets;
+runtime/standalone has the settings, which get the values of the model, and the loop over epochs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from runtime.datasets import BUILT_IN
 from runtime.program import PREPARE, Manifest
 
 PACKAGE = "runtime"
-GENERATED = f"{PACKAGE}.generated"  # no file: the functions of the model
+GENERATED = f"{PACKAGE}.generated"  # a module without a file: the functions of the model
 BLAS, DATA, SETTINGS, TRAINING = (f"{PACKAGE}.standalone.{name}" for name in ("blas", "data", "settings", "training"))
-GRAPHS = ("init", "train_step", PREPARE, "evaluate")  # those that training needs
+GRAPHS = ("init", "train_step", PREPARE, "evaluate")  # needed for training
 
 
 class Section(NamedTuple):
-    """A part of the file: what is taken from the modules below `prefix`, with their docstrings if `explained`."""
+    """A section of the file: the definitions from modules below `prefix`, with the docstrings if `explained`."""
 
     title: str
     prefix: str
@@ -38,8 +38,10 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("Settings", SETTINGS),
+    Section("Errors", f"{PACKAGE}.errors"),
     Section("Strokes of digits", f"{PACKAGE}.datasets.digit_strokes", explained=True),
     Section("Digits", f"{PACKAGE}.datasets.digits", explained=True),
+    Section("Data", f"{PACKAGE}.cpu.free_memory"),
     Section("Data", f"{PACKAGE}.datasets"),
     Section("Data", DATA),
     Section("Threads", f"{PACKAGE}.cpu.threads", explained=True),
@@ -55,13 +57,13 @@ DOCSTRING = """Trains the model {model} of {file} with NumPy alone.
 The losses are those of `nnc train` to the last bit, on the same data, with the same NumPy and as many threads, which
 OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc, for Python 3.11 or later."""
 # E402: BLAS is set up before NumPy is imported. C901, B007: a graph is one function, however long, and every step of a
-# scan has all of its views. RUF100: where a graph is short, or there is no scan.
+# scan has all views. RUF100: a graph may be short or without a scan.
 NOQA = "# ruff: noqa: B007, C901, E402, RUF100"
 EXPLANATION = '''"""The graphs of the model, as the compiler wrote them.
 
-Each is a function of the arena and of B, the number of examples, that makes views of the arena and returns what runs
-the graph once, its inputs to fill, and its results to read. Headings are places in the model; the comment of a
-statement is the node that it computes.
+Each is a function of the arena and of B, the number of examples. It makes views of the arena and returns a function
+that runs the graph once, the inputs to fill, and the results to read. Headings are places in the model; the comment of
+a statement is the node that it computes.
 """
 '''
 
@@ -73,7 +75,7 @@ def standalone(
     data: str,
     name: str,
 ) -> str:
-    """The text of a file called `name` that trains the model of `file`, by default on the data set or path `data`."""
+    """The text of a script called `name` that trains the model of `file`, by default on the data set or path `data`."""
     chosen = manifest.settings
     plans, variables = TARGET.plan({graph: module[graph] for graph in GRAPHS if graph in module}, chosen.batch)
     settings = {
@@ -104,17 +106,17 @@ def standalone(
 
 
 def table_of_graphs(plans: Sequence[Plan]) -> str:
-    """The functions by name, as the source of a dictionary."""
+    """The functions by name, as source of a dictionary."""
     rows = [f'    "{name}": bind_{name},' for name in (*(plan.graph.name for plan in plans), "variables")]
     return "\n".join(["", "", "GRAPHS = {", *rows, "}", ""])
 
 
 def plain(text: str) -> str:
-    """Text from outside, with nothing in it that means something in a docstring or to argparse."""
+    """Untrusted text, without characters that are special in a docstring or for argparse."""
     return re.sub(r'[^ -~]|["\\%]', "?", text)
 
 
-# Setting it out -------------------------------------------------------------------------------------------------------
+# The lines of the file ------------------------------------------------------------------------------------------------
 
 
 def file_lines(linker: Linker, names: dict[str, str]) -> Iterator[str]:
@@ -138,7 +140,7 @@ def file_lines(linker: Linker, names: dict[str, str]) -> Iterator[str]:
 
 
 def modules_in_order(linker: Linker) -> list[str]:
-    """The modules by section, and a package, for its explanation, before those of its modules that are needed."""
+    """The modules by section; a package comes before its modules, for its docstring."""
     modules = [module for module in linker.module_order if module != BLAS]
     packages = [s.prefix for s in SECTIONS if s.explained and any(m.startswith(f"{s.prefix}.") for m in modules)]
     return sorted([*packages, *modules], key=lambda module: SECTIONS.index(section_of(module)))
@@ -149,15 +151,15 @@ def section_of(module: str) -> Section:
 
 
 def heading(module: str) -> str:
-    """`Kernels: products` where a section has several modules, each with an explanation."""
+    """`Kernels: products` if a section has several explained modules, else its title."""
     section = section_of(module)
     rest = module.removeprefix(section.prefix).replace("_", " ") if section.explained else ""
     return section.title + rest.replace(".", ": ", 1)
 
 
 def import_lines(imports: Iterable[ImportedName]) -> list[str]:
-    """Whole modules first; then names, by module, each sorted as constants, classes, functions."""
-    whole = {
+    """Imports of modules, then of names by module, each sorted into constants, classes, functions."""
+    modules = {
         f"import {module}" + (f" as {alias}" if alias != module else "") for module, name, alias in imports if not name
     }
     names: dict[str, set[str]] = {}
@@ -168,16 +170,16 @@ def import_lines(imports: Iterable[ImportedName]) -> list[str]:
         sorted(each, key=lambda name: (not name.isupper(), not name[0].isupper(), name)) for each in names.values()
     ]
     parts = sorted(f"from {module} import {', '.join(each)}" for module, each in zip(names, order, strict=True))
-    return [*sorted(whole), *parts]
+    return [*sorted(modules), *parts]
 
 
 def piece_lines(pieces: Iterable[Piece]) -> Iterator[str]:
-    """Two empty lines around functions and classes; constants stay together as they were."""
+    """The lines of statements, with two empty lines around functions and classes; constants stay together."""
     before: Piece | None = None
     for piece in pieces:
-        apart = piece.is_definition or (before is not None and before.is_definition)
+        separate = piece.is_definition or (before is not None and before.is_definition)
         together = before is not None and before.module == piece.module and piece.gap == 0
-        yield from [""] * (2 if apart else 0 if together else 1)
+        yield from [""] * (2 if separate else 0 if together else 1)
         yield from tidy(piece.lines) if piece.module == GENERATED else piece.lines
         before = piece
 
@@ -187,7 +189,7 @@ def commented(text: str) -> list[str]:
 
 
 def rewrapped(text: str, width: int = WIDTH) -> list[str]:
-    """The lines of a text, with paragraphs filled anew that are too wide."""
+    """The lines of a text, with paragraphs wrapped again if they have a line that is too long."""
     lines: list[str] = []
     for _, group in groupby(text.split("\n"), lambda line: not line):
         paragraph = list(group)

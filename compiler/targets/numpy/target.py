@@ -24,17 +24,18 @@ from compiler.targets.target import Target
 
 PIPELINE = (
     *SIMPLIFYING,
-    Pass(
-        "pooling", pool_early, required="NumPy has no kernel that searches for maxima again"
-    ),  # offsets are one by now
-    Pass("convolutions", lower_convolutions, required="NumPy's kernels take no padding and no groups"),
-    Pass("simplify", simplify),  # offsets that the folding brought together, and the shapes of products
+    # offsets are merged by now
+    Pass("pooling", pool_early, required="NumPy has no kernel that searches for the maxima again"),
+    Pass("convolutions", lower_convolutions, required="NumPy's kernels support neither padding nor groups"),
+    Pass("simplify", simplify),  # offsets that folding brought together, and the shapes of products
     Pass("common-subexpressions", merge_common_subexpressions),  # forward and backward share patches; schedules repeat
-    Pass("sums-of-products", sum_products),  # before anything asks who reads the products
-    Pass("dead-code", remove_dead_code),  # once more what is not used any longer
-    Pass("fold-parameters", fold_parameters, of_module=True),  # all that depends on the variables alone is known by now
-    Pass("fusion", fuse),  # what is left has to be computed: in tiles that stay in the cache
-    Pass("scans-together", bring_scans_together),  # the order is final but for copies
+    Pass("sums-of-products", sum_products),  # before later passes look at the readers of products
+    Pass("dead-code", remove_dead_code),  # what is no longer used
+    Pass(
+        "fold-parameters", fold_parameters, of_module=True
+    ),  # everything that depends only on variables is known by now
+    Pass("fusion", fuse),  # everything left must be computed: in tiles that stay in the cache
+    Pass("scans-together", bring_scans_together),  # the order is final except for copies
     Pass("materialize", materialize_outputs, required="the memory plan relies on it"),  # last: nothing may undo it
 )
 

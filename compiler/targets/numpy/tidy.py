@@ -1,4 +1,4 @@
-"""Generated source set as people write it: no line too wide, one kind of quotes, no views that nobody uses."""
+"""Generated source, formatted for people: no long lines, one kind of quotes, no unused views."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections import Counter
 
 WIDTH = 120
 INDENT = "    "
-NOTE = "  # %"  # begins the comment with the node of a statement
+NOTE = "  # %"  # the start of the comment with a statement's node
 TUPLE = re.compile(r"( *)(return|for) (.+?),?( in \w+:)?")
 
 
 def tidy(lines: list[str]) -> list[str]:
-    """The lines of one generated function."""
+    """The formatted lines of one generated function."""
     lines = double_quoted([line.rstrip() for line in lines])
     lines = without_unused(lines)
     return [part for line in lines for part in fitted(line)]
 
 
 def double_quoted(lines: list[str]) -> list[str]:
-    """Double quotes around strings that hold no quotes and no escapes."""
+    """Puts strings without quotes and escapes into double quotes."""
     result = list(lines)
     tokens = list(tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline))
     for token in reversed(tokens):  # from right to left, though a string keeps its length
@@ -34,7 +34,7 @@ def double_quoted(lines: list[str]) -> list[str]:
 
 
 def without_unused(lines: list[str]) -> list[str]:
-    """Drops views that are made and never used."""
+    """Drops views that are never used."""
     code = [line.split("  #")[0] for line in lines]
     counts = Counter(re.findall(r"\w+", "\n".join(code)))
     made = [re.match(r" +(\w+) = view\(", line) for line in code]
@@ -42,7 +42,7 @@ def without_unused(lines: list[str]) -> list[str]:
 
 
 def fitted(line: str) -> list[str]:
-    """A statement with the comment after it, or under it where both together are too wide, wrapped if it still is."""
+    """A statement with its comment, which moves above it if both are too long for a line; wrapped if still too long."""
     if len(line) <= WIDTH and not TUPLE.fullmatch(line):
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
@@ -58,7 +58,7 @@ def comment_lines(text: str, indent: str) -> list[str]:
 
 
 def plain_tuple(line: str) -> str:
-    """`return a, b` and `for a, b in tiles:`, in brackets where they are too wide or one alone."""
+    """`return a, b` and `for a, b in tiles:`, with parentheses if they are too long or have only one item."""
     match = TUPLE.fullmatch(line)
     if match is None:
         return line
@@ -69,7 +69,7 @@ def plain_tuple(line: str) -> str:
 
 
 def wrapped(line: str, indent: str) -> list[str]:
-    """A line with what is in its first brackets on lines of its own, where it is too wide."""
+    """A line, with the contents of its first brackets on separate lines if it is too long."""
     start = min((i for i in map(line.find, "([{") if i >= 0), default=-1)
     if len(line) <= WIDTH or start < 0:
         return [line]

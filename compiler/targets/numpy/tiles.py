@@ -1,7 +1,7 @@
-"""Regions that run in tiles: the body on parts of its tensors, how these are placed, and which regions can run so.
+"""Regions that run in tiles: the body on parts of its tensors, their placement, and the regions that can run this way.
 
-What one tile needs besides parts of operands and results is planned like a graph of its own; each thread that works on
-the region has one copy of that, its lane.
+A tile works on parts of operands and results. The rest of its memory is planned like that of a separate graph, and each
+thread that works on the region has its own copy, a *lane*.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from runtime.cpu.threads import LANES
 
 @dataclass(frozen=True)
 class Tile:
-    """The body of a region as it runs for one tile: the same nodes on parts of the tensors, `count` times."""
+    """The body of a region for one tile: the same nodes on parts of the tensors. There are `count` tiles."""
 
     graph: Graph
-    operands: list[tuple[int, int]]  # for each input of the graph: which operand of the region, and its axis or SHARED
+    operands: list[tuple[int, int]]  # for each input of the graph: an operand of the region, and the axis or SHARED
     count: int
 
 
 def tile_of(region: Node) -> Tile:
-    """Takes a `fused` node with a step apart; all nodes of its body are divisible."""
+    """The tile of a `fused` node with a step; all nodes of its body are divisible."""
     step = region.attributes["step"]
     builder = Builder(Graph(region.body.name))
     positions = {value: i for i, value in enumerate(region.body.inputs)}
-    parts: dict[tuple[Value, int], Value] = {}  # inputs may be read in parts by one node and whole by another
+    parts: dict[tuple[Value, int], Value] = {}  # one node may read parts of an input, and another all of it
     made: dict[Value, Value] = {}
 
     def part(value: Value, axis: int) -> Value:
@@ -49,7 +49,7 @@ def tile_of(region: Node) -> Tile:
 
     for node in region.body.nodes:
         axes = operand_axes(node)
-        assert axes is not None, f"{node.op.name} in a region with tiles cannot be divided"
+        assert axes is not None, f"{node.op.name} cannot be divided, but is in a region with tiles"
         operands = [part(value, axis) for value, axis in zip(node.operands, axes, strict=True)]
         with builder.at(node.origin):
             builder.emit(node.op.name, operands, shortened_attributes(node, step))
@@ -65,7 +65,7 @@ def shortened(type: TensorType, axis: int, step: int) -> TensorType:
 
 
 def shortened_attributes(node: Node, step: int) -> dict[str, Any]:
-    """The attributes that give the shape of a result, for a tile."""
+    """The attributes of a node for a tile: those with the shape of the result are shortened."""
     axis = divided_axis(node.results[0].type)
     assert axis is not None
     changed = dict(node.attributes)
@@ -74,7 +74,7 @@ def shortened_attributes(node: Node, step: int) -> dict[str, Any]:
     return changed
 
 
-# Where the tensors of a region live -----------------------------------------------------------------------------------
+# Memory of a region ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class TilePlan(RegionPlan):
 
 
 def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], position: int) -> None:
-    """Results over variables or operands, tile by tile, or in blocks; then what a tile needs besides."""
+    """Places results over variables or operands, tile by tile, or in blocks; then the other tensors of a tile."""
     tile = tile_of(node)
-    whole = planner.inside(node.body, node.operands)  # in a tile of one channel it does not show where channels lie
-    whole.visit(node.body, {})
+    body = planner.inside(node.body, node.operands)  # orders come from here: a tile of one channel does not show them
+    body.visit(node.body, {})
     in_body = dict(zip(node.results, node.body.outputs.values(), strict=True))
     in_tile = dict(zip(node.results, tile.graph.outputs.values(), strict=True))
 
@@ -96,7 +96,7 @@ def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], 
         return reads_before_writing(planner, node, tile, value, in_tile[result])
 
     for result in node.results:
-        order = order_of(whole.strides[in_body[result]]) or batch_last(result.type.shape)
+        order = order_of(body.strides[in_body[result]]) or batch_last(result.type.shape)
         planner.place_result(node, result, order, replaced.get(result), position, reads_in_place)
     planner.plan.regions[node] = planned = plan_tile(planner, node, tile)
     if planned.bytes_per_thread:
@@ -106,7 +106,7 @@ def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], 
 
 
 def plan_tile(planner: Planner, node: Node, tile: Tile) -> TilePlan:
-    """The plan of one tile; inputs and outputs are parts of operands and results, the rest is in the lane."""
+    """The plan of one tile: inputs and outputs are parts of operands and results, all other tensors are in the lane."""
     inside = planner.inside(tile.graph, [node.operands[index] for index, _ in tile.operands])
     for inner, result in zip(tile.graph.outputs.values(), node.results, strict=True):
         inside.own(inner, batch_last(inner.type.shape))
@@ -119,7 +119,7 @@ def plan_tile(planner: Planner, node: Node, tile: Tile) -> TilePlan:
 
 
 def reads_before_writing(planner: Planner, node: Node, tile: Tile, value: Value, inner: Value) -> bool:
-    """Whether a tile reads of `value` and its bytes only its own part, and not after `inner` is written there."""
+    """Whether a tile reads only its own part of the bytes of `value`, and not after `inner` is written there."""
     reads, sharing = last_reads(tile.graph), planner.sharing(node, value)
     writer = inner.node
     assert writer is not None
@@ -135,11 +135,11 @@ def reads_before_writing(planner: Planner, node: Node, tile: Tile, value: Value,
     return True
 
 
-# What can run ---------------------------------------------------------------------------------------------------------
+# Checks ---------------------------------------------------------------------------------------------------------------
 
 
 def check_regions(module: Module) -> None:
-    """Raises UserError for a region that cannot run in tiles: IR text may hold anything."""
+    """Raises UserError for a region that cannot run in tiles, as IR text may contain."""
     for graph in module.values():
         for node in graph.walk():
             in_scan = node.op.name == "scan" and any(each.op.name == "fused" for each in node.body.walk())
@@ -153,7 +153,7 @@ def problem_of(region: Node) -> str:
     """Why a `fused` node cannot run; empty if it can."""
     step, lengths = region.attributes["step"], set()
     if not step:
-        return "a region without a step, which the pass fusion replaces"
+        return "a region without a step, which the pass fusion would replace"
     for node in region.body.nodes:
         if operand_axes(node) is None:
             return node.op.name
@@ -161,7 +161,7 @@ def problem_of(region: Node) -> str:
         lengths |= {type.shape[axis] for type, axis in axes if axis is not None}
     outputs = list(region.body.outputs.values())
     if len(set(outputs)) < len(outputs) or any(v.node is None or VIEW in v.node.op.traits for v in outputs):
-        return "a result that no node writes for it alone"
+        return "a result that is an input, a view, or another result"
     if any(not isinstance(length, int) or length % step for length in lengths) or len(lengths) > 1:
         return f"a step of {step} for lengths {', '.join(map(str, lengths))}"
     return ""

@@ -1,13 +1,13 @@
 """NumPy source for planned graphs: functions as in shared/writer.py, with statements like these.
 
 kernels.matmul(image, dense_1_w, out=v0)             # %0: f32[B,512] = matmul(%image, %dense_1.w)
-spread(region_1, region_1_tiles)                     # a region, whose tiles are shared between threads
+run_tiles(region_1, region_1_tiles)                  # a region, whose tiles are divided among threads
 
 def region_1_tile(lane, i):
-    a = v0[:, i:i + 64]                              parts of tensors for one tile of a region, made once
+    a = v0[:, i:i + 64]                              the parts of tensors for one tile, made once
     return a, …
 def region_1(tiles):
-    for a, … in tiles:                               what a thread runs, each on tiles of its own
+    for a, … in tiles:                               run by each thread on its own tiles
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def generate(
     variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
-    """The module's source; `variables` with their types and offsets make `bind_variables`, `ticks` are by graph."""
+    """The module's source. `variables`, with types and offsets, are for `bind_variables`; `ticks` are by graph."""
     ticks = ticks or {}
     probed = any(each.probed is not None for each in ticks.values())
     header = [
@@ -50,9 +50,9 @@ def generate(
         "",
         "from runtime.cpu import kernels",
         "from runtime.cpu.kernels import view",
-        *(["from runtime.training.numerics import Probe, look, taken"] if probed else []),
+        *(["from runtime.training.numerics import Probe, ranges_of, selected_ranges"] if probed else []),
         *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
-        "from runtime.cpu.threads import spread, tiles",
+        "from runtime.cpu.threads import run_tiles, tiles",
         *(["", "clock = Clock()"] if ticks and not probed else []),
         *(["", "probe = Probe()"] if probed else []),
     ]
@@ -63,7 +63,7 @@ def generate(
 
 
 class NumpyWriter(GraphWriter):
-    """Writes the function of one graph, and those of its regions."""
+    """Writes the function of one graph, and the functions of its regions."""
 
     STEPS, TOGETHER = "kernels.steps", "kernels.together"
 
@@ -71,14 +71,13 @@ class NumpyWriter(GraphWriter):
         return copy(out, source)
 
     def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """An op that is neither a view nor has a body, written into the places of its results."""
         homes = [self.plan.owner[result] for result in node.results]
         same = frozenset(i for i, v in enumerate(node.operands) if self.plan.owner.get(v) in homes)
         outs = ", ".join(self.of[result] for result in node.results)
         return EMITTERS[node.op.name](Emission(node, arguments, outs, same, self.scratch(node)))
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
-        """A loop over tiles: a function that makes the views of one tile, and one that runs many. Its name."""
+        """Writes a region: a function that makes the views of one tile, and one that runs several tiles. Its name."""
         self.regions += 1
         name, planned = f"region_{self.regions}", self.plan.regions[node]
         assert isinstance(planned, TilePlan)
@@ -87,9 +86,9 @@ class NumpyWriter(GraphWriter):
         lane = f"{scratch} + lane * {planned.bytes_per_thread}" if planned.bytes_per_thread else ""
         inner = NumpyWriter(planned.plan, {}, self.names, lane, Ticks(self.ticks.inside, probed=self.ticks.probed))
         for value, (index, axis) in zip(tile.graph.inputs, tile.operands, strict=True):
-            inner.take_part(value, self.of[node.operands[index]], axis, step)
+            inner.name_part(value, self.of[node.operands[index]], axis, step)
         for value, result in zip(tile.graph.outputs.values(), node.results, strict=True):
-            inner.take_part(value, self.of[result], divided_axis(result.type), step)
+            inner.name_part(value, self.of[result], divided_axis(result.type), step)
         inner.write_nodes(tile.graph, number(tile.graph), f"{name}_", 0)
         used = set(re.findall(r"\w+", "\n".join(line.split("  #")[0] for line in inner.body)))
         views = ", ".join(view for line in inner.bound if (view := line.split(" = ")[0]) in used)
@@ -98,15 +97,15 @@ class NumpyWriter(GraphWriter):
         self.functions += [INDENT + START_CLOCK] if self.ticks.inside is not None else []
         self.functions += [f"{INDENT}for {views}, in tiles:", *(INDENT * 2 + line for line in inner.body)]
         self.functions += ["", f"{name}_tiles = tiles({name}_tile, {tile.count}, {step})"]
-        self.write(f"spread({name}, {name}_tiles)  {note}", depth)
+        self.write(f"run_tiles({name}, {name}_tiles)  {note}", depth)
         self.last_heading = ""
         return name
 
-    def take_part(self, value: Value, whole: str, axis: int | None, step: int) -> None:
+    def name_part(self, value: Value, tensor: str, axis: int | None, step: int) -> None:
         """Names the part of a tensor that a tile works on."""
         if axis is None or axis == SHARED:
-            self.of[value] = whole
+            self.of[value] = tensor
             return
-        self.of[value] = self.names.fresh(f"{whole}_part")
+        self.of[value] = self.names.fresh(f"{tensor}_part")
         colons = ":, " * axis if axis < value.type.rank - 1 else "..., " if axis else ""
-        self.bound.append(f"{self.of[value]} = {whole}[{colons}i : i + {step}]")
+        self.bound.append(f"{self.of[value]} = {tensor}[{colons}i : i + {step}]")

@@ -1,1 +1,1 @@
-"""What several targets share: names, the writer of functions, finding regions."""
+"""Code that targets share: names, the writer of functions, and finding regions."""

@@ -1,4 +1,4 @@
-"""What every code generator needs: identifiers that are safe and stay close to the model's names, and comments."""
+"""Identifiers for generated source, which are valid and close to the model's names, and comments."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import re
 
 from compiler.ir.graph import Origin
 
-# Names that generated source uses itself, or that would hide something of Python's.
+# Names that generated source itself uses, or that would hide a name of Python.
 RESERVED = {
-    *("np", "kernels", "view", "spread", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
-    *("probe", "seen", "look", "taken"),
+    *("np", "kernels", "view", "run_tiles", "tiles", "arena", "batch", "B", "lane", "i", "run", "clock", "tick"),
+    *("probe", "operands", "ranges_of", "selected_ranges"),
     *dir(builtins),
     *keyword.kwlist,
     *keyword.softkwlist,
 }
-NUMBERED = re.compile(r"(region|scan)_\d+(_tiles?|_steps)?")  # its functions, and what they are called with
+NUMBERED = re.compile(r"(region|scan)_\d+(_tiles?|_steps)?")  # functions, and their arguments
 
 
 class Names:
-    """Gives every tensor an identifier of its own: `dense_1.w` becomes `dense_1_w`."""
+    """Gives every tensor a unique identifier: `dense_1.w` becomes `dense_1_w`."""
 
     def __init__(self) -> None:
         self.used: set[str] = set(RESERVED)
-        self.counts: dict[str, int] = {}  # how often a name was wanted
+        self.counts: dict[str, int] = {}  # how often each name was requested
 
     def fresh(self, wanted: str) -> str:
-        """The wanted name as an ASCII identifier, with an underscore or a number after it where it is taken."""
+        """The wanted name as an ASCII identifier, followed by an underscore or a number if it is already used."""
         name = re.sub(r"[^A-Za-z0-9_]", "_", wanted)
         name = found = name if re.match(r"[A-Za-z]", name) else f"v{name}"
         while found in self.used or NUMBERED.fullmatch(found):
@@ -38,7 +38,7 @@ class Names:
 
 
 def comment(text: str) -> str:
-    """One line of printable ASCII, whatever the model's file is called."""
+    """A comment of one line of printable ASCII, even if the name of the model's file is not."""
     return "# " + re.sub(r"[^ -~]", "?", text)
 
 

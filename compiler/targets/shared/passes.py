@@ -1,4 +1,4 @@
-"""The passes that every target begins with: they are not about how a target computes."""
+"""The passes that every target runs first, since they do not depend on how it computes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from compiler.passes.scan_hoisting import hoist_from_scans
 from compiler.passes.simplify import simplify
 
 SIMPLIFYING = (
-    Pass("scan-hoisting", hoist_from_scans),  # first: what leaves a body is then treated like everything else
-    Pass("dead-code", remove_dead_code),  # autodiff leaves gradients that nothing uses
-    Pass("common-subexpressions", merge_common_subexpressions),  # equations must see which operands are the same
-    Pass("constant-folding", fold_constants),  # elaboration leaves numbers, which the equations are about
-    Pass("simplify", simplify),  # after scan-hoisting, which knows sums in loops by their plain form
-    Pass("dead-code", remove_dead_code),  # what the equations made unused; the next counts the readers of a product
-    Pass("batch-norm-folding", fold_batch_norms),  # while there are convolutions, and factors come right after them
+    Pass("scan-hoisting", hoist_from_scans),  # first: later passes then treat what leaves a body like everything else
+    Pass("dead-code", remove_dead_code),  # autodiff leaves unused gradients
+    Pass(
+        "common-subexpressions", merge_common_subexpressions
+    ),  # the equations need equal operands to be the same value
+    Pass("constant-folding", fold_constants),  # elaboration leaves numbers, which the equations match
+    Pass("simplify", simplify),  # after scan-hoisting, which recognizes sums in loops by their plain form
+    Pass(
+        "dead-code", remove_dead_code
+    ),  # what the equations made unused, since the next pass counts the readers of a product
+    Pass("batch-norm-folding", fold_batch_norms),  # while convolutions exist and factors directly follow them
 )

@@ -1,4 +1,4 @@
-"""Pieces of generated Python: shapes, values, and views of arrays, which NumPy and CuPy make in the same way."""
+"""Pieces of generated Python: shapes, values, and views of arrays, which are the same for NumPy and CuPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compiler.ir.types import NUMPY_NAMES, Batch, Dim
 
 @dataclass(frozen=True)
 class Emission:
-    """A node to write: the names of operands, result and scratch space, and which operands the result overwrites."""
+    """A node to write: names of its operands, result and scratch space, and the operands the result overwrites."""
 
     node: Node
     arguments: Sequence[str]
@@ -34,7 +34,7 @@ def show_shape(shape: Sequence[Dim]) -> str:
 
 
 def show_value(value: Any) -> str:
-    """An attribute as Python: only numbers, strings and tuples of them reach this point."""
+    """An attribute as Python: a number, a string or a tuple of these."""
     if isinstance(value, tuple):
         return "(" + ", ".join(map(show_value, value)) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, float) and not math.isfinite(value):
@@ -51,8 +51,8 @@ def slices(s: Emission) -> str:
     parts = []
     shape = s.node.operands[0].type.shape
     for dim, start, stop, step in zip(shape, s["start"], s["stop"], s["step"], strict=True):
-        whole = start == 0 and stop == dim
-        parts.append((":" if whole else f"{start}:{stop}") + (f":{step}" if step != 1 else ""))
+        is_full = start == 0 and stop == dim
+        parts.append((":" if is_full else f"{start}:{stop}") + (f":{step}" if step != 1 else ""))
     return f"{s.arguments[0]}[{', '.join(parts) or '...'}]"
 
 
@@ -66,7 +66,7 @@ def reshaped(s: Emission) -> str:
 
 
 def broadcasted(s: Emission) -> str:
-    """NumPy's view of a broadcast is read-only; where nothing is stretched, another result may be written over it."""
+    """A NumPy broadcast is read-only; if it keeps all sizes, a reshape allows another result to be written over it."""
     shape = s.node.operands[0].type.shape
     stretched = (1,) * (len(s["shape"]) - len(shape)) + shape != s["shape"]
     return f"np.broadcast_to({s.arguments[0]}, {show_shape(s['shape'])})" if stretched else reshaped(s)

@@ -1,9 +1,9 @@
-"""What the passes that fuse share: finding regions of a graph, and making one node of each.
+"""Code that fusion passes share: finding the regions of a graph, and turning each into one node.
 
-A region is a connected set of nodes that may run as one: no path leaves it and comes back. Every node gets a stage such
-that an edge inside a region keeps it and any other edge raises it; nodes of one stage that are joined by edges are then
-a region, and a path that leaves it arrives at a higher stage. Stages are as late as the readers allow, so that what
-only the backward pass reads is computed there.
+A region is a connected set of nodes that may run as one: no path leaves it and comes back. Every node gets a stage
+number, which stays the same along edges inside a region and grows along all other edges. Nodes of one stage that are
+connected by fusable edges then form a region, since a path that leaves it ends at a higher stage. Stages are as late as
+the readers allow, so that what only the backward pass reads is computed there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import VIEW
 from compiler.passes.rewriting import inside_scans, rebuild, with_operands
 
-Joins = Callable[[Node, Value, Node], bool]  # (producer, the value, reader): may they be in one region?
+Joins = Callable[[Node, Value, Node], bool]  # (producer, value, reader): whether they may be in one region
 Region = list[Node]
 
 
@@ -52,7 +52,7 @@ def earliest_stages(nodes: Iterable[Node], joins: Joins) -> dict[Node, int]:
 
 
 def latest_stages(nodes: Sequence[Node], stages: dict[Node, int], joins: Joins) -> dict[Node, int]:
-    """Moves every node that is read up to its readers."""
+    """Moves every node that has readers to the latest stage they allow."""
     latest: dict[Node, int] = {}
     limits: dict[Node, int] = {}
     for node in reversed(nodes):
@@ -65,7 +65,7 @@ def latest_stages(nodes: Sequence[Node], stages: dict[Node, int], joins: Joins) 
 
 
 def with_regions(graph: Graph, regions: Sequence[Region], step: Callable[[Region], int]) -> Graph:
-    """A copy of a graph with one `fused` node for each region; everything runs as late as its place allows."""
+    """A copy of a graph with one `fused` node for each region, which takes the place of its last node."""
     result = Graph(graph.name, list(graph.inputs))
     builder = Builder(result)
     new: dict[Value, Value] = {}
@@ -84,7 +84,7 @@ def with_regions(graph: Graph, regions: Sequence[Region], step: Callable[[Region
 
 
 def running_order(nodes: Sequence[Node], regions: Sequence[Region]) -> Iterator[Node]:
-    """The nodes outside of regions and the last node of each region, in an order in which they can run."""
+    """The nodes outside regions and the last node of each region, in a valid running order."""
     unit = {node: node for node in nodes} | {node: region[-1] for region in regions for node in region}
     position = {node: i for i, node in enumerate(nodes)}
     sources: dict[Node, set[Node]] = {unit[node]: set() for node in nodes}
@@ -107,7 +107,7 @@ def running_order(nodes: Sequence[Node], regions: Sequence[Region]) -> Iterator[
 
 
 def values_read_outside(graph: Graph, regions: Sequence[Region]) -> set[Value]:
-    """What has to be a result of its region, since a node of another or an output of the graph reads it."""
+    """Values that must be results of their region, since another region, another node or a graph output reads them."""
     number = {node: i for i, region in enumerate(regions) for node in region}
     read = set(graph.outputs.values())
     for node in graph.nodes:
@@ -119,7 +119,7 @@ def values_read_outside(graph: Graph, regions: Sequence[Region]) -> set[Value]:
 def emit_region(
     builder: Builder, region: Region, new: Mapping[Value, Value], read_outside: set[Value], step: int
 ) -> dict[Value, Value]:
-    """Adds the `fused` node, and views of its results that are read outside; all of these by what they stand for."""
+    """Adds the `fused` node, and the views of its results that are read outside. The old values -> the new ones."""
     own = {value for node in region for value in node.results}
     views, results = exported(region, own, read_outside)
     inside = Builder(Graph("body"))
@@ -146,7 +146,7 @@ def emit_region(
 
 
 def exported(region: Region, own: set[Value], read_outside: set[Value]) -> tuple[list[Node], list[Value]]:
-    """The views to repeat outside, and the results: what is read outside and is not a view of something."""
+    """The views to repeat outside, and the results: values that are read outside and are not views."""
     views: set[Node] = set()
     results: set[Value] = set()
     for value in own & read_outside:
@@ -158,24 +158,37 @@ def exported(region: Region, own: set[Value], read_outside: set[Value]) -> tuple
 
 
 def needed(region: Region, results: Sequence[Value]) -> Region:
-    """The nodes that lead to the results."""
+    """The nodes that the results depend on."""
     live = set(results)
-    kept = []
+    found = []
     for node in reversed(region):
         if not live.isdisjoint(node.results):
             live.update(node.operands)
-            kept.append(node)
-    return kept[::-1]
+            found.append(node)
+    return found[::-1]
 
 
 def without_regions(graph: Graph) -> Graph:
-    """The graph with the nodes of its regions in their place, in scans too; those with a step are kept."""
+    """The graph with its regions inlined, in scans too; regions with a step are kept."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
         is_region = node.op.name == "fused" and not node.attributes["step"]
         return builder.inline(node.body, operands) if is_region else None
 
     return rebuild(inside_scans(graph, without_regions), rule)
+
+
+def body_of(node: Node) -> Graph:
+    """A node as a separate region."""
+    body = Graph("body")
+    builder = Builder(body)
+    operands = [
+        v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
+    ]
+    with builder.at(node.origin):
+        builder.emit(node.op.name, operands, node.attributes)
+    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
+    return body
 
 
 def is_backward(node: Node) -> bool:
@@ -186,12 +199,12 @@ def is_backward(node: Node) -> bool:
 
 
 def flattened(graph: Graph) -> tuple[Graph, list[Region]]:
-    """The graph with the nodes of all its regions in their place, and these nodes, region by region."""
+    """The graph with all its regions inlined, and the nodes of each region."""
     regions: list[Region] = []
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
         if node.op.name != "fused":
-            return with_operands(builder, node, operands)  # the body of a scan as it is
+            return with_operands(builder, node, operands)  # without changing the body of a scan
         before = len(builder.graph.nodes)
         results = builder.inline(node.body, operands)
         regions.append(builder.graph.nodes[before:])
@@ -201,7 +214,7 @@ def flattened(graph: Graph) -> tuple[Graph, list[Region]]:
 
 
 def path_around(graph: Graph, source: Node, reader: Node) -> bool:
-    """Whether a path from one node to another that reads it leads through a third."""
+    """Whether a path from a node to one of its readers goes through a third node."""
     position = {node: i for i, node in enumerate(graph.nodes)}
     pending = [value.node for value in reader.operands if value.node not in (None, source)]
     seen: set[Node] = set()

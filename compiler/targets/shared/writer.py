@@ -1,13 +1,13 @@
-"""Functions of generated Python, one for each planned graph: it makes views of the arena and returns what runs them.
+"""Functions of generated Python, one per planned graph. Each makes views of the arena and returns a function to run.
 
 def bind_train_step(arena, B):
-    image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then the views of buffers
+    image = view(arena, 0, np.float32, (B, 28, 28))      one line per buffer, then views of buffers
     def run():
         # models/mlp.nn:6:8 dense_1                      one heading per place in the model
-        …                                                a target's statements for each node or region
+        …                                                the target's statements for each node or region
     return run, {inputs}, {outputs}
 
-What a target adds is in its subclass of `GraphWriter`: how it runs an op, a region and a copy.
+A target adds a subclass of `GraphWriter`, which writes an op, a region and a copy.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the source runs as one, and the clock measures: a call of `run`, or a statement in a loop."""
+    """A unit that the source runs and the clock measures: a call in `run`, or a statement in a loop."""
 
     name: str
-    nodes: Sequence[Node]  # several where they run at the same time
-    copied: Value | None = None  # where it is no node, but the copy of a value into the place of a variable
+    nodes: Sequence[Node]  # several if they run at the same time
+    copied: Value | None = None  # if it is no node, but copies a value into the place of a variable
 
 
 @dataclass(frozen=True)
 class Ticks:
-    """Where the source reads the clock, if it is one to be measured: after each of these, which writing it fills in."""
+    """Where the source reads the clock or reports ranges: generating it fills the lists that are not None."""
 
-    calls: list[Kernel] | None = None  # of `run`
-    inside: list[Kernel] | None = None  # in regions and scans
-    probed: list[Node] | None = None  # around each op the ranges of its numbers are told (runtime/training/numerics.py)
+    calls: list[Kernel] | None = None  # measured calls in `run`
+    inside: list[Kernel] | None = None  # measured statements in regions and scans
+    probed: list[Node] | None = None  # ops that report the ranges of their numbers (runtime/training/numerics.py)
 
 
 NO_TICKS = Ticks()
@@ -52,7 +52,7 @@ START_CLOCK = "tick = clock.start()"
 
 
 def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable]) -> list[str]:
-    """`bind_variables`: views of all variables but those that `prepare` computes."""
+    """`bind_variables`: views of all variables except those that `prepare` computes."""
     folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
     variables = [each for each in variables if each[0] not in folded]
     views = [f"{INDENT * 2}{name!r}: {view_of(type, offset, ())}," for name, type, offset in variables]
@@ -60,7 +60,7 @@ def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable
 
 
 def view_of(type: TensorType, offset: int | str, order: Order) -> str:
-    """The array at an offset whose axes lie in an order, seen with its axes as in the model (no order: as they are)."""
+    """The array at an offset, with axes in this order in memory but indexed as in the model (no order: the same)."""
     axes = tuple(range(type.rank))
     shape = show_shape([type.shape[axis] for axis in order or axes])
     array = f"view(arena, {offset}, {NUMPY_TYPES[type.dtype]}, {shape})"
@@ -72,16 +72,16 @@ def view_of(type: TensorType, offset: int | str, order: Order) -> str:
 class GraphWriter(ABC):
     """Writes the function of one planned graph."""
 
-    STEPS: str  # the functions of the runtime that give the views of each step of a scan, and that run scans together
-    TOGETHER: str
+    STEPS: str  # the runtime function for the views of each step of a scan
+    TOGETHER: str  # the runtime function that runs scans at the same time
 
     @abstractmethod
     def statements(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """An op that is neither a view nor has a body, written into the places of its results."""
+        """The statements of an op without a body that is not a view; they write into the places of its results."""
 
     @abstractmethod
     def write_region(self, node: Node, note: str, depth: int) -> str:
-        """Writes a fused region, with the comment `note`; returns its name."""
+        """Writes a fused region with the comment `note`. Its name."""
 
     @abstractmethod
     def copy(self, out: str, source: str) -> str:
@@ -98,14 +98,14 @@ class GraphWriter(ABC):
         self.plan = plan
         self.variables = variables
         self.names = names or Names()
-        self.lane = lane  # for the tiles of a region: where the scratch space of a lane starts
+        self.lane = lane  # in a region, the start of the scratch space of a lane
         self.ticks = ticks
         self.of: dict[Value, str] = {}
-        self.bound: list[str] = []  # lines that run once, when views are made
-        self.body: list[str] = []  # lines that run at every call
-        self.moving: set[Value] = set()  # values whose place changes from step to step of a scan
+        self.bound: list[str] = []  # lines that run once and make the views
+        self.body: list[str] = []  # lines that run in every call
+        self.moving: set[Value] = set()  # values whose place differs between steps of a scan
         self.functions: list[str] = []  # regions, and scans that run at the same time as others
-        self.members: list[str] = []  # of these scans, those that are not called yet
+        self.members: list[str] = []  # those of these scans that are not called yet
         self.last_heading = ""
         self.scans = self.regions = 0
 
@@ -122,8 +122,8 @@ class GraphWriter(ABC):
         results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
         return [
             f"def bind_{graph.name}(arena, B):",
-            # A branch before everything else: CPython's compiler takes quadratic time over a long first block that
-            # functions inside of it share variables with.
+            # Start with a branch: CPython's compiler takes quadratic time for a long first block whose variables are
+            # used by inner functions.
             f"{INDENT}if arena.nbytes < {self.plan.size}:",
             f'{INDENT * 2}raise ValueError("the arena is too small")',
             *(INDENT + line for line in self.bound),
@@ -136,7 +136,7 @@ class GraphWriter(ABC):
         ]
 
     def write_outputs(self, graph: Graph) -> None:
-        """New values of variables that were not written in place yet."""
+        """Copies the new values of variables that are not yet in place."""
         old_values = {value.name: value for value in graph.of_kind(*VARIABLES)}
         for name, value in graph.outputs.items():
             if name not in self.variables:
@@ -182,17 +182,17 @@ class GraphWriter(ABC):
                 self.tick(Kernel(node.op.name, [node]), depth)
 
     def probed(self, node: Node, arguments: Sequence[str], statements: list[str]) -> list[str]:
-        """Statements of an op between what tells of its operands and of its results, if this source is to tell."""
+        """The statements of an op, between those that report the ranges of its operands and results if requested."""
         if self.ticks.probed is None:
             return statements
         self.ticks.probed.append(node)
-        look = "taken" if node.op.name == "select" else "look"
+        ranges = "selected_ranges" if node.op.name == "select" else "ranges_of"
         results = ", ".join(self.of[result] for result in node.results)
-        after = f"probe({len(self.ticks.probed) - 1}, seen, {results})"
-        return [f"seen = {look}({', '.join(arguments)})", *statements, after]
+        after = f"probe({len(self.ticks.probed) - 1}, operands, {results})"
+        return [f"operands = {ranges}({', '.join(arguments)})", *statements, after]
 
     def tick(self, kernel: Kernel, depth: int) -> None:
-        """The clock is read after a kernel, if this source is one to be measured."""
+        """Reads the clock after a kernel, if it is to be measured."""
         kernels = self.ticks.inside if depth else self.ticks.calls
         if kernels is not None:
             self.write(f"tick({len(kernels)})", depth)
@@ -220,7 +220,7 @@ class GraphWriter(ABC):
             self.last_heading = text
 
     def declare(self, value: Value, wanted: str) -> None:
-        """Names a result and, where its place is fixed, makes its view once."""
+        """Names a result and, if it needs a view of the arena, makes it once."""
         if value in self.of:
             return
         owner = self.plan.owner[value]
@@ -237,7 +237,7 @@ class GraphWriter(ABC):
             self.bound.append(f"{self.of[value]} = {view_of(value.type, place, self.plan.orders[owner])}")
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
-        """A view of a fixed place is made once; one of a moving place, in the loop."""
+        """Makes a view of a fixed place once, and of a moving place in the loop."""
         line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
         if node.operands[0] in self.moving:
             self.moving.add(node.result)
@@ -246,7 +246,7 @@ class GraphWriter(ABC):
             self.bound.append(line)
 
     def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> str:
-        """A loop over the steps: sequences and per-step outputs as views of this step, carries in place. Its name."""
+        """A loop over the steps, with views of the step for sequences and outputs; carries in place. Its name."""
         body, carries = node.body, node.attributes["carries"]
         constants = carries + node.attributes["sequences"]
         self.scans += 1
@@ -279,7 +279,7 @@ class GraphWriter(ABC):
         return scan
 
     def write_member(self, node: Node, group: Sequence[Node], arguments: Sequence[str]) -> None:
-        """A scan as a function of its own; after the last of a group, all of them are called at once."""
+        """Writes a scan as a separate function; after the last scan of a group, all of them are called at once."""
         outer, self.body = self.body, []
         self.members.append(self.write_scan(node, arguments, 1))
         self.functions += ["", f"def {self.members[-1]}():", *self.body]
@@ -291,7 +291,7 @@ class GraphWriter(ABC):
             self.tick(Kernel(names, group), 0)
 
     def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
-        """The views of every step: made once, or anew where the stacks themselves move in a loop around."""
+        """Makes the views of every step: once, or each time if an outer loop moves the stacks."""
         reverse = node.attributes["reverse"]
         line = f"{scan}_steps = {self.STEPS}({', '.join(stepped.values())}, reverse={reverse})"
         if any(operand in self.moving for operand in node.operands):

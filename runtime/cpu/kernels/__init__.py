@@ -1,9 +1,9 @@
-"""What generated NumPy code calls where one ufunc is not enough.
+"""The kernels that generated NumPy code calls if one ufunc is not enough.
 
-Images are [N, H, W, C] and may lie in memory in any way; kernels are fast where the batch is innermost and channels are
-outermost. `out` is written and, unless a kernel says so, never read; `scratch` is space of the caller's for the time of
-the call. Nothing as large as a tensor is allocated but where a kernel says so. Kernels divide their work over threads,
-unless they run in one of a group that does (runtime/cpu/threads.py).
+Images are [N, H, W, C] in any memory layout; kernels are fast if the batch is innermost and channels are outermost.
+`out` is written and, unless a kernel says so, never read; `scratch` is space that the caller provides for the call.
+Unless a kernel says so, it allocates nothing as large as a tensor. Kernels divide their work over threads, unless they
+already run in one of a group (runtime/cpu/threads.py).
 """
 
 from runtime.cpu.kernels.basic import (

@@ -1,4 +1,4 @@
-"""Kernels that are not about images or products: views, elementwise functions, indices, random numbers."""
+"""Kernels for all but images and products: views, elementwise functions, indices, random numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ try:
 except ImportError:  # NumPy 1
     from numpy.core import umath  # type: ignore[no-redef]
 
-# clip(x, low, high, out=…): the ufunc inside np.clip, which puts 2 us of Python around it. With a number as one of its
-# operands np.maximum is three times as slow.
+# clip(x, low, high, out=…): the ufunc inside np.clip, which adds 2 us of Python. np.maximum with a number as an operand
+# takes three times as long.
 clip = umath.clip  # type: ignore[attr-defined]
 
 
@@ -25,7 +25,7 @@ def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) ->
 
 
 def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
-    """For each index of the first axis, the views of all stacks there."""
+    """The views of all stacks at each index of the first axis."""
     order = range(len(stacks[0]))
     return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
 
@@ -33,7 +33,7 @@ def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
 def erf(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
     """The error function: a rational approximation with 3e-7 absolute error (Eigen's, after Cody), odd and clamped.
 
-    `out` may be x. `scratch` holds two arrays like it, whose axes lie in memory as those of `out` do.
+    `out` may be x. `scratch` has room for two arrays like it, with the memory layout of `out`.
     """
     clip(x, -3.8, 3.8, out=out)
     out = out.transpose(sorted(range(out.ndim), key=lambda axis: -out.strides[axis]))
@@ -64,22 +64,22 @@ def evaluate(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray) ->
 
 
 def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """x where the condition holds, 0 elsewhere, whatever x is there; `out` may be x.
+    """x where the condition is true, 0 elsewhere, even if x is not finite there; `out` may be x.
 
-    The bits of x, as an integer, are multiplied by 1 or 0. A masked copy would branch at every element, which costs
-    twenty times as much on a mask without pattern.
+    The bits of x, as an integer, are multiplied by 1 or 0. A masked copy would branch at every element, which takes
+    twenty times as long on a mask without a pattern.
     """
     bits = f"i{x.itemsize}"
     np.multiply(x.view(bits), condition.view(np.int8), out=out.view(bits))
 
 
 def argmax(x: np.ndarray, out: np.ndarray, axis: int, scratch: np.ndarray) -> None:
-    """The first index of the largest element. `scratch` i64[1 + n, …] holds the indices as NumPy wants them, and the
-    n elements of each row side by side, which NumPy would otherwise allocate space for."""
+    """The first index of the largest element. `scratch` i64[1 + n, …] is for the indices in the dtype of NumPy, and for
+    a contiguous copy of each row of n elements, for which NumPy would otherwise allocate space."""
     rows, indices = x if axis == x.ndim - 1 else np.moveaxis(x, axis, -1), scratch[0, ...]
-    side_by_side = scratch[1:].reshape(-1).view(x.dtype)[: x.size].reshape(rows.shape)
-    np.copyto(side_by_side, rows)
-    side_by_side.argmax(-1, indices)
+    contiguous = scratch[1:].reshape(-1).view(x.dtype)[: x.size].reshape(rows.shape)
+    np.copyto(contiguous, rows)
+    contiguous.argmax(-1, indices)
     np.copyto(out, indices, casting="same_kind")
 
 
@@ -91,19 +91,19 @@ def iota(out: np.ndarray) -> None:
 
 
 def gather(table: np.ndarray, indices: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """The rows of a table that indices name; `scratch` holds i64 like the indices, which is what NumPy takes."""
+    """The rows of a table at the indices; `scratch` i64 has their shape, since NumPy needs them in this dtype."""
     np.copyto(scratch, indices)
     np.take(table, scratch, axis=0, out=out, mode="clip")
 
 
 def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> None:
-    """Adds each row of `updates` to the row of `out` that its index names."""
+    """Adds each row of `updates` to the row of `out` at its index."""
     out.fill(0)
     np.add.at(out, indices, updates)
 
 
 def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: str, stream: int) -> None:
-    """Numbers that depend on (seed, step, stream) alone; those that are not uniform are allocated first."""
+    """Random numbers that depend only on (seed, step, stream); allocates an array unless they are uniform."""
     if distribution == "uniform":
         fill_uniform(out, int(seed), int(step), stream)
     else:
@@ -111,7 +111,7 @@ def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: st
 
 
 def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
-    """Orthonormal rows or columns, whichever are fewer, by QR with positive diagonal of R; allocates."""
+    """Orthonormal rows or columns, whichever are fewer, by QR with a positive diagonal of R; allocates."""
     tall = x if x.shape[0] >= x.shape[1] else x.T
     q, r = np.linalg.qr(tall)
     q *= np.where(np.diag(r) < 0, -1, 1)

@@ -1,11 +1,11 @@
 """Convolution over images without padding and its two adjoints, as products over patches, tile by tile.
 
-x [N, H, W, C]   w [kh, kw, C, F]   y [N, OH, OW, F]   lying in memory as [C, H, W, N] and [F, OH, OW, N]
+x [N, H, W, C]   w [kh, kw, C, F]   y [N, OH, OW, F]   in memory as [C, H, W, N] and [F, OH, OW, N]
 
 A tile is a rectangle of output pixels of some images. Its patches, a matrix with a column [kh * kw * C] for every pixel
-and image, are laid out in the scratch space, where they stay in the cache, and multiplied from there in products that
-are small (see products.py). The patches of all pixels never exist at one time. What is a sum over tiles, dx and dW, may
-differ in the last digits with the number of threads.
+and image, are copied to the scratch space, where they stay in the cache, and multiplied in small products (see
+products.py). The patches of all pixels never exist at the same time. dx and dW are sums over tiles, and may differ in
+the last digits with the number of threads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from runtime.cpu.kernels.products import LARGE, SMALL, SMALL_TRANSPOSED, VECTOR,
 from runtime.cpu.kernels.windows import Pair
 from runtime.cpu.threads import LANES, parts, together
 
-BLOCK = 80_000  # elements of the patches of one row of a tile: these and their product fit a cache of 1 MB
-TILE = 320_000  # elements of the patches of a tile; a larger one costs fewer calls
+BLOCK = 80_000  # elements of the patches of one row of a tile: they and their product fit a cache of 1 MB
+TILE = 320_000  # elements of the patches of a tile; a larger one needs fewer calls
 FEWEST_COLUMNS = 32
 FEWEST_CHANNELS = 8  # for each thread
 MANY_CHANNELS = 2 * FEWEST_CHANNELS
@@ -34,7 +34,7 @@ Tile = tuple[slice, slice, slice]  # rows and columns of output pixels, images
 
 
 def conv2d_scratch(depth: int) -> int:
-    """The elements of scratch space that conv2d needs for patches of `depth` elements."""
+    """Elements of scratch space that conv2d needs for patches of `depth` elements."""
     return LANES * room_for_tile(depth)
 
 
@@ -49,16 +49,16 @@ def room_for_tile(depth: int) -> int:
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray) -> None:
-    """y = W @ patches of x, one product for each row of a tile; each thread takes some of the tiles."""
+    """y = W @ patches of x, one product for each row of a tile; each thread has some of the tiles."""
     weights = w.reshape(-1, w.shape[3]).T
     filters, depth = weights.shape
     y = out.transpose(3, 1, 2, 0)
     windows = windows_of(x, w.shape[:2], y.shape[1:3], stride, dilation).transpose(3, 0, 1, 2, 4, 5)
-    in_one_piece = y.strides[2] == y.shape[3] * y.strides[3]
-    tiles = list(tiles_of(y, BLOCK // depth, TILE // depth, not in_one_piece))
+    contiguous = y.strides[2] == y.shape[3] * y.strides[3]
+    tiles = list(tiles_of(y, BLOCK // depth, TILE // depth, not contiguous))
 
-    def run(taken: slice, room: np.ndarray) -> None:
-        for rows, *block in tiles[taken]:
+    def run(share: slice, room: np.ndarray) -> None:
+        for rows, *block in tiles[share]:
             patches, _ = copied(windows[rows, :, :, :, *block], room)
             result = y[:, rows, *block].swapaxes(0, 1)
             result = result.reshape(*result.shape[:2], -1)
@@ -71,14 +71,14 @@ def conv2d(x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation
 def conv2d_input_grad(
     dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
 ) -> None:
-    """dx: the columns of Wᵀ @ dY are added to the windows that they belong to. Each thread has its channels of dx."""
+    """dx: adds the columns of Wᵀ @ dY to their windows. Each thread has some of the channels of dx."""
     y = dy.transpose(3, 1, 2, 0)
 
-    def run(taken: slice, room: np.ndarray) -> None:
-        dx = out[..., taken]
+    def run(share: slice, room: np.ndarray) -> None:
+        dx = out[..., share]
         dx.fill(0)
         windows = windows_of(dx, w.shape[:2], y.shape[1:3], stride, dilation)
-        weights, room = copied(w[:, :, taken], room)
+        weights, room = copied(w[:, :, share], room)
         weights = weights.reshape(-1, len(y))
         columns = TILE // sum(weights.shape)
         for tile in tiles_of(y, columns, columns):
@@ -93,8 +93,8 @@ def conv2d_input_grad(
 
 
 def add_windows(patches: np.ndarray, pixels: np.ndarray) -> None:
-    """Adds patches [kh, kw, C, rows, columns, images] to the pixels that they belong to, one tap at a time: no pixel is
-    met by the same tap of two windows."""
+    """Adds patches [kh, kw, C, rows, columns, images] to their pixels, one tap at a time: no pixel belongs to the same
+    tap of two windows."""
     for tap in np.ndindex(pixels.shape[:2]):
         np.add(pixels[tap], patches[tap], out=pixels[tap])
 
@@ -102,19 +102,19 @@ def add_windows(patches: np.ndarray, pixels: np.ndarray) -> None:
 def conv2d_filter_grad(
     x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
 ) -> None:
-    """dW: the sum of patches @ dYᵀ over tiles. Each thread has its channels of x or, if those are few, its tiles."""
+    """dW: the sum of patches @ dYᵀ over tiles. Each thread has some channels of x or, if there are few, some tiles."""
     y = dy.transpose(3, 1, 2, 0)
     windows = windows_of(x, out.shape[:2], y.shape[1:3], stride, dilation)
     rows, columns = product_of_sums(prod(out.shape[:3]), len(y))
     tiles = list(tiles_of(y, columns, columns))
     sums: dict[int, np.ndarray] = {}
 
-    def of_channels(taken: slice, room: np.ndarray) -> None:
-        sum_products(windows[:, :, taken], y, tiles, rows, out[:, :, taken], room)
+    def of_channels(share: slice, room: np.ndarray) -> None:
+        sum_products(windows[:, :, share], y, tiles, rows, out[:, :, share], room)
 
-    def of_tiles(taken: slice, room: np.ndarray) -> None:
-        sums[taken.start], room = carved(room, out.shape)
-        sum_products(windows, y, tiles[taken], rows, sums[taken.start], room)
+    def of_tiles(share: slice, room: np.ndarray) -> None:
+        sums[share.start], room = carved(room, out.shape)
+        sum_products(windows, y, tiles[share], rows, sums[share.start], room)
 
     work = dy.size * prod(out.shape[:3])
     if x.shape[3] >= MANY_CHANNELS:
@@ -127,7 +127,7 @@ def conv2d_filter_grad(
 
 
 def product_of_sums(depth: int, filters: int) -> tuple[int, int]:
-    """How many rows of patches are multiplied with dYᵀ at a time, and how many columns of them."""
+    """The rows and columns of patches that are multiplied with dYᵀ at a time."""
     columns, rows = TILE // (depth + filters), min(depth, SMALL_TRANSPOSED // filters)
     return (rows, min(columns, SMALL // (rows * filters))) if rows >= FEWEST_ROWS else (depth, columns)
 
@@ -158,15 +158,15 @@ def shares(
     together(*(partial(share, i) for i in range(count)))
 
 
-def windows_of(image: np.ndarray, kernel: Pair, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
-    """The pixels that each tap of each window meets: a view [kh, kw, C, *size, N] of an image [N, H, W, C]."""
+def windows_of(image: np.ndarray, window: Pair, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+    """The pixel at each tap of each window: a view [kh, kw, C, *size, N] of an image [N, H, W, C]."""
     n, h, w, c = image.strides
-    shape = (*kernel, image.shape[3], *size, image.shape[0])
+    shape = (*window, image.shape[3], *size, image.shape[0])
     return as_strided(image, shape, (h * dilation[0], w * dilation[1], c, h * stride[0], w * stride[1], n))
 
 
 def tiles_of(y: np.ndarray, block: int, tile: int, one_column: bool = False) -> Iterator[Tile]:
-    """Divides y [F, OH, OW, N] into tiles with at most so many columns, and so many in each of their rows."""
+    """Divides y [F, OH, OW, N] into tiles of at most `tile` columns, with at most `block` in each of their rows."""
     images = even(y.shape[3], max(FEWEST_COLUMNS, block))
     width = 1 if one_column else even(y.shape[2], block // images)
     height = even(y.shape[1], tile // (width * images))
@@ -183,13 +183,13 @@ def even(length: int, most: int) -> int:
 
 
 def carved(room: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """An array at the beginning of the room, and the rest of the room, aligned for vector loads."""
+    """An array at the start of the room, and the rest of the room, aligned for vector loads."""
     size = prod(shape)
     return room[:size].reshape(shape), room[-(-size // VECTOR) * VECTOR :]
 
 
 def copied(array: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same with a copy of an array."""
+    """A copy of an array at the start of the room, and the rest of the room."""
     copy, rest = carved(room, array.shape)
     np.copyto(copy, array)
     return copy, rest

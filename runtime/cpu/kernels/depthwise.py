@@ -1,11 +1,11 @@
-"""Depthwise convolution over images without padding and its two adjoints: every channel has filters of its own.
+"""Depthwise convolution over images without padding and its two adjoints: every channel has separate filters.
 
-x [N, H, W, C]   w [kh, kw, 1, C * m]   y [N, OH, OW, C * m]   lying in memory as [C, H, W, N] and [C * m, OH, OW, N]
+x [N, H, W, C]   w [kh, kw, 1, C * m]   y [N, OH, OW, C * m]   in memory as [C, H, W, N] and [C * m, OH, OW, N]
 
 A row of y depends on a band of rows of x, and every row in the same way: y[p] = M @ x[p * stride : p * stride + reach]
 with M[q, i, j + q * stride] = w[i, j], a matrix [OW, reach * W] for each filter. Most of it is zero, but one product is
-faster than a multiplication and a sum of whole images for each tap, unless images are wide: for those there are the
-kernels `…_by_taps`.
+faster than a multiplication and a sum of whole images for each tap, unless images are wide: the kernels `…_by_taps` are
+for those.
 """
 
 from __future__ import annotations
@@ -16,35 +16,33 @@ from numpy.lib.stride_tricks import as_strided
 from runtime.cpu.kernels.products import SMALL_TRANSPOSED
 from runtime.cpu.kernels.windows import NO_PADDING, Pair, by_channels, taps
 
-MOST_IMAGES = 128  # at a time, in the scratch space of the gradient in x
-MOST_WASTE = 20  # multiplications of a product in the time of one of whole images and its sum
+MOST_IMAGES = 128  # at a time, in the scratch space of the gradient of x
+MOST_WASTE = 20  # multiplications of a product in the time of one multiplication and sum of whole images
 
 
-def bands_pay(width: int, kernel: Pair, dilation: Pair) -> bool:
+def bands_pay(width: int, window: Pair, dilation: Pair) -> bool:
     """Whether bands are faster than taps, for images of this width."""
-    return reach(kernel, dilation) * width <= MOST_WASTE * kernel[0] * kernel[1]
+    return reach(window, dilation) * width <= MOST_WASTE * window[0] * window[1]
 
 
-def bands_pay_for_filters(columns: int, width: int, kernel: Pair, dilation: Pair) -> bool:
-    """The same for the gradient in w: its products must be small (see products.py)."""
-    return columns * reach(kernel, dilation) * width <= SMALL_TRANSPOSED
+def bands_pay_for_filters(columns: int, width: int, window: Pair, dilation: Pair) -> bool:
+    """The same for the gradient of w: its products must be small (see products.py)."""
+    return columns * reach(window, dilation) * width <= SMALL_TRANSPOSED
 
 
-def reach(kernel: Pair, dilation: Pair) -> int:
-    """The rows of a band."""
-    return (kernel[0] - 1) * dilation[0] + 1
+def reach(window: Pair, dilation: Pair) -> int:
+    """The number of rows of a band."""
+    return (window[0] - 1) * dilation[0] + 1
 
 
 @by_channels
 def depthwise_conv2d(
     x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
 ) -> None:
-    """y = M @ bands of x. `scratch`, which lies by channels: [m * OW * reach * W, C]."""
+    """y = M @ bands of x. `scratch` [m * OW * reach * W, C], contiguous for each channel."""
     channels = x.shape[3]
     y = by_channel(out, channels).transpose(3, 4, 1, 2, 0)
-    matrix, diagonals = band_matrix(scratch.T, w.shape, x.shape, y.shape, stride, dilation)
-    matrix.fill(0)
-    np.copyto(diagonals, by_channel(w[:, :, 0], channels)[..., None])
+    matrix = filter_matrix(scratch.T, w, x.shape, y.shape, stride, dilation)
     np.matmul(matrix[:, :, None], bands(x, matrix, y.shape[2], stride)[:, None], out=y)
 
 
@@ -55,9 +53,7 @@ def depthwise_conv2d_input_grad(
     """dx: adds Mᵀ @ dy[p] to the band of p. `scratch` [m * OW * reach * W + reach * W * MOST_IMAGES, C]."""
     channels = out.shape[3]
     y, dx = by_channel(dy, channels).transpose(3, 4, 1, 2, 0), out.transpose(3, 1, 2, 0)
-    matrix, diagonals = band_matrix(scratch.T, w.shape, out.shape, y.shape, stride, dilation)
-    matrix.fill(0)
-    np.copyto(diagonals, by_channel(w[:, :, 0], channels)[..., None])
+    matrix = filter_matrix(scratch.T, w, out.shape, y.shape, stride, dilation)
     room = scratch.T[:, matrix[0].size :]
     out.fill(0)
     for first in range(0, y.shape[4], MOST_IMAGES):
@@ -92,21 +88,31 @@ def by_channel(array: np.ndarray, channels: int) -> np.ndarray:
     return array.reshape(*array.shape[:-1], channels, array.shape[-1] // channels)
 
 
+def filter_matrix(
+    room: np.ndarray, w: np.ndarray, x: tuple[int, ...], y: tuple[int, ...], stride: Pair, dilation: Pair
+) -> np.ndarray:
+    """M at the start of the room, filled with w. The shapes are those of `band_matrix`."""
+    matrix, diagonals = band_matrix(room, w.shape, x, y, stride, dilation)
+    matrix.fill(0)
+    np.copyto(diagonals, by_channel(w[:, :, 0], y[0])[..., None])
+    return matrix
+
+
 def band_matrix(
-    room: np.ndarray, kernel: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...], stride: Pair, dilation: Pair
+    room: np.ndarray, window: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...], stride: Pair, dilation: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
-    """M [C, m, OW, reach * W] at the beginning of the room [C, …], and a view [kh, kw, C, m, OW] of its elements that
-    hold w. `x` is the shape of the image, `y` that of the result as [C, m, OH, OW, N]."""
+    """M [C, m, OW, reach * W] at the start of the room [C, …], and a view [kh, kw, C, m, OW] of its elements for w.
+    `x` is the shape of the image, `y` that of the result as [C, m, OH, OW, N]."""
     width, (channels, filters, _, columns, _) = x[2], y
-    depth = reach(kernel[:2], dilation) * width  # type: ignore[arg-type]
+    depth = reach(window[:2], dilation) * width  # type: ignore[arg-type]
     matrix = room[:, : filters * columns * depth].reshape(channels, filters, columns, depth)
     c, m, q, i = matrix.strides
     strides = (dilation[0] * width * i, dilation[1] * i, c, m, q + stride[1] * i)
-    return matrix, as_strided(matrix, (*kernel[:2], channels, filters, columns), strides)
+    return matrix, as_strided(matrix, (*window[:2], channels, filters, columns), strides)
 
 
 def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Pair) -> np.ndarray:
-    """The bands of an image, [C, count, reach * W, N]: a view where the rows of x lie one after the other."""
+    """The bands of an image, [C, count, reach * W, N]: a view if the rows of x are contiguous."""
     pixels = x.transpose(3, 1, 2, 0).reshape(x.shape[3], x.shape[1] * x.shape[2], x.shape[0])
     c, w, n = pixels.strides
     shape = (len(pixels), count, matrix.shape[3], x.shape[0])

@@ -1,4 +1,4 @@
-"""Max pooling over images [N, H, W, C]: the largest pixel of each window, where it is, and the way back."""
+"""Max pooling over images [N, H, W, C]: the largest pixel of each window, its index, and the gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runtime.cpu.kernels.windows import Padding, Pair, by_channels, taps
 
 @by_channels
 def max_pool2d(x: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> None:
-    """The largest pixel of each window; padding never wins."""
+    """The largest pixel of each window; padding counts as -inf."""
     out.fill(-np.inf)
     for _, outputs, pixels in taps(x, out.shape[1:3], window, stride, padding):
         np.maximum(out[outputs], x[pixels], out=out[outputs])
@@ -24,9 +24,9 @@ def max_pool2d_with_index(
     padding: Padding,
     scratch: np.ndarray,
 ) -> None:
-    """(the largest pixel, the number of its tap) of each window, the first of several in row-major order.
+    """(the largest pixel, the number of its tap) of each window; of equal ones the first in row-major order.
 
-    Taps are looked at in order: of those that are greater than all before them, the last has the largest number.
+    Taps are compared in order: of those that are greater than all before them, the last has the largest number.
     `scratch` is like the index.
     """
     largest, index = out
@@ -51,19 +51,19 @@ def max_pool2d_route(
     padding: Padding,
     scratch: np.ndarray,
 ) -> None:
-    """dx: the gradient of each window goes to the tap that `index` names; `scratch` is like dy.
+    """dx: the gradient of each window goes to the tap with the number `index`; `scratch` is like dy.
 
-    The bits of dy, as an integer, are multiplied by 1 or 0: exact, whatever dy is, and without a branch.
+    The bits of dy, as an integer, are multiplied by 1 or 0: exact for every dy, and without a branch.
     """
     bits = f"i{dy.itemsize}"
     gradient, chosen = dy.view(bits), scratch.view(bits)
-    apart = window[0] <= stride[0] and window[1] <= stride[1]  # no pixel is in two windows
-    if not (apart and covered(out, dy.shape[1:3], window, stride, padding)):
+    disjoint = window[0] <= stride[0] and window[1] <= stride[1]  # no pixel is in two windows
+    if not (disjoint and covered(out, dy.shape[1:3], window, stride, padding)):
         out.fill(0)
     for (i, j), outputs, pixels in taps(out, dy.shape[1:3], window, stride, padding):
         here = chosen[outputs]
         np.equal(index[outputs], i * window[1] + j, out=here)
-        if apart:
+        if disjoint:
             np.multiply(gradient[outputs], here, out=out.view(bits)[pixels])
         else:
             np.multiply(gradient[outputs], here, out=here)
@@ -71,6 +71,6 @@ def max_pool2d_route(
 
 
 def covered(image: np.ndarray, size: Pair, window: Pair, stride: Pair, padding: Padding) -> bool:
-    """Whether every pixel is in some window, where no windows overlap."""
+    """Whether every pixel is in a window, for windows that do not overlap."""
     ends = (count * step - before for count, step, (before, _) in zip(size, stride, padding, strict=True))
     return window == stride and all(end >= extent for end, extent in zip(ends, image.shape[1:3], strict=True))

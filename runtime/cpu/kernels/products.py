@@ -1,11 +1,11 @@
-"""Products of matrices, cut so that BLAS multiplies them without packing where packing does not pay.
+"""Products of matrices, cut so that BLAS multiplies them without packing if packing does not pay.
 
 OpenBLAS first copies operands into packed blocks, except for products of up to a million multiplications, which it
-computes straight from where they lie. Where one of the sides is short, each packed element is used too few times: cut
-into small ones along a long side, such a product is 1.5 to 6 times as fast.
+computes without copies. If one of the dimensions is small, each packed element is used too few times: cut into small
+products along a large dimension, such a product is 1.5 to 6 times as fast.
 
-How a product is cut depends on its shape alone: results are the same however many threads there are, and inside of a
-group of threads. Of a product that is not cut, each thread computes a part of the result.
+How a product is cut depends only on its shape: results are the same for every number of threads, and inside a group of
+threads. If a product is not cut, each thread computes a part of the result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from runtime.cpu.threads import LANES, parts, thread_count, together
 
 SMALL = 1_000_000  # multiplications: above, OpenBLAS packs
-SMALL_TRANSPOSED = 1_200  # elements of the result: above, it packs where both operands lie along the sum
-SHORTEST = 48  # rows of a piece: with fewer, packing is cheaper after all
+SMALL_TRANSPOSED = 1_200  # elements of the result: above, it packs if both operands are contiguous along the sum
+SHORTEST = 48  # rows of a piece: with fewer, packing is cheaper
 VECTOR = 32  # pieces are multiples of this
 LARGEST_SUM = 32_768  # elements of a result that is a sum of pieces
-LARGE = 4_000_000  # multiplications for each thread: with less, one is done before another has started
+LARGE = 4_000_000  # multiplications for each thread: with fewer, one finishes before another has started
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | None = None) -> None:
@@ -30,7 +30,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | 
     if out.ndim > 2:
         matmul_stacks(a, b, out)
         return
-    thread_count()  # from here on, BLAS keeps to the thread that calls it
+    thread_count()  # from now on, BLAS works in the thread that calls it
     (rows, depth), columns = a.shape, b.shape[1]
     if rows * depth * columns <= SMALL:
         np.matmul(a, b, out=out)
@@ -48,7 +48,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | 
 
 @cache
 def piece(length: int, others: int) -> int:
-    """How many rows of `length` make a small product, with `others` multiplications in each; 0 if too few to pay."""
+    """Rows, of `length`, of a small product, with `others` multiplications in each; 0 if there are too few to pay."""
     most = SMALL // max(others, 1)
     if most < SHORTEST:
         return 0
@@ -58,7 +58,7 @@ def piece(length: int, others: int) -> int:
 
 
 def by_rows(a: np.ndarray, b: np.ndarray, out: np.ndarray, size: int) -> None:
-    """So many rows of the result at a time."""
+    """`size` rows of the result at a time."""
     pieces = -(-len(a) // size)
     count = parts(min(pieces, a.size * b.shape[1] // LARGE))
     bounds = [*(pieces * i // count * size for i in range(count)), len(a)]
@@ -76,7 +76,7 @@ def rows_in_pieces(a: np.ndarray, b: np.ndarray, out: np.ndarray, size: int) -> 
 
 
 def by_depth(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """A long sum for each element of the result, as sums of pieces, which are added up in a fixed order."""
+    """A long sum for each element of the result, as sums of pieces that are added in a fixed order."""
     (rows, depth), columns = a.shape, b.shape[1]
     width = group_width(columns, SMALL_TRANSPOSED // rows)
     size = max(VECTOR, SMALL // (rows * width) // VECTOR * VECTOR)
@@ -93,9 +93,9 @@ def by_depth(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray)
                 np.add(total, extra, out=total)
 
     def multiply(i: int, result: np.ndarray) -> None:
-        taken = slice(i * size, (i + 1) * size)
-        groups = b[taken].reshape(-1, columns // width, width).swapaxes(0, 1)
-        np.matmul(a[:, taken], groups, out=result.reshape(rows, -1, width).swapaxes(0, 1))
+        rows_of_b = slice(i * size, (i + 1) * size)
+        groups = b[rows_of_b].reshape(-1, columns // width, width).swapaxes(0, 1)
+        np.matmul(a[:, rows_of_b], groups, out=result.reshape(rows, -1, width).swapaxes(0, 1))
 
     count = parts(min(strips, rows * depth * columns // LARGE))
     together(*(partial(sum_strips, strips * i // count, strips * (i + 1) // count) for i in range(count)))
@@ -103,20 +103,20 @@ def by_depth(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray)
 
 
 def partial_sums(rows: int, columns: int, depth: int) -> tuple[int, ...] | None:
-    """The shape of the scratch space for sums so long; None where `matmul` cuts in another way, or not at all."""
+    """The shape of the scratch space for such sums; None if `matmul` cuts in another way, or not at all."""
     if min(rows, columns) > VECTOR or rows * columns > LARGEST_SUM or rows * columns * depth <= SMALL:
         return None
-    cut_along_sides = piece(rows, depth * columns) or piece(columns, depth * rows)
-    return None if cut_along_sides else (LANES, 2, rows, columns)
+    cut_along_result = piece(rows, depth * columns) or piece(columns, depth * rows)
+    return None if cut_along_result else (LANES, 2, rows, columns)
 
 
 def group_width(columns: int, most: int) -> int:
-    """The largest divisor of a number of columns that is at most `most`; all of them where that is too small to pay."""
+    """The largest divisor of a number of columns that is at most `most`; all of them if it is too small to pay."""
     return next((width for width in range(min(columns, most), most // 4, -1) if columns % width == 0), columns)
 
 
 def divided(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Each thread has a part of the longer side of the result."""
+    """Each thread has a part of the rows or columns of the result, whichever are more."""
     rows, columns = out.shape[-2:]
     count = parts(out.size * a.shape[-1] // LARGE)
     if count == 1:
@@ -130,13 +130,13 @@ def divided(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 
 
 def matmul_stacks(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """A matrix with no axis in one piece is copied, since BLAS cannot read it."""
+    """Copies a matrix that has no contiguous axis, since BLAS cannot read it."""
     a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
     divided(a, b, out)
 
 
 def sum_of_products(a: np.ndarray, b: np.ndarray, out: np.ndarray, axes: tuple[int, ...]) -> None:
-    """sum(a * b) over axes, without the product: as dot products where all axes go, or all but the outermost."""
+    """sum(a * b) over axes, without the product: as dot products if over all axes, or over all but the outermost."""
     alike, stays = a.strides == b.strides and a.size > 0, a.ndim - len(axes)
     if alike and stays == 0 and (a.flags.c_contiguous or a.flags.f_contiguous):
         np.dot(a.ravel("K"), b.ravel("K"), out=out)

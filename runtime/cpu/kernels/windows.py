@@ -16,13 +16,13 @@ Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
 Index = tuple[slice, ...]
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
-MANY_PIXELS = 50_000  # for each thread: with less, one is done before another has started
+MANY_PIXELS = 50_000  # for each thread: with fewer, one finishes before another has started
 
 
 def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
-    """Runs a kernel on parts of the channels at the same time: they have nothing to do with each other.
+    """Runs a kernel on parts of the channels at the same time, since they are independent of each other.
 
-    Channels are the last axis of every array; some arrays may have m of them where the others have one.
+    Channels are the last axis of every array; some arrays may have m channels for one of the others.
     """
 
     @wraps(kernel)
@@ -35,13 +35,15 @@ def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
         channels = min(array.shape[-1] for array in (*arrays, *written.values()) if isinstance(array, np.ndarray))
 
         def part(first: int, last: int) -> None:
-            def take(array: Any) -> Any:
+            def channels_of(array: Any) -> Any:
                 if isinstance(array, tuple):
-                    return tuple(map(take, array))
+                    return tuple(map(channels_of, array))
                 multiple = array.shape[-1] // channels
                 return array[..., first * multiple : last * multiple]
 
-            kernel(*map(take, arrays), **{name: take(array) for name, array in written.items()}, **settings)
+            kernel(
+                *map(channels_of, arrays), **{name: channels_of(array) for name, array in written.items()}, **settings
+            )
 
         count = parts(min(channels, work))
         bounds = pairwise(channels * i // count for i in range(count + 1))
@@ -53,8 +55,8 @@ def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
 def taps(
     image: np.ndarray, size: Pair, window: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
 ) -> Sequence[tuple[Pair, Index, Index]]:
-    """For each tap (i, j) of a window in row-major order: the outputs [N, *size, …] for which it falls on the image,
-    and the pixels of the image [N, H, W, …] on which it falls. Padding is never read nor written."""
+    """For each tap (i, j) of a window in row-major order: the outputs [N, *size, …] for which it is inside the image,
+    and the pixels of the image [N, H, W, …] there. Padding is neither read nor written."""
     return taps_of(image.shape[1:3], size, window, stride, padding, dilation)
 
 
@@ -71,7 +73,7 @@ def taps_of(
 
 
 def span(extent: int, count: int, first: int, step: int) -> tuple[slice, slice]:
-    """Of `count` outputs at the places first, first + step, …: those whose place is below `extent`, and the places."""
+    """Of `count` outputs at positions first, first + step, …: those inside 0 … extent - 1, and their positions."""
     low = max(0, -(first // step))
     high = max(low, min(count, (extent - 1 - first) // step + 1))
     start = first + low * step

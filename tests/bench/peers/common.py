@@ -1,4 +1,4 @@
-"""What every peer shares: the digits, the order of the batches, and the clock."""
+"""Shared by all peers: the digits, the order of the batches, and the clock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
 BATCH = 128
 IMAGES = 60 * BATCH
 REPEATS = 5
-SECONDS = 0.3  # of each repeat, and of the steps before the first
+SECONDS = 0.3  # length of each repeat, and of the warm-up
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of SGD in models/*.nn. The decay of bilstm.nn, 1e-6 a step, is left out: it changes no time."""
+    """The settings of SGD in models/*.nn. The decay of bilstm.nn, 1e-6 a step, is left out: it does not affect the time."""
 
     lr: float
     momentum: float = 0.0
@@ -44,38 +44,38 @@ def draw_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def float_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images f32[N, 28, 28] in [0, 1] and labels i64[N], as the other frameworks are fed."""
+    """Images f32[N, 28, 28] in [0, 1] and labels i64[N], as the other frameworks get them."""
     images, labels = draw_digits()
     return images.astype(np.float32) / 255, labels.astype(np.int64)
 
 
 def orders() -> Iterator[np.ndarray]:
-    """Without end, the examples of the next batch."""
+    """Yields the examples of the next batch, without end."""
     shuffled = np.random.default_rng(0).permutation(IMAGES).reshape(-1, BATCH)
     while True:
         yield from shuffled
 
 
 def measure(step: Callable[[], object], finish: Callable[[], object] = lambda: None) -> list[float]:
-    """Milliseconds a step, one figure for each repeat of some tenths of a second, after a warm-up of the same length.
+    """Milliseconds per step, one figure for each repeat of SECONDS, after a warm-up of the same length.
 
-    `finish` waits for what the steps have only started.
+    `finish` waits for the work that the steps have started.
     """
     step()  # compiles, or makes the views of the arena
     finish()
-    count, begun = 0, perf_counter()
-    while perf_counter() - begun < SECONDS:
+    count, start = 0, perf_counter()
+    while perf_counter() - start < SECONDS:
         step()
         finish()
         count += 1
-    steps = max(1, round(count * SECONDS / (perf_counter() - begun)))
+    steps = max(1, round(count * SECONDS / (perf_counter() - start)))
     figures = []
     for _ in range(REPEATS):
-        begun = perf_counter()
+        start = perf_counter()
         for _ in range(steps):
             step()
         finish()
-        figures.append((perf_counter() - begun) / steps * 1e3)
+        figures.append((perf_counter() - start) / steps * 1e3)
     return figures
 
 

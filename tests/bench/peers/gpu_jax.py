@@ -1,10 +1,10 @@
-"""JAX on a GPU: `gpu_jax [--tf32]`, asked by tests/bench/gpu.py.
+"""JAX on a GPU: `gpu_jax [--tf32]`, started by tests/bench/gpu.py.
 
     jit     one function for the step, its arguments donated
     scan    16 steps in one function, by lax.scan
 
-Without --tf32 products are computed in full f32, which is not what JAX does by default on a GPU. JAX has no events to
-read: a measurement is the time on the clock until all steps are done.
+Without --tf32 products are computed in full f32, which is not JAX's default on a GPU. JAX gives no access to CUDA
+events: a measurement is the wall-clock time until all steps are done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCANNED = 16  # steps
 
 
 def measured(model: str, scanned: int) -> Measure:
-    """Measures a model, with some steps in one function, or one."""
+    """A function that measures a model, with `scanned` steps per call."""
     images, labels = map(jnp.asarray, float_digits())
     parameters: Parameters = {}
     NETWORKS[model](Network(parameters), images[:2])
@@ -40,16 +40,16 @@ def measured(model: str, scanned: int) -> Measure:
     batches = np.array([next(drawn) for _ in range(IMAGES // BATCH)])
     stacks = batches[: len(batches) // scanned * scanned].reshape(-1, scanned, BATCH)
     run: Callable[..., Any] = update if scanned == 1 else update_often
-    there = cycle([jnp.asarray(stack[0] if scanned == 1 else stack) for stack in stacks])
+    on_device = cycle([jnp.asarray(stack[0] if scanned == 1 else stack) for stack in stacks])
 
     def measure() -> float:
         nonlocal state
         jax.block_until_ready(state)
-        begun, value = perf_counter(), None
+        start, value = perf_counter(), None
         for _ in range(STEPS // scanned):
-            state, value = run(model, state, images, labels, next(there))
+            state, value = run(model, state, images, labels, next(on_device))
         jax.block_until_ready((state, value))
-        return (perf_counter() - begun) * 1e6 / STEPS
+        return (perf_counter() - start) * 1e6 / STEPS
 
     measure()
     return measure

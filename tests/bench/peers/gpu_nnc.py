@@ -1,10 +1,10 @@
-"""nnc on a GPU, in a process of its own: `gpu_nnc [--tf32] [--emulate] [--batch N] TASK …`.
+"""nnc on a GPU, in a separate process: `gpu_nnc [--tf32] [--emulate] [--batch N] TASK …`.
 
 serve             answers tests/bench/gpu.py: the step as a CUDA graph and eager, with the loop that `train` uses
-device            the device's name; with an error where there is none
+device            the device's name, or an error if there is none
 once MODEL        a step launched from Python and one as a CUDA graph, for compute-sanitizer
-compare MODEL     a hundred steps each way: whether all variables are the same bits, and whether memory was allocated
-command …         nnc itself
+compare MODEL     a hundred steps each way: whether all variables have the same bits, and whether memory was allocated
+command …         runs nnc itself
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ CONVOLUTIONAL = ("cnn", "separable_cnn")
 
 
 def emulate() -> None:
-    """Puts the emulation of the tests in the place of the device."""
+    """Replaces the device by the emulation of the tests."""
     import runtime.gpu
     from tests.gpu.emulation import cuda
 
     sys.modules["runtime.gpu.cuda"] = runtime.gpu.cuda = cuda  # pyright: ignore[reportAttributeAccessIssue]
     from runtime.gpu import device_profiler
 
-    device_profiler.COPIED, device_profiler.SIDE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
+    device_profiler.COPIED, device_profiler.MATRIX_SIZE, device_profiler.STEPS_PER_GRAPH = 1 << 20, 64, 2
 
 
 def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = ()) -> DeviceProgram:
-    """The recipe as it is, with the weights of its seed, for images stored as bytes, which the step scales."""
+    """The unchanged recipe with the weights of its seed, for images stored as bytes, which the step scales."""
     from runtime.gpu.device_program import DeviceProgram
 
     tree = load_tree(ROOT / "models" / f"{model}.nn", [("--batch", str(batch))])
@@ -64,10 +64,12 @@ def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = (
 
 def runner_of(program: DeviceProgram, steps: int) -> tuple[DeviceRunner, np.ndarray]:
     """What trains a program for so many steps, and the order of the examples."""
+    from runtime.gpu.device_program import DeviceRunner
+
     count = steps * program.batch
     images, labels = (np.resize(array, (count, *array.shape[1:])) for array in draw_digits())
     arrays = fitted(program, "train_step", {"image": images, "label": labels}, "training")
-    return program.runner("train_step", arrays), np.random.default_rng(0).permutation(count)
+    return DeviceRunner(program, "train_step", arrays), np.random.default_rng(0).permutation(count)
 
 
 def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) -> Measure:
@@ -77,7 +79,7 @@ def column(model: str, batch: int, graphs: bool, enabled: Sequence[str] = ()) ->
     steps = STEPS if batch == BATCH else 2
     runner, order = runner_of(program, steps)
     runner.means(order, batch)  # this compiles kernels and captures graphs
-    clock = cuda.Clock()
+    clock = cuda.DeviceClock()
 
     def measure() -> float:
         runner.feed.begin(order, batch)
@@ -139,7 +141,7 @@ def compare(flags: argparse.Namespace) -> None:
 
 
 def train(program: DeviceProgram, steps: int) -> tuple[dict[str, np.ndarray], int]:
-    """All variables after some steps, and the bytes that repeating the steps took."""
+    """All variables after some steps, and the bytes allocated when the steps are repeated."""
     from runtime.gpu import cuda
 
     runner, order = runner_of(program, steps)

@@ -1,9 +1,9 @@
-"""Between tests/bench/gpu.py and a peer: a process that keeps compiled steps, and measures one when it is asked.
+"""Between tests/bench/gpu.py and a peer: a process that keeps compiled steps and measures one on request.
 
     {"prepare": "cnn"}     {"columns": {"eager": "", "graph": ""}, "versions": {"torch": "2.11.0"}}
     {"measure": "graph"}   {"microseconds": 123.4}
 
-A line of JSON each way. What is wrong with a column stands beside it, an error of the whole is {"error": …}.
+One line of JSON each way. The value of a column is its error, if any; an error of the whole request is {"error": …}.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from time import monotonic
 from typing import Any
 
 BATCH = 128
-STEPS = 208  # of a measurement: 13 CUDA graphs of 16 steps
-Measure = Callable[[], float]  # microseconds of a step, the mean of STEPS steps
-Columns = Mapping[str, Callable[[], Measure]]  # by name, what compiles a step and makes it ready
+STEPS = 208  # per measurement: 13 CUDA graphs of 16 steps
+Measure = Callable[[], float]  # microseconds per step, the mean of STEPS steps
+Columns = Mapping[str, Callable[[], Measure]]  # by name, a function that compiles a step and makes it ready
 
 
 # The peer's side ------------------------------------------------------------------------------------------------------
 
 
 def serve(columns: Callable[[str], Columns], versions: Mapping[str, str]) -> None:
-    """Answers requests until there are no more; `columns` are those of a model."""
+    """Answers requests until there are no more; `columns` returns those of a model."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print whatever they like
+    os.dup2(2, 1)  # what libraries print goes to stderr
     ready: dict[str, Measure] = {}
     for line in sys.stdin:
         json.dump(answer(json.loads(line), columns, versions, ready), answers)
@@ -53,12 +53,12 @@ def answer(
         ready.clear()
         wrong = {name: make_ready(name, make, ready) for name, make in columns(request["prepare"]).items()}
         return {"columns": wrong, "versions": dict(versions)}
-    except Exception as error:  # whatever a framework raises: the others are to be measured still
+    except Exception as error:  # whatever a framework raises: the others are still to be measured
         return {"error": first_line(error)}
 
 
 def make_ready(name: str, make: Callable[[], Measure], ready: dict[str, Measure]) -> str:
-    """Compiles a column and runs it once; what is wrong with it, if anything is."""
+    """Compiles a column and runs it once; returns its error, or "" if there is none."""
     try:
         measure = make()
         measure()
@@ -73,11 +73,11 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:200]
 
 
-# The side of the one that asks ----------------------------------------------------------------------------------------
+# The client's side ----------------------------------------------------------------------------------------------------
 
 
 class PeerError(Exception):
-    """A peer that crashed, does not answer, or says that it cannot."""
+    """A peer crashed, does not answer, or reports an error."""
 
 
 class Session:
@@ -89,7 +89,7 @@ class Session:
         self.lines: queue.Queue[str] = queue.Queue()
 
     def ask(self, request: Mapping[str, str], seconds: float) -> dict[str, Any]:
-        """The answer; raises PeerError, and ends the process, where none comes in time."""
+        """The answer; raises PeerError, and ends the process, if none comes in time."""
         deadline = monotonic() + seconds
         process = self.started()
         assert process.stdin
@@ -109,7 +109,7 @@ class Session:
         return answer
 
     def started(self) -> subprocess.Popen[str]:
-        """The process, a new one if the last is gone."""
+        """The process, a new one if there is none."""
         if self.process is None:
             with self.log.open("w") as log:
                 self.process = subprocess.Popen(
@@ -129,7 +129,7 @@ class Session:
     def last_words(self) -> str:
         """The last line that it wrote to its log."""
         lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it ended without a word")[:200]
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it ended without output")[:200]
 
     def end(self) -> None:
         if self.process is not None:
@@ -138,7 +138,7 @@ class Session:
 
 
 def pass_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-    """Hands on what a process answers; at its end, an empty line."""
+    """Passes on the lines of a process; at its end, an empty line."""
     assert process.stdout
     for line in process.stdout:
         lines.put(line)
@@ -146,7 +146,7 @@ def pass_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
-    """Ends a process that leads a session of its own, and all that it has started."""
+    """Kills a process that leads its own session, and all processes that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,13 +1,13 @@
-"""PyTorch on a GPU: `gpu_torch [--tf32]`, asked by tests/bench/gpu.py.
+"""PyTorch on a GPU: `gpu_torch [--tf32]`, started by tests/bench/gpu.py.
 
-    eager         as it is written
+    eager         as written
     compile       forward, loss and backward by torch.compile(mode="reduce-overhead"), which makes CUDA graphs of them;
                   what it cannot compile, such as cuDNN's LSTM, runs eagerly, and so does the optimizer, in one kernel
     graph         the whole step captured into one CUDA graph by hand, the optimizer too
     graph, nhwc   the same with the channels innermost
 
-Examples lie on the device as f32; neither accuracy nor sums of the loss are computed, to the advantage of PyTorch. The
-LSTM is nn.LSTM, which is cuDNN's; its gates are plain sigmoids, where the recipe has hard ones.
+Examples are on the device as f32; neither accuracy nor sums of the loss are computed, in PyTorch's favour. The LSTM is
+nn.LSTM, which is cuDNN's; its gates are plain sigmoids, while the recipe has hard ones.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def compiled(model: str) -> Step:
 
 
 class Captured:
-    """A step in one CUDA graph, made as PyTorch's notes say: some steps on another stream first, then the capture."""
+    """A step in one CUDA graph, made as PyTorch documents it: some steps on another stream first, then the capture."""
 
     def __init__(self, training: Training):
         self.training = training  # the graph refers to its tensors by address

@@ -21,7 +21,7 @@ Parameters = dict[str, Array]
 
 
 class Network:
-    """Layers that make their parameters when they are first applied, and find them by order from then on."""
+    """Layers that create their parameters when they are first applied, and later find them by order."""
 
     def __init__(self, parameters: Parameters, key: Array | None = None):
         self.parameters, self.key, self.used = parameters, key, 0
@@ -48,7 +48,7 @@ class Network:
         return y + self.bias(filters)
 
     def batch_norm(self, x: Array) -> Array:
-        """The running statistics are left out, to the advantage of JAX."""
+        """Without running statistics, in JAX's favour."""
         axes = tuple(range(x.ndim - 1))
         gamma, beta = 1 + self.bias(x.shape[-1]), self.bias(x.shape[-1])
         return (x - x.mean(axes)) * (gamma * lax.rsqrt(x.var(axes) + 1e-3)) + beta

@@ -1,6 +1,6 @@
 """Training steps of Keras, as `fit` makes them: `keras_steps MODEL THREADS`.
 
-The backend is that of KERAS_BACKEND, else the first that is installed of TensorFlow, JAX and PyTorch.
+The backend is that of KERAS_BACKEND, else the first installed one of TensorFlow, JAX and PyTorch.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class EpochTimes(keras.callbacks.Callback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        self.begun = perf_counter()
+        self.start = perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        self.seconds.append(perf_counter() - self.begun)
+        self.seconds.append(perf_counter() - self.start)
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     net.compile(keras.optimizers.SGD(recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0), loss)
 
     def epochs(count: int, steps: int) -> list[float]:
-        """Milliseconds a step for each of some epochs."""
+        """Milliseconds per step for each of some epochs."""
         times = EpochTimes()
         examples = steps * BATCH
         x, y = (np.resize(array, (examples, *array.shape[1:])) for array in (images, labels))
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def version_of(backend: str) -> str:
-    """TensorFlow comes under several names."""
+    """TensorFlow is distributed under several names."""
     module = sys.modules.get(backend)
     return getattr(module, "__version__", None) or version(backend)
 

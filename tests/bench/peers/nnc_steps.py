@@ -11,16 +11,16 @@ from compiler import __version__
 from compiler.driver import Compilation, compile_tree, load_tree
 from runtime.datasets import describe
 from runtime.feeding import batches, fitted
-from runtime.program import Program
+from runtime.program import LoadedProgram
 from tests.bench.peers.common import BATCH, IMAGES, draw_digits, measure, report
 
 
 def compile_model(model: str) -> Compilation:
-    """The recipe as it is, for images stored as bytes, which the step scales."""
+    """The unchanged recipe, for images stored as bytes, which the step scales."""
     return compile_tree(load_tree(f"models/{model}.nn"), storage=describe("digits"))
 
 
-def train_step(program: Program):
+def train_step(program: LoadedProgram):
     """A function that trains on the next batch and reads the loss."""
     images, labels = draw_digits()
     arrays = fitted(program, "train_step", {"image": images, "label": labels}, "training")
@@ -38,7 +38,7 @@ def train_step(program: Program):
 @np.errstate(all="ignore")  # as in training
 def main() -> None:
     compilation = compile_model(sys.argv[1])
-    program = Program(compilation.executable, compilation.manifest)
+    program = LoadedProgram(compilation.executable, compilation.manifest)
     program.initialize(0)
     report(measure(train_step(program)), nnc=__version__, numpy=np.__version__)
 

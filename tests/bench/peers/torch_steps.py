@@ -1,6 +1,6 @@
 """Training steps of PyTorch: `torch_steps MODEL THREADS [channels_last]`.
 
-The gates of its LSTM are plain sigmoids: with the hard ones of the recipe it could not use its own kernel.
+The gates of its LSTM are plain sigmoids: with the recipe's hard ones, PyTorch could not use its own kernel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.bench.peers.common import RECIPES, float_digits, measure, orders, rep
 
 
 class BiLSTM(nn.Module):
-    """Both directions in one module; of each the output after its last step."""
+    """Both directions in one module; uses the output of each after its last step."""
 
     def __init__(self) -> None:
         super().__init__()

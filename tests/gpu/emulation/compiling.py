@@ -1,6 +1,6 @@
-"""Kernels compiled by g++: all that are there when the first is launched, in one go, since g++ needs a second to start.
+"""Kernels compiled by g++: all that exist at the first launch are compiled together, since g++ needs a second to start.
 
-Libraries are kept in a folder, named after the hash of their source.
+Libraries are stored in a folder, named after the hash of their source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORTH_A_PROCESS = 8  # kernels
 
 
 class Order(ctypes.Structure):
-    """Index number k of n is (first + k * step) mod n."""
+    """Index k of n is (first + k * step) mod n."""
 
     _fields_ = (("first", ctypes.c_ssize_t), ("step", ctypes.c_ssize_t))
 
@@ -59,15 +59,15 @@ class Fault(ctypes.Structure):
 
 
 class CompileError(Exception):
-    """g++ does not take the source of a kernel."""
+    """g++ does not accept the source of a kernel."""
 
 
 class Compiled:
-    """A kernel as C++ and, from its first launch on, as a function of a library."""
+    """A kernel as C++ and, from its first launch, as a function of a library."""
 
     def __init__(self, name: str, source: str, fibers: bool):
         self.name = name
-        self.source = re.sub(r'extern\s+"C"\s+', "", source)  # each kernel has a namespace of its own
+        self.source = re.sub(r'extern\s+"C"\s+', "", source)  # each kernel has its namespace
         self.parameters = read_parameters(name, self.source)
         self.fibers = fibers
         self.result: Launcher | CompileError | None = None
@@ -92,13 +92,13 @@ class Launcher:
         self._fault.restype = ctypes.POINTER(Fault)
 
     def __call__(self, cells: Sequence[int], launch: Launch) -> Fault | None:
-        """Runs the kernel on arguments, given by the addresses of their values; what went wrong, if anything did."""
+        """Runs the kernel on arguments, given by the addresses of their values; returns a fault, if there is one."""
         if not self._launch((ctypes.c_void_p * len(cells))(*cells), ctypes.byref(launch)):
             return None
         return self._fault().contents
 
 
-pending: list[weakref.ref[Compiled]] = []  # made, and not compiled yet
+pending: list[weakref.ref[Compiled]] = []  # not compiled yet
 
 
 def read_parameters(name: str, source: str) -> list[tuple[str, str]]:
@@ -107,12 +107,12 @@ def read_parameters(name: str, source: str) -> list[tuple[str, str]]:
     assert found, f"no kernel {name} in its source"
     declarations = re.split(r",(?![^<]*>)", re.sub(r"//.*", "", found[1]))
     split = [re.fullmatch(r"(.*[\s*>])(\w+)", text.strip(), re.S) for text in declarations if text.strip()]
-    assert all(split), f"{name}: parameters that are not understood: {found[1]}"
+    assert all(split), f"{name}: cannot read the parameters {found[1]}"
     return [(part[1].strip(), part[2]) for part in split if part]
 
 
 def compile_pending() -> None:
-    """Compiles all kernels that wait for it; each by itself where g++ does not take one of them."""
+    """Compiles all pending kernels; one by one if g++ does not accept one of them."""
     kernels = [kernel for reference in pending if (kernel := reference()) is not None]
     pending.clear()
     try:
@@ -126,7 +126,7 @@ def compile_pending() -> None:
 
 
 def build(kernels: Sequence[Compiled]) -> None:
-    """Libraries for some kernels, made by as many processes at the same time as are worth it."""
+    """Builds libraries for some kernels, in several processes if there are many."""
     parts = max(1, min(os.cpu_count() or 1, len(kernels) // WORTH_A_PROCESS))
     chunks = [kernels[i::parts] for i in range(parts)]
     builds = [Build(write_source(chunk)) for chunk in chunks]
@@ -140,7 +140,7 @@ def build(kernels: Sequence[Compiled]) -> None:
 
 
 class Build:
-    """A run of g++, unless the library is there already."""
+    """A run of g++, unless the library already exists."""
 
     def __init__(self, source: str):
         key = hashlib.sha256((" ".join(FLAGS) + source).encode() + headers()).hexdigest()[:24]
@@ -154,7 +154,7 @@ class Build:
             self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> str:
-        """What g++ has to say against the source."""
+        """The errors of g++; empty if there are none."""
         if self.process is None:
             return ""
         _, log = self.process.communicate()
@@ -166,7 +166,7 @@ class Build:
 
 
 def library_folder() -> Path:
-    """Where libraries are kept from run to run, or else a folder for this one."""
+    """The folder for the libraries of all runs, or else one for this run."""
     return Path(os.environ.get("NNC_TEST_LIBRARIES") or temporary_folder().name)
 
 
@@ -182,10 +182,10 @@ def headers() -> bytes:
 
 @cache
 def checked_arrays() -> str:
-    """CuPy's CArray and CIndexer with two changes: indices are checked, and the loop takes them in a given order."""
+    """CuPy's CArray and CIndexer with two changes: indices are checked, and the loop has a given order."""
     text = (header_folder() / "cupy" / "carray.cuh").read_text()
     direct = "return data_[idx];"
-    assert text.count(direct) == 1, "CuPy's CArray is not the one that is known"
+    assert text.count(direct) == 1, "CuPy's CArray has changed"
     text = text.replace(direct, "return data_[emulation::checked(idx, size_, data_)];").replace("#pragma once", "")
     return f"""{text}
 #undef CUPY_FOR
@@ -196,7 +196,7 @@ def checked_arrays() -> str:
 
 
 def write_source(kernels: Sequence[Compiled]) -> str:
-    """One translation unit: the headers, and every kernel in a namespace of its own with a function that launches."""
+    """One translation unit: the headers, and each kernel in its namespace with a function that launches it."""
     parts = ['#include "threads.h"', checked_arrays(), "#include <cupy/math_constants.h>"]
     parts += [write_kernel(number, kernel) for number, kernel in enumerate(kernels)]
     return "\n".join(parts)

@@ -1,7 +1,6 @@
 """runtime/gpu/cuda.py for a device that is emulated on the host: the same names, on NumPy arrays.
 
-Tests put this module in the place of `runtime.gpu.cuda`; generated source, and the runtime above it, then run
-unchanged.
+Tests replace `runtime.gpu.cuda` by this module; generated source, and the runtime above it, run unchanged.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from tests.gpu.emulation.kernels import ElementwiseKernel, RawKernel
 from tests.gpu.emulation.launches import KernelError, Launch, overlap, record, span, state, submit, together
 
 __all__ = [
-    "Clock", "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download", "free_bytes",
-    "hold", "matmul", "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
+    "DeviceClock", "ElementwiseKernel", "RawKernel", "capture", "check", "copy", "device_name", "download",
+    "free_bytes", "matmul", "sleep", "steps", "synchronize", "together", "upload", "use_tf32", "view", "zeros",
 ]  # fmt: skip
 
 MEMORY = 2**34
@@ -28,7 +27,7 @@ TICK = "tick"
 
 
 def check() -> None:
-    """There always is a device."""
+    """There is always a device."""
 
 
 def device_name() -> str:
@@ -64,12 +63,12 @@ def synchronize() -> None:
 
 
 def outside_of_capture() -> None:
-    """What CUDA cannot put into a graph."""
+    """Fails for calls that CUDA cannot put into a graph."""
     assert state.recording is None, "allocates, copies from or to the host, or waits while a graph is captured"
 
 
-class Graph:
-    """Launches that were recorded."""
+class RecordedGraph:
+    """Recorded launches."""
 
     def __init__(self, launches: list[Launch]):
         self.launches = launches
@@ -79,10 +78,10 @@ class Graph:
             submit(launch)
 
 
-def capture(function: Callable[[], object]) -> Graph:
-    """All that a function launches, without running it."""
+def capture(function: Callable[[], object]) -> RecordedGraph:
+    """Everything that a function launches, without running it."""
     outside_of_capture()
-    return Graph(record(function))
+    return RecordedGraph(record(function))
 
 
 def copy(out: np.ndarray, source: np.ndarray) -> None:
@@ -91,13 +90,15 @@ def copy(out: np.ndarray, source: np.ndarray) -> None:
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = a @ b, as cuBLAS does it: of rows or columns that lie side by side, into memory of its own."""
+    """out = a @ b, with the rules of cuBLAS: contiguous rows or columns, and a result that overlaps no operand."""
     assert a.dtype == b.dtype == out.dtype and out.dtype.kind == "f"
     for operand in (a, b, out):
-        assert operand.itemsize in operand.strides[-2:] or 1 in operand.shape[-2:], "neither rows nor columns lie dense"
+        assert operand.itemsize in operand.strides[-2:] or 1 in operand.shape[-2:], (
+            "neither rows nor columns contiguous"
+        )
     reads, writes = [span(a), span(b)], [span(out)]
     if any(overlap(one, writes[0]) for one in reads):
-        raise KernelError("a product is written over one of its operands")
+        raise KernelError("a product overwrites one of its operands")
     submit(Launch("matmul", reads, writes, lambda: product(a, b, out)))
 
 
@@ -105,8 +106,8 @@ def product(a: Any, b: Any, out: Any) -> None:
     np.matmul(a, b, out=out)
 
 
-class Clock:
-    """The clock of the host, read when launches run; tells a watcher which kernel of the measured source has run."""
+class DeviceClock:
+    """The clock of the host, read when launches run; calls a watcher with the number of each kernel that has run."""
 
     watcher: Callable[[int], None] | None = None
 
@@ -131,5 +132,5 @@ class Clock:
         return laps
 
 
-def hold(seconds: float) -> None:
-    """Nothing piles up: launches run at once."""
+def sleep(seconds: float) -> None:
+    """Nothing is queued: launches run at once."""

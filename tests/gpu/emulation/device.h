@@ -1,6 +1,6 @@
-// CUDA C++ as kernels see it, for g++: qualifiers, vector types, and the device functions that generated kernels use.
+// CUDA C++ for g++: qualifiers, vector types, and the device functions that generated kernels use.
 //
-// Left out on purpose: atomics on floating-point numbers, whose order is not fixed, and so the sum neither.
+// Not here on purpose: atomics on floating-point numbers, whose order is not fixed, so that the sum is not either.
 #pragma once
 #include <assert.h>
 #include <math.h>
@@ -13,7 +13,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
-#define __restrict__  // g++ would believe it; that restricted arguments do not overlap is checked before the launch
+#define __restrict__  // g++ would rely on it; launches check that restricted arguments do not overlap
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __shared__ static IN_SHARED_MEMORY
@@ -34,7 +34,7 @@ static inline float4 make_float4(float x, float y, float z, float w) { return {x
 static inline int2 make_int2(int x, int y) { return {x, y}; }
 static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
-// The larger and the smaller of two: of floats, the one that is a number, as fmaxf and fminf give it.
+// The larger and the smaller of two; for floats like fmaxf and fminf, which prefer numbers to NaN.
 #define OF_INTEGERS(T)                                         \
   static inline T max(T a, T b) { return a > b ? a : b; }      \
   static inline T min(T a, T b) { return a < b ? a : b; }
@@ -83,7 +83,7 @@ static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x
 template <class T>
 static inline T __ldg(const T* pointer) { return *pointer; }
 
-// Threads take turns, so that plain code is atomic and every write is seen at once.
+// Threads take turns, so plain code is atomic and every write is visible at once.
 static inline void __threadfence() {}
 #define OF_ATOMICS(T)                                                                                      \
   static inline T atomicAdd(T* at, T value) { T old = *at; *at = old + value; return old; }                \

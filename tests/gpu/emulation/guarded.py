@@ -1,7 +1,7 @@
-"""Copies of arrays in memory of their own, where whoever reads or writes beyond their ends is found out.
+"""Guarded copies of arrays: reads and writes beyond their ends are detected.
 
-A copy lies against one end of some pages. What is before and behind these may not be touched; the words of them that
-are left over hold a NaN, another one around every copy, and must still do so afterwards.
+A copy is at one end of some pages. Memory before and after these pages is not accessible; their unused words are filled
+with a NaN, a different one for every copy, and must be unchanged afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Pages:
-    """Pages between addresses that may not be touched; they are used again and again, and never given back."""
+    """Pages between inaccessible addresses; they are reused, and never unmapped."""
 
     free: dict[int, list[Pages]] = {}  # noqa: RUF012  by number of pages
 
@@ -42,7 +42,7 @@ class Pages:
     def take(cls, count: int) -> Pages:
         return free.pop() if (free := cls.free.get(count)) else cls(count)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self.free.setdefault(self.count, []).append(self)
 
 
@@ -53,7 +53,7 @@ class Guarded:
     original: np.ndarray  # u8
     pages: Pages
     start: int  # in the pages
-    mark: int  # the word that stands around the copy
+    mark: int  # the word around the copy
 
     @property
     def address(self) -> int:
@@ -64,12 +64,12 @@ class Guarded:
         return self.pages.bytes[self.start : self.start + self.original.size]
 
     def around(self) -> tuple[np.ndarray, np.ndarray]:
-        """The words before and behind the copy."""
+        """The words before and after the copy."""
         words, end = self.pages.bytes.view(np.uint32), self.start + self.original.size
         return words[: self.start // 4], words[-(-end // 4) :]
 
     def is_intact(self) -> bool:
-        """Whether nobody wrote around the copy."""
+        """Whether the words around the copy are unchanged."""
         return all((part == self.mark).all() for part in self.around())
 
 
@@ -78,7 +78,7 @@ def bytes_at(address: int, size: int) -> np.ndarray:
 
 
 def guard(span: Bytes, number: int, alignment: int, at_end: bool) -> Guarded:
-    """A copy of some bytes, against the end or the start of its pages as far as alignment lets it."""
+    """A copy of some bytes, at the end or the start of its pages as far as alignment allows."""
     first, last = span
     pages = Pages.take(-(-(last - first) // PAGE))
     start = (pages.bytes.size - (last - first)) // alignment * alignment if at_end else 0
@@ -90,7 +90,7 @@ def guard(span: Bytes, number: int, alignment: int, at_end: bool) -> Guarded:
 
 
 def merged(spans: Sequence[Bytes]) -> list[Bytes]:
-    """Spans that overlap as one."""
+    """Overlapping spans joined."""
     result: list[Bytes] = []
     for first, last in sorted(spans):
         if result and first < result[-1][1]:

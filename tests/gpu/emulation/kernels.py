@@ -1,4 +1,4 @@
-"""ElementwiseKernel and RawKernel on NumPy arrays: made as CuPy's are, called as CuPy's are, compiled by g++."""
+"""ElementwiseKernel and RawKernel on NumPy arrays, with the interface of CuPy, compiled by g++."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ FAULTS = {
     4: "an index outside of an array of fixed size",
     5: "threads wait at barriers that others do not reach",
     6: "threads wait at different barriers, one of them in line {line}",
-    7: "writes before or behind shared memory",
+    7: "writes before or after shared memory",
 }
 
-Extent = Sequence[int]  # x, y, z, the last ones left out where they are 1
+Extent = Sequence[int]  # x, y, z; the last ones may be omitted if they are 1
 
 
 class ElementwiseKernel:
-    """cupy.ElementwiseKernel with array parameters that are all raw."""
+    """cupy.ElementwiseKernel, whose array parameters are all raw."""
 
     def __init__(self, in_params: str, out_params: str, operation: str, name: str, preamble: str = ""):
         self.kernel = cupy.ElementwiseKernel(in_params, out_params, operation, name, preamble=preamble)
@@ -67,7 +67,7 @@ class ElementwiseKernel:
         submit(Launch(self.name, reads, [span(x) for x in outputs], lambda: self._run(arguments, size)))
 
     def sources(self) -> list[str]:
-        """What CuPy compiles, once for every combination of numbers of axes that was launched."""
+        """The sources that CuPy compiles: one for every combination of numbers of axes that was launched."""
         return [render(self.kernel, axes) for axes in sorted(self.axes)]
 
     def _run(self, arguments: Sequence[Any], size: int) -> None:
@@ -124,10 +124,10 @@ class RawKernel:
             self._launch(describe_launch(grid, block), arguments, copies)
         finally:
             for each in copies.values():
-                each.pages.give_back()
+                each.pages.release()
 
     def _launch(self, how: compiling.Launch, arguments: Sequence[Any], copies: dict[int, Guarded]) -> None:
-        """Runs the kernel on guarded copies, and copies back what it may have written."""
+        """Runs the kernel on guarded copies, and copies back those that it may have written."""
         cells: list[np.ndarray] = []
         places: dict[str, Bytes] = {}
         written: list[Guarded] = []
@@ -143,13 +143,13 @@ class RawKernel:
         if fault is not None:
             raise KernelError(f"{self.name}: {explain(fault, places)}")
         if not all(each.is_intact() for each in copies.values()):
-            raise KernelError(f"{self.name}: writes before or behind an argument")
+            raise KernelError(f"{self.name}: writes before or after an argument")
         for each in written:
             each.original[:] = each.copy
 
 
 def dtype_of(type: str) -> np.dtype[Any]:
-    """Of the values, or of what a pointer points to, by a C type."""
+    """The dtype of the values of a C type, or of those that a pointer points to."""
     words = re.sub(r"\bconst\b|__restrict__|\*", "", type).split()
     name = VECTOR.sub(r"\1", " ".join(words))
     assert name in TYPES, f"a parameter of type {type}"
@@ -166,7 +166,7 @@ def describe_launch(grid: Extent, block: Extent, size: int = 1) -> compiling.Lau
 
 
 def explain(fault: Fault, places: Mapping[str, Bytes]) -> str:
-    """What went wrong, where, in words."""
+    """The fault and its place in words."""
     if fault.kind == INDEX:
         names = [name for name, (first, _) in places.items() if first == fault.address]
         return f"index {fault.index} is outside of {' or '.join(names)}"
@@ -178,16 +178,16 @@ def explain(fault: Fault, places: Mapping[str, Bytes]) -> str:
 
 
 def distance(address: int, place: Bytes) -> int:
-    """From the ends of a place."""
+    """Bytes between an address and a place."""
     first, last = place
     return first - address if address < first else max(address - last, 0)
 
 
 def check_argument(kernel: str, name: str, value: Any, dtype: np.dtype[Any], array: bool) -> None:
-    """CuPy hands over whatever it gets: wrong types would be read as garbage."""
+    """CuPy passes arguments on unchecked: wrong types would be read as garbage."""
     where = f"{kernel}: argument {name}"
     if array:
-        assert isinstance(value, np.ndarray), f"{where} is no array"
+        assert isinstance(value, np.ndarray), f"{where} is not an array"
         assert value.dtype == dtype, f"{where} is {value.dtype}, not {dtype}"
     else:
         given = np.asarray(value)

@@ -1,7 +1,7 @@
-"""What a device does with launches: it runs them in turn, records them into graphs, and tells who asks.
+"""Launches on the emulated device: it runs them in turn, records them into graphs, and calls watchers.
 
 An order is a number: 0 runs loop indices, blocks, threads and functions that may run at the same time in ascending
-order, any other in one of its own. What comes out must not depend on it.
+order, any other number in a different one. Results must not depend on it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 
 from tests.gpu.emulation.compiling import Order
 
-Bytes = tuple[int, int]  # addresses: the first, and the one behind the last
+Bytes = tuple[int, int]  # addresses: the first, and the one after the last
 
 
 class KernelError(AssertionError):
-    """A kernel does what it may not: an index outside of an array, a race, a barrier that not all threads reach."""
+    """A kernel breaks a rule: an index outside of an array, a race, a barrier that not all threads reach."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Something that the device runs: what it reads and writes, and how it is run."""
+    """A piece of work for the device: the bytes that it reads and writes, and a function that runs it."""
 
     name: str
     reads: Sequence[Bytes]
@@ -34,7 +34,7 @@ class Launch:
 
 @dataclass
 class State:
-    """Of the emulated device."""
+    """The state of the emulated device."""
 
     order: int = 0
     recording: list[Launch] | None = None  # instead of running them
@@ -58,7 +58,7 @@ def overlap(one: Bytes, other: Bytes) -> bool:
 
 
 def order_of(count: int, order: int) -> Order:
-    """0, 1, 2, … for order 0; otherwise from the last on in steps that visit all, neighbours far apart."""
+    """0, 1, 2, … for order 0; otherwise from the last one, in steps that visit all, with neighbours far apart."""
     if order == 0 or count < 2:
         return Order(0, 1)
     step = max(1, round(count * 0.618 * order) % count)
@@ -78,7 +78,7 @@ def submit(launch: Launch) -> None:
 
 
 def record(function: Callable[[], object]) -> list[Launch]:
-    """What a function launches, without running it."""
+    """The launches of a function, without running them."""
     outer, state.recording = state.recording, []
     try:
         function()
@@ -88,7 +88,7 @@ def record(function: Callable[[], object]) -> list[Launch]:
 
 
 def together(*functions: Callable[[], object]) -> None:
-    """Functions that may run at the same time: none may write what another one uses."""
+    """Runs functions that may run at the same time: none may write bytes that another one uses."""
     branches = [record(function) for function in functions]
     for i, branch in enumerate(branches):
         for other in branches[:i] + branches[i + 1 :]:
@@ -99,11 +99,11 @@ def together(*functions: Callable[[], object]) -> None:
 
 
 def check_apart(branch: Sequence[Launch], other: Sequence[Launch]) -> None:
-    """What one branch writes, no launch of the other reads or writes."""
+    """Fails if one branch writes bytes that a launch of the other reads or writes."""
     for one in branch:
         for two in other:
             if any(overlap(a, b) for a in one.writes for b in (*two.reads, *two.writes)):
-                raise KernelError(f"{one.name} writes what {two.name} uses, which may run at the same time")
+                raise KernelError(f"{one.name} writes bytes that {two.name} uses, which may run at the same time")
 
 
 @contextmanager

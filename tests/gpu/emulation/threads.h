@@ -1,8 +1,8 @@
 // Launches on the host: the loop over blocks and threads, barriers and shuffles, and errors that end a launch.
 //
 // A kernel without barriers runs thread after thread. In one with barriers every thread of a block is a fiber: it runs
-// up to a barrier, then the next one does. Blocks and threads take their turns in an order that the launch gives, so
-// that what depends on the order, which is an error, comes out differently in two of them.
+// up to a barrier, then the next one does. The launch gives the order of blocks and threads: results that depend on it,
+// which is an error, differ between two orders.
 #pragma once
 #include <setjmp.h>
 #include <signal.h>
@@ -19,12 +19,12 @@ enum Kind { NONE, INDEX, MEMORY, ARITHMETIC, ILLEGAL, DEADLOCK, DIVERGED, SHARED
 struct Fault {
   int kind;
   int line;             // of the barrier, in the kernel's text
-  const void* address;  // INDEX: where the array starts; MEMORY: what was read or written
+  const void* address;  // INDEX: the start of the array; MEMORY: the address that was read or written
   ptrdiff_t index;      // INDEX: the element
   uint3 block, thread;
 };
 
-struct Order {  // index number k of n is (first + k * step) mod n
+struct Order {  // index k of n is (first + k * step) mod n
   ptrdiff_t first, step;
   ptrdiff_t next(ptrdiff_t index, ptrdiff_t count) const {
     index += step;
@@ -37,7 +37,7 @@ struct Launch {
   Order indices, blocks, threads;  // `indices` for the loop of an elementwise kernel
 };
 
-// Bytes around the shared memory of a kernel that nobody may write.
+// Bytes around the shared memory of a kernel, which must not be written.
 struct Fence {
   char bytes[1024];
   bool intact() const {
@@ -67,10 +67,10 @@ static inline ptrdiff_t checked(ptrdiff_t index, ptrdiff_t size, const void* dat
   return index;
 }
 
-// ---- fibers: a switch of stacks; swapcontext, which also sets signals by a system call, where there is none written
+// ---- fibers: a switch of stacks; on other processors swapcontext, which also sets signals with a system call
 
 #if defined(__x86_64__) && !defined(WITH_UCONTEXT)
-typedef void* Context;  // the stack pointer, below which the registers lie that a function must keep
+typedef void* Context;  // the stack pointer; the registers that a function must preserve are below it
 asm(R"(
 .text
 .hidden emulation_switch
@@ -118,7 +118,7 @@ static void make_context(Context& context, char* stack, size_t size, void (*entr
 // ---- the threads of a block
 
 static const unsigned MOST_THREADS = 1024, LANES = 32;
-static const size_t STACK = 65536 + 1088;  // no power of two, or the stacks would share few lines of the cache
+static const size_t STACK = 65536 + 1088;  // not a power of two, or the stacks would share few cache lines
 
 enum State : char { READY, AT_BLOCK, AT_WARP, DONE };
 
@@ -142,7 +142,7 @@ static unsigned count, alive, waiting, current;
 static Context scheduler;
 static void (*body)();
 
-// All threads of a block must come to a barrier: one that has returned will not.
+// All threads of a block must reach a barrier: one that has returned will not.
 static void release_block() {
   if (waiting < count) return;
   int line = 0;
@@ -156,7 +156,7 @@ static void release_block() {
   waiting = 0;
 }
 
-// Lanes that wait for each other go on once all of them wait, each with the value of its source.
+// Lanes that wait for each other continue once all of them wait, each with the value of its source.
 static void release_warp(unsigned number) {
   Warp& warp = warps[number];
   Thread* lanes = threads + number * LANES;
@@ -193,7 +193,7 @@ static int any_of_block(int value, int line) {
   wait_for_block(line);
   int any = 0;
   for (unsigned i = 0; i < count; i++) any |= threads[i].state != DONE && threads[i].given;
-  wait_for_block(line);  // until all have looked
+  wait_for_block(line);  // until all have read
   return any;
 }
 
@@ -276,7 +276,7 @@ static void run_grid(bool fibers, const SharedMemory& shared) {
   ptrdiff_t blocks = (ptrdiff_t)grid[0] * grid[1] * grid[2], index = launch->blocks.first;
   for (ptrdiff_t left = blocks; left; left--, index = launch->blocks.next(index, blocks)) {
     blockIdx = index_of(index, grid);
-    shared.clear();  // a block finds no values there
+    shared.clear();  // a block must not find values there
     fibers ? run_fibers() : run_plain();
     if (!shared.before->intact() || !shared.after->intact()) fail(SHARED);
   }
@@ -308,7 +308,7 @@ EXPORTED emulation::Fault* last_fault() { return &emulation::fault; }
 #define __syncthreads_or(value) emulation::any_of_block(value, __LINE__)
 static inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { emulation::exchange(mask, 0, emulation::current % 32); }
 
-// Lane numbers are within a group of `width` lanes; where the source is outside, a lane gets its own value.
+// Lane numbers are within a group of `width` lanes; if the source is outside, a lane gets its own value.
 template <class T>
 static T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
   unsigned lane = emulation::current % 32, first = lane / width * width;

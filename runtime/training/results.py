@@ -1,0 +1,67 @@
+"""The results of training: of one epoch, the position of a run after it, the summary of a session, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """The results of one epoch: loss and metrics as means over the examples, and the seconds since the run started."""
+
+    epoch: int
+    train: dict[str, float]
+    test: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Position:
+    """The position of a run at the end of an epoch. Epoch 0 is the freshly initialized program."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf  # the lowest test loss so far
+    history: tuple[EpochResult, ...] = ()
+
+    def after(self, result: EpochResult) -> Position:
+        """The position one epoch later."""
+        best = (self.best_epoch, self.best_loss)
+        if result.test["loss"] < self.best_loss:
+            best = (result.epoch, result.test["loss"])
+        return Position(result.epoch, *best, (*self.history, result))
+
+    def is_final(self, epochs: int, patience: int | None) -> bool:
+        """Whether all epochs are done, or the last `patience` of them (at least 1) brought no better test loss."""
+        return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= max(patience, 1))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished training. `train` and `test` are those of the last epoch; the speeds are those of this session."""
+
+    epochs: int  # completed in all
+    trained: int  # of these, in this session
+    best_epoch: int
+    best_loss: float  # on the test split
+    train: dict[str, float]
+    test: dict[str, float]
+    steps_per_second: float  # training steps only
+    seconds_per_epoch: float  # with evaluation and checkpoints
+    stopped_early: bool
+    folder: Path
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """One line of strict JSON: a metric that is not a number becomes null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: clean(inner) for name, inner in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(record), allow_nan=False) + "\n"
