@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from compiler.cli.cache import Build, Cache, Entry, Key
+from compiler.cli.cache import Build, Cache, CacheEntry, Key
 from compiler.cli.data import check_data, describe_data, footprint_of, storage_of
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_limit import predicted_peak
@@ -43,7 +43,7 @@ def find_build(
     return entry.build, message
 
 
-def why_not(entry: Entry, flags: argparse.Namespace) -> str:
+def why_not(entry: CacheEntry, flags: argparse.Namespace) -> str:
     """Why an entry of the cache cannot be used; empty if it can."""
     for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
         try:

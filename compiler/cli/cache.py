@@ -46,7 +46,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A build with what it depends on besides its key."""
 
     build: Build
@@ -54,7 +54,7 @@ class Entry:
     storage: Storage | None  # of the data set, if the program is compiled for one
 
     @classmethod
-    def from_json(cls, values: Any) -> Entry:
+    def from_json(cls, values: Any) -> CacheEntry:
         """Raises KeyError, TypeError or ValueError for anything but what `json_of` gives."""
         build, manifest = values["build"], values["build"]["manifest"]
         specs = {
@@ -136,7 +136,7 @@ class Cache:
             base = os.path.join(os.path.expanduser("~"), ".cache")
         return cls(Path(base, "nnc", "programs"))
 
-    def load(self, key: Key | None) -> tuple[Entry | None, str]:
+    def load(self, key: Key | None) -> tuple[CacheEntry | None, str]:
         """The entry of a key, and `hit KEY` or `miss, WHY`."""
         if self.folder is None or key is None:
             return None, "off" if self.folder is None else "miss, the model file cannot be read"
@@ -144,7 +144,7 @@ class Cache:
         if not os.path.exists(path):
             return None, f"miss, {self.why_not(key)}"
         try:
-            entry = Entry.from_json(read_entry(path)["entry"])
+            entry = CacheEntry.from_json(read_entry(path)["entry"])
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             return None, f"miss, damaged entry: {error}"
         changed = [name for name, known in entry.files.items() if hash_of_file(name) != known]
@@ -166,7 +166,7 @@ class Cache:
             return f"{' and '.join(what for what, changed in changes.items() if changed)} changed"
         return "no entry"
 
-    def store(self, key: Key | None, entry: Entry) -> None:
+    def store(self, key: Key | None, entry: CacheEntry) -> None:
         """Writes an entry atomically and removes the oldest; ignores a full or read-only disk."""
         if self.folder is None or key is None or entry.files.get(key.path) != key.program:
             return

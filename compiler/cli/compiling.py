@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compiler.cli.cache import Build, Entry, hash_of_file
+from compiler.cli.cache import Build, CacheEntry, hash_of_file
 from compiler.cli.data import Arrays, check_data, describe_data, footprint_of, storage_of
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_check import check_memory
@@ -31,7 +31,7 @@ def chosen_passes(flags: argparse.Namespace) -> tuple[Pass, ...]:
     return choose(passes, only, names_in(flags.disable))
 
 
-def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings, for_data: bool) -> Entry:
+def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings, for_data: bool) -> CacheEntry:
     """Compiles a file for the cache; checks that its data fit the model and that memory suffices."""
     with timings.phase("parse"):
         tree, data = load_program(file, flags)
@@ -41,7 +41,7 @@ def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings
     build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)
     files = {path: found for path in paths if (found := hash_of_file(path))}  # settings of flags are no files
-    return Entry(build, files, None if arrays is None else storage_of(arrays))
+    return CacheEntry(build, files, None if arrays is None else storage_of(arrays))
 
 
 def compile_for(
