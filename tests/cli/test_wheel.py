@@ -1,4 +1,4 @@
-"""A wheel holds everything: what `nnc --help` shows works wherever it is installed, from any folder.
+"""A wheel has everything: what `nnc --help` shows works wherever it is installed, from any folder.
 
 Building one needs hatchling from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
 set, as in .ci/run.
@@ -129,7 +129,7 @@ def test_examples_of_the_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_hints_name_packages_that_can_be_installed_anywhere():
-    """With the same requirements as the extras, which a name on an index would need."""
+    """The requirements are those of the extras."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     packages = re.findall(r"'(cupy-.*?)'", cuda.INSTALL)
     assert packages == [*extras["gpu-cuda13"], *extras["gpu-cuda12"]]
