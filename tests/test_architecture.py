@@ -15,7 +15,7 @@ import pytest
 from compiler.targets.registry import TARGETS
 from tests.programs import ROOT
 
-# All packages of the compiler, from the bottom to the top: each may import those above it in this list, and the runtime.
+# The packages of the compiler, lowest first: each may import those before it, and the runtime.
 PACKAGES = (
     "diagnostics",
     "timings",
