@@ -27,7 +27,7 @@ from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_c
 from compiler.targets.shared.names import heading
 
 if TYPE_CHECKING:
-    from runtime.datasets import Dataset
+    from runtime.datasets.dataset import Dataset
 
 WIDTH = 120
 LABEL, COLUMN = 6, 16  # columns of the labels and of their texts, below a line of the model

@@ -24,7 +24,7 @@ from runtime.program import Executable
 
 if TYPE_CHECKING:
     from runtime.cpu.profiler import Ceilings, Measured
-    from runtime.datasets import Dataset
+    from runtime.datasets.dataset import Dataset
 
 MOST_PLACES = 4  # shown in a row
 RANDOM = "random numbers"
