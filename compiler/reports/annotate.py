@@ -25,7 +25,7 @@ from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
 from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_clock
 from compiler.targets.shared.names import heading
-from runtime.datasets import Dataset
+from runtime.datasets.dataset import Dataset
 
 WIDTH = 120
 LABEL, COLUMN = 6, 16  # columns of the labels and of their texts, below a line of the model

@@ -21,7 +21,7 @@ from compiler.targets.running import find_runtime
 from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
 from runtime.cpu.profiler import Ceilings, Measured, random_arrays
-from runtime.datasets import Dataset
+from runtime.datasets.dataset import Dataset
 from runtime.feeding import fitted
 from runtime.program import Executable
 
