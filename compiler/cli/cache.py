@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from runtime.datasets.files import user_cache
 from runtime.program import Executable, Manifest, Settings, TensorSpec
 
 MOST_ENTRIES = 64
@@ -32,7 +33,6 @@ LARGEST_SOURCE = 1_000_000
 OLD = 3600  # seconds after which a file that a killed process left is removed
 PACKAGES = ("compiler", "runtime")
 SUFFIXES = (".py", ".nn", ".lark", ".cu")
-Storage = Mapping[str, Sequence[Any]]  # array -> dtype and scale
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A build with what it depends on besides its key."""
 
     build: Build
     files: Mapping[str, str]  # path -> hash, of the program itself and of the files it imports
-    storage: Storage | None  # of the data set, if the program is compiled for one
+    storage: Mapping[str, Sequence[Any]] | None  # dtype and scale by array of the data set it is compiled for
 
     @classmethod
-    def from_json(cls, values: Any) -> Entry:
+    def from_json(cls, values: Any) -> CacheEntry:
         """Raises KeyError, TypeError or ValueError for anything but what `json_of` gives."""
         build, manifest = values["build"], values["build"]["manifest"]
         specs = {
@@ -131,12 +131,9 @@ class Cache:
         chosen = os.environ.get("NNC_CACHE", "")
         if chosen:
             return cls(None if chosen == "off" else Path(chosen))
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # the standard says to ignore relative paths
-            base = os.path.join(os.path.expanduser("~"), ".cache")
-        return cls(Path(base, "nnc", "programs"))
+        return cls(Path(user_cache("programs")))
 
-    def load(self, key: Key | None) -> tuple[Entry | None, str]:
+    def load(self, key: Key | None) -> tuple[CacheEntry | None, str]:
         """The entry of a key, and `hit KEY` or `miss, WHY`."""
         if self.folder is None or key is None:
             return None, "off" if self.folder is None else "miss, the model file cannot be read"
@@ -144,7 +141,7 @@ class Cache:
         if not os.path.exists(path):
             return None, f"miss, {self.why_not(key)}"
         try:
-            entry = Entry.from_json(read_entry(path)["entry"])
+            entry = CacheEntry.from_json(read_entry(path)["entry"])
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             return None, f"miss, damaged entry: {error}"
         changed = [name for name, known in entry.files.items() if hash_of_file(name) != known]
@@ -166,7 +163,7 @@ class Cache:
             return f"{' and '.join(what for what, changed in changes.items() if changed)} changed"
         return "no entry"
 
-    def store(self, key: Key | None, entry: Entry) -> None:
+    def store(self, key: Key | None, entry: CacheEntry) -> None:
         """Writes an entry atomically and removes the oldest; ignores a full or read-only disk."""
         if self.folder is None or key is None or entry.files.get(key.path) != key.program:
             return

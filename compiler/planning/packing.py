@@ -38,20 +38,20 @@ class Block:
         return self.offset + self.bytes
 
 
-Life = tuple[int, int, int]  # bytes, first, last
+Lifetime = tuple[int, int, int]  # bytes, first, last
 # Offsets for lifetimes sorted by decreasing size; sizes are multiples of ALIGNMENT and not 0.
-Packing = Callable[[Sequence[Life]], list[int]]
+Packing = Callable[[Sequence[Lifetime]], list[int]]
 
 
 def assign_offsets(blocks: Iterable[Block], base: int) -> int:
     """Gives every block its offset; returns the end of the arena. The order of the blocks does not matter."""
     ordered = sorted(blocks, key=lambda block: (-block.bytes, block.first, block.last))
     filled = [block for block in ordered if block.bytes]
-    lives = [(aligned(block.bytes), block.first, block.last) for block in filled]
-    least, size, offsets = most_live(lives), None, []
-    for packing in FOR_FEW + FOR_ALL if len(lives) <= FEW else FOR_ALL:
-        found = packing(lives)
-        found_size = max((at + life[0] for at, life in zip(found, lives, strict=True)), default=0)
+    lifetimes = [(aligned(block.bytes), block.first, block.last) for block in filled]
+    least, size, offsets = most_live(lifetimes), None, []
+    for packing in FOR_FEW + FOR_ALL if len(lifetimes) <= FEW else FOR_ALL:
+        found = packing(lifetimes)
+        found_size = max((at + lifetime[0] for at, lifetime in zip(found, lifetimes, strict=True)), default=0)
         if size is None or found_size < size:
             size, offsets = found_size, found
         if size == least:
@@ -72,9 +72,9 @@ def peak_of_live(blocks: Iterable[Block]) -> int:
     return most_live((block.bytes, block.first, block.last) for block in blocks)
 
 
-def most_live(lives: Iterable[Life]) -> int:
+def most_live(lifetimes: Iterable[Lifetime]) -> int:
     events: list[tuple[int, int]] = []
-    for size, first, last in lives:
+    for size, first, last in lifetimes:
         events += [(first, size), (last + 1, -size)]
     live = peak = 0
     for _, change in sorted(events):
@@ -86,21 +86,21 @@ def most_live(lives: Iterable[Life]) -> int:
 # Packings -------------------------------------------------------------------------------------------------------------
 
 
-def largest_first(lives: Sequence[Life]) -> list[int]:
-    return first_fit(lives)
+def largest_first(lifetimes: Sequence[Lifetime]) -> list[int]:
+    return first_fit(lifetimes)
 
 
-def longest_first(lives: Sequence[Life]) -> list[int]:
-    order = sorted(range(len(lives)), key=lambda index: lives[index][1] - lives[index][2])
-    offsets = first_fit([lives[index] for index in order])
+def longest_first(lifetimes: Sequence[Lifetime]) -> list[int]:
+    order = sorted(range(len(lifetimes)), key=lambda index: lifetimes[index][1] - lifetimes[index][2])
+    offsets = first_fit([lifetimes[index] for index in order])
     return [offset for _, offset in sorted(zip(order, offsets, strict=True))]
 
 
-def first_fit(lives: Sequence[Life]) -> list[int]:
+def first_fit(lifetimes: Sequence[Lifetime]) -> list[int]:
     """Each block in turn at the lowest address that is free during its whole lifetime."""
     offsets: list[int] = []
     placed: list[tuple[int, int, int, int]] = []  # by address: start, first, last, end
-    for size, first, last in lives:
+    for size, first, last in lifetimes:
         offset = 0
         for start, other_first, other_last, end in placed:
             if other_first <= last and first <= other_last:
@@ -113,12 +113,12 @@ def first_fit(lives: Sequence[Life]) -> list[int]:
     return offsets
 
 
-def forward_in_time(lives: Sequence[Life]) -> list[int]:
-    offsets = [0] * len(lives)
+def forward_in_time(lifetimes: Sequence[Lifetime]) -> list[int]:
+    offsets = [0] * len(lifetimes)
     space = FreeSpace()
     used: list[tuple[int, int, int]] = []  # a heap: last, start, end
-    for index in sorted(range(len(lives)), key=lambda index: lives[index][1]):
-        size, first, last = lives[index]
+    for index in sorted(range(len(lifetimes)), key=lambda index: lifetimes[index][1]):
+        size, first, last = lifetimes[index]
         while used and used[0][0] < first:
             _, start, end = heappop(used)
             space.free(start, end)
@@ -127,8 +127,8 @@ def forward_in_time(lives: Sequence[Life]) -> list[int]:
     return offsets
 
 
-def backward_in_time(lives: Sequence[Life]) -> list[int]:
-    return forward_in_time([(size, -last, -first) for size, first, last in lives])
+def backward_in_time(lifetimes: Sequence[Lifetime]) -> list[int]:
+    return forward_in_time([(size, -last, -first) for size, first, last in lifetimes])
 
 
 FOR_FEW: tuple[Packing, ...] = (largest_first, longest_first)

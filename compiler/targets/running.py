@@ -32,7 +32,7 @@ class Runtime:
     measure_ceilings: Callable[[], Any]
     free_bytes: Callable[[], int | None]
     used_bytes: Callable[[], int]
-    allowed: AllowList  # what its generated source may contain
+    allowed: AllowList  # the code that its generated source may contain
     device: str  # the owner of the memory in messages, such as "this machine"
     in_main_memory: bool = True  # whether tensors are in the same memory as the data set and the program
     options: tuple[str, ...] = ()  # the command line flags it supports

@@ -1,4 +1,4 @@
-"""A tiny data set and a program for it that has everything a run must bring back: dropout, states and slots."""
+"""A tiny data set, and a program for it with everything that a run must restore: dropout, states and slots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ train Points {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: points.nn, points.npz, and points.npy with inputs alone."""
+    """The current folder: points.nn, points.npz, and points.npy with only inputs."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     points = generator.normal(size=(90, 4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The command line in this process, which is quick, and in one of its own, which is what users have."""
+"""The command line in this process, which is quick, or in a separate one, as users run it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def process(*arguments: str | Path, folder: Path | None = None, **changes: str) -> Result:
-    """Runs a command in a process of its own, in a folder and with changes of the environment."""
+    """Runs a command in a separate process, in a folder and with changes to the environment."""
     done = subprocess.run(
         command(*arguments), cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=120
     )

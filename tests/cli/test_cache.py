@@ -1,4 +1,4 @@
-"""The cache of compiled programs: what hits, what misses and why, and that nothing wrong is ever run."""
+"""The cache of compiled programs: hits, misses and their reasons, and that no wrong entry is ever run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ RUNS = count()
 
 @pytest.fixture
 def cached(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with an empty cache beside the program."""
+    """The current folder, with an empty cache next to the program."""
     monkeypatch.setenv("NNC_CACHE", str(place / "cache"))
     return place
 
 
-def told(*arguments: str | Path) -> str:
-    """What the cache says of a training; each has a folder of its own."""
+def cached_as(*arguments: str | Path) -> str:
+    """The message of the cache when training, each time in a new folder."""
     result = nnc(*TRAIN, f"run-{next(RUNS)}", *arguments)
     assert (result.code, result.err) == (0, ""), result.err
     match = re.match(r"cache: (.*)\n", result.out)
@@ -46,9 +46,9 @@ def entries(place: Path) -> list[Path]:
 
 
 def test_the_second_time_is_a_hit(cached: Path):
-    assert told() == "miss, no entry"
+    assert cached_as() == "miss, no entry"
     (entry,) = entries(cached)
-    assert told() == f"hit {entry.stem}"
+    assert cached_as() == f"hit {entry.stem}"
     assert entries(cached) == [entry]
 
 
@@ -86,48 +86,48 @@ print(code, sorted(name for name in sys.modules if name in ("lark", "compiler.dr
 
 
 def test_changes_of_the_model(cached: Path):
-    told()
+    cached_as()
     Path("points.nn").write_text(PROGRAM.replace("Dense(8)", "Dense(9)"))
-    assert told() == "miss, the model file changed"
-    assert told().startswith("hit ")
+    assert cached_as() == "miss, the model file changed"
+    assert cached_as().startswith("hit ")
     Path("points.nn").write_text(PROGRAM)
-    assert told().startswith("hit ")
+    assert cached_as().startswith("hit ")
     Path("points.nn").write_text(PROGRAM + "# the end\n")
-    assert told() == "miss, the model file changed"
+    assert cached_as() == "miss, the model file changed"
 
 
 def test_flags(cached: Path):
-    told()
+    cached_as()
     for flags in (["--batch", "8"], ["--set", "optimizer=Adam"], ["--disable", "fusion"], ["--seed", "3"]):
-        assert told(*flags) == "miss, no entry"
-        assert told(*flags).startswith("hit ")
-    assert told().startswith("hit ")
+        assert cached_as(*flags) == "miss, no entry"
+        assert cached_as(*flags).startswith("hit ")
+    assert cached_as().startswith("hit ")
 
 
 def test_changes_of_imported_files(cached: Path):
     (cached / "inner.nn").write_text("fn half(x) { return 0.5 * x }\n")
     (cached / "parts.nn").write_text('import "inner.nn"\n')
     Path("points.nn").write_text('import "parts.nn"\n' + PROGRAM.replace("relu", "half"))
-    assert told() == "miss, no entry" and told().startswith("hit ")
+    assert cached_as() == "miss, no entry" and cached_as().startswith("hit ")
     (cached / "inner.nn").write_text("fn half(x) { return x / 2 }\n")
-    assert told() == "miss, inner.nn changed"
-    assert told().startswith("hit ")
+    assert cached_as() == "miss, inner.nn changed"
+    assert cached_as().startswith("hit ")
     (cached / "parts.nn").write_text("fn half(x) { return x / 2 }\n")
-    assert told() == "miss, parts.nn changed"
+    assert cached_as() == "miss, parts.nn changed"
     (cached / "parts.nn").unlink()
     assert nnc("train", "points.nn").code == 2
 
 
 def test_changes_of_the_compiler(cached: Path, monkeypatch: pytest.MonkeyPatch):
-    told()
+    cached_as()
     monkeypatch.setattr(cache, "compiler_hash", lambda: "another")
-    assert told() == "miss, the compiler changed"
+    assert cached_as() == "miss, the compiler changed"
     Path("points.nn").write_text(PROGRAM + "# the end\n")
-    assert told() == "miss, the model file changed"
+    assert cached_as() == "miss, the model file changed"
 
 
 def test_the_hash_of_the_compiler_is_that_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Contents and names count, dates do not."""
+    """It depends on contents and names, not on dates."""
     for name in ("compiler/a.py", "compiler/std/b.nn", "compiler/__pycache__/a.pyc", "runtime/c.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -147,20 +147,20 @@ def test_the_hash_of_the_compiler_is_that_of_its_files(tmp_path: Path, monkeypat
 
 
 def test_changes_of_the_data(cached: Path):
-    told()
+    cached_as()
     with np.load("points.npz") as arrays:
         point, label = arrays["point"], arrays["label"]
     np.savez("points.npz", point=point[:50], label=label[:50])
-    assert told().startswith("hit ")
+    assert cached_as().startswith("hit ")
     np.savez("points.npz", point=point, label=label.astype(np.uint8))
-    assert told() == "miss, the data set is stored differently now"
+    assert cached_as() == "miss, the data set is stored differently now"
     np.savez("points.npz", point=point[:, :3], label=label.astype(np.uint8))
     result = nnc("eval", "points.nn")
     assert result.code == 2 and 'array "point" does not have the shape' in result.err
 
 
 def damaged(text: str) -> dict[str, str]:
-    """Entries that are no longer what was written."""
+    """Entries that are not as they were written."""
     _, _, body = text.partition("\n")
     other = body.replace("np.exp", "np.log")
     return {
@@ -177,13 +177,13 @@ def damaged(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("damage", damaged("a\nb"))
 def test_damaged_entries_are_replaced(cached: Path, damage: str):
-    told()
+    cached_as()
     (entry,) = entries(cached)
     whole = entry.read_bytes()
     entry.write_bytes(damaged(whole.decode())[damage].encode(errors="surrogateescape"))
-    assert told().startswith("miss, damaged entry: ")
+    assert cached_as().startswith("miss, damaged entry: ")
     assert entry.read_bytes() == whole
-    assert told().startswith("hit ")
+    assert cached_as().startswith("hit ")
 
 
 def tampered(change: Callable[[dict[str, Any]], object]) -> None:
@@ -199,10 +199,10 @@ def tampered(change: Callable[[dict[str, Any]], object]) -> None:
     ("text", "line"), [("import os; os.mkdir('owned')", 2), ("v = open('owned', 'w')", 2), ("\0", 0)]
 )
 def test_a_source_that_was_not_generated_is_not_run(cached: Path, text: str, line: int):
-    told()
+    cached_as()
     tampered(lambda entry: entry["build"]["executable"].update(source=f"import numpy as np\n{text}\n"))
-    assert told() == f"miss, its source was not generated by nnc, line {line}"
-    assert told().startswith("hit ")
+    assert cached_as() == f"miss, its source was not generated by nnc, line {line}"
+    assert cached_as().startswith("hit ")
     assert not (cached / "owned").exists()
 
 
@@ -224,23 +224,23 @@ def test_a_source_that_was_not_generated_is_not_run(cached: Path, text: str, lin
     ids=range(11),
 )
 def test_values_of_another_type_are_damage(cached: Path, change: Callable[[dict[str, Any]], object]):
-    told()
+    cached_as()
     tampered(change)
-    assert told().startswith("miss, damaged entry: ")
-    assert told().startswith("hit ")
+    assert cached_as().startswith("miss, damaged entry: ")
+    assert cached_as().startswith("hit ")
 
 
 def test_an_entry_of_another_user_is_not_run(cached: Path, monkeypatch: pytest.MonkeyPatch):
-    told()
+    cached_as()
     monkeypatch.setattr("os.getuid", lambda: os.stat(".").st_uid + 1)
-    assert told() == "miss, damaged entry: it belongs to another user"
+    assert cached_as() == "miss, damaged entry: it belongs to another user"
 
 
 def test_off_and_places_that_cannot_be_written(cached: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NNC_CACHE", "off")
-    assert told() == "off" and told() == "off" and not (cached / "cache").exists()
+    assert cached_as() == "off" and cached_as() == "off" and not (cached / "cache").exists()
     monkeypatch.setenv("NNC_CACHE", "points.nn/cache")
-    assert told() == "miss, no entry" and told() == "miss, no entry"
+    assert cached_as() == "miss, no entry" and cached_as() == "miss, no entry"
 
 
 def test_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -259,18 +259,18 @@ def test_the_oldest_entries_go(cached: Path, monkeypatch: pytest.MonkeyPatch):
     left.write_text("by a process that was killed")
     os.utime(left, (1, 1))
     for number in range(1, 5):
-        told("--seed", str(number))
+        cached_as("--seed", str(number))
         for age, path in enumerate(sorted(entries(cached), key=lambda path: path.stat().st_mtime_ns)):
             os.utime(path, (age, age))
-        assert told("--seed", "1").startswith("hit ")  # what is used is not old
+        assert cached_as("--seed", "1").startswith("hit ")  # an entry that was used is not old
     assert len(entries(cached)) == 3 and not left.exists()
-    assert told("--seed", "1").startswith("hit ") and told("--seed", "2") == "miss, no entry"
+    assert cached_as("--seed", "1").startswith("hit ") and cached_as("--seed", "2") == "miss, no entry"
 
 
 def test_a_file_that_changes_while_it_is_compiled_is_not_stored(cached: Path):
     key = Key.of("points.nn", [])
     assert key
-    told()
+    cached_as()
     choices = [True, [["--epochs", "1"]], "points.nn", None, "numpy", None, [], []]
     entry, _ = Cache(cached / "cache").load(Key.of("points.nn", choices))
     assert entry
@@ -281,7 +281,7 @@ def test_a_file_that_changes_while_it_is_compiled_is_not_stored(cached: Path):
 
 
 def test_an_entry_is_text(cached: Path):
-    told()
+    cached_as()
     (entry,) = entries(cached)
     digest, _, text = entry.read_text().partition("\n")
     values = json.loads(text)

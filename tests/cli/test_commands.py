@@ -55,7 +55,7 @@ def test_quiet_training_prints_the_summary_alone(place: Path):
     assert train("points.nn", "--quiet", "--out", "run").startswith("4 epochs, best epoch ")
 
 
-def test_runs_have_a_folder_of_their_own(place: Path):
+def test_every_run_has_a_new_folder(place: Path):
     first, second = (train("points.nn", "--quiet", "--epochs", "1").splitlines()[-1] for _ in range(2))
     assert re.match(r"runs/Points-\d{8}-\d{6}", first) and first != second
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_is_the_same_run(place: Path, epochs: int):
     assert "nothing left to train" in train("--resume", "stopped")
 
 
-def test_resuming_with_other_passes_is_told(place: Path):
+def test_resuming_with_other_passes_is_reported(place: Path):
     train("points.nn", "--epochs", "1", "--out", "run")
     assert not nnc("train", "--resume", "run", "--epochs", "2").err
     resumed = nnc("train", "--resume", "run", "--epochs", "3", "--disable", "fusion")
@@ -123,25 +123,25 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):
     third, last = train("points.nn", "--out", "run").splitlines()[2:4]
     checkpoint = place / "run/last.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    told = nnc("eval", "run")
-    assert told.code == 0 and re.findall(r"\d\.\d{4}", told.out) == re.findall(r"/ (\d\.\d{4})", third)
-    assert told.err.startswith('warning: "run/last.safetensors" is damaged or not a checkpoint: its size is wrong\n')
-    assert told.err.endswith('  hint: "run/previous.safetensors" is used instead, the end of epoch 3\n')
+    result = nnc("eval", "run")
+    assert result.code == 0 and re.findall(r"\d\.\d{4}", result.out) == re.findall(r"/ (\d\.\d{4})", third)
+    assert result.err.startswith('warning: "run/last.safetensors" is damaged or not a checkpoint: its size is wrong\n')
+    assert result.err.endswith('  hint: "run/previous.safetensors" is used instead, the end of epoch 3\n')
     predicted = nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy")
-    assert predicted.code == 0 and predicted.err == told.err
-    assert not (place / "run/damaged.safetensors").exists(), "who looks changes nothing"
+    assert predicted.code == 0 and predicted.err == result.err
+    assert not (place / "run/damaged.safetensors").exists(), "evaluation changes nothing"
     resumed = nnc("train", "--resume", "run")
-    assert resumed.code == 0 and resumed.err == told.err
+    assert resumed.code == 0 and resumed.err == result.err
     assert resumed.out.splitlines()[0].rpartition("  ")[0] == last.rpartition("  ")[0]
     assert (place / "run/damaged.safetensors").exists() and nnc("eval", "run").err == ""
 
 
 def test_a_run_is_never_evaluated_with_its_first_weights(place: Path, monkeypatch: pytest.MonkeyPatch):
-    """As it was where the folder of the run could not be looked at."""
+    """As happened if the folder of the run could not be read."""
     train("points.nn", "--out", "run")
-    told = nnc("eval", "run")
+    result = nnc("eval", "run")
     monkeypatch.setattr("os.path.isdir", lambda path: False)
-    assert nnc("eval", "run") == told
+    assert nnc("eval", "run") == result
     assert nnc("predict", "run", "--input", "points.npy", "--output", "scores.npy").code == 0
     scores = np.load("scores.npy")
     monkeypatch.undo()
@@ -160,6 +160,20 @@ def test_predict(place: Path):
     assert nnc("predict", "run", "--input", "named.npz", "--output", "named-scores.npz", "--best").code == 0
     with np.load("named-scores.npz") as archive:
         assert archive["output"] == pytest.approx(scores[:3], rel=1e-5)
+
+
+def test_predict_writes_an_output_named_file(place: Path):
+    """numpy.savez has an argument of this name."""
+    text = (place / "points.nn").read_text()
+    (place / "points.nn").write_text(
+        text.replace("return point |>", "file = point |>").replace("Dense(3)\n", "Dense(3)\n  return file\n")
+    )
+    train("points.nn", "--epochs", "1", "--out", "run")
+    for suffix in ("npy", "npz"):
+        assert nnc("predict", "run", "--input", "points.npy", "--output", f"scores.{suffix}").code == 0
+    with np.load("scores.npz") as archive:
+        assert archive.files == ["file"]
+        assert np.array_equal(archive["file"], np.load("scores.npy"))
 
 
 def test_summary_check_and_emit_of_a_run(place: Path):
@@ -191,7 +205,7 @@ def test_one_of_several_models_is_trained(place: Path):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_emit(stage: str):
-    """Every stage is printed, and starts as such; the golden files hold more of them."""
+    """Every stage is printed, with the right beginning; the golden files test more of them."""
     text = nnc("emit", ROOT / "models/softmax.nn", "--stage", stage).out
     beginning = {"tree": "Program file=", "plan": "plan init", "source": "# "}.get(stage, "graph init(")
     assert text.startswith(beginning) and text.endswith("\n") and not text.endswith("\n\n")

@@ -1,6 +1,6 @@
-"""What authors see for the commonest mistakes, kept as files beside this one.
+"""The messages for the most common errors in models, as files next to this one.
 
-python -m pytest tests/cli --update-golden      after a change that is meant to change them; read the diff
+python -m pytest tests/cli --update-golden      if a change is meant to change them: read the diff
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def test_mistake(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "summary", "emit"])
-def test_all_commands_tell_the_same(command: str, monkeypatch: pytest.MonkeyPatch):
+def test_all_commands_report_the_same(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(HERE)
-    told = nnc(command, "mistakes/several.nn")
-    assert (told.code, told.out) == (2, "")
-    assert told.err == (HERE / "expected/several.txt").read_text()
+    result = nnc(command, "mistakes/several.nn")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (HERE / "expected/several.txt").read_text()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_form(name: str):
-    """Position, excerpt with a caret, expected and found, for every mistake; each place once."""
+    """Each error has a position, an excerpt with a caret, expected and found; each place is reported once."""
     text = (HERE / "expected" / f"{name}.txt").read_text()
     positions = [line.split(": error: ")[0] for line in text.splitlines() if ": error: " in line]
     assert positions and len(positions) == len(set(positions))

@@ -1,4 +1,4 @@
-"""Mistakes in flags, files and data: exit code 2, an error in words, nothing written, no traceback."""
+"""Errors in flags, files and data: exit code 2, a message, nothing written, no traceback."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ train Huge { data = "points.npz"; loss = softmax_cross_entropy; optimizer = SGD 
 
 @pytest.fixture
 def surroundings(place: Path) -> Path:
-    """Files that some of the mistakes are about."""
+    """The files that some of the errors are about."""
     (place / "full").mkdir()
     (place / "full/file").write_text("")
     (place / "untrained.nn").write_text("model Plain(x: f32[B, 4]) { return x |> Dense(3) }\n")

@@ -1,4 +1,4 @@
-"""`--gpu` on machines that have none: one error, at once; and without it, CuPy stays out of the way."""
+"""`--gpu` on machines without a GPU: one error, at once; without the flag, CuPy is not imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(code, [name for name in ("cupy", "runtime.gpu.cuda", "compiler.driver") if
 
 
 def run_in_process(arguments: list[str], before: str = "") -> Result:
-    """Runs a command in a process of its own that says which modules it has loaded."""
+    """Runs a command in a separate process that prints which modules it has loaded."""
     script = IN_PROCESS.format(before=before, arguments=arguments)
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
     return Result(done.returncode, done.stdout, done.stderr)
@@ -48,7 +48,7 @@ def run_in_process(arguments: list[str], before: str = "") -> Result:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_cupy(command: tuple[str, ...], place: Path) -> None:
-    """It is told before anything is compiled, or even looked for."""
+    """It is reported before anything is compiled or read."""
     done = run_in_process([*command, "--gpu"], before="sys.modules['cupy'] = None")
     assert done.out == "2 ['cupy', 'runtime.gpu.cuda']\n"
     assert done.err.startswith("error: --gpu needs CuPy\n  expected: an installed CuPy\n  found: import of cupy halted")
@@ -84,7 +84,7 @@ def test_a_mistyped_flag() -> None:
     assert 'did you mean "--tf32"?' in nnc("train", "points.nn", "--tf23").err
 
 
-# What CUDA may say ----------------------------------------------------------------------------------------------------
+# Errors of CUDA ----------------------------------------------------------------------------------------------------
 
 
 class CudaError(RuntimeError):
@@ -98,7 +98,7 @@ class CompileException(Exception):
 
 
 def cupy_that_says(status: int = 0, devices: int = 1, driver: int = 13000, kernel: Exception | None = None) -> Any:
-    """As much of CuPy as is asked before the first array is made; its kernels fail."""
+    """The part of CuPy that is used before the first array is created; its kernels fail."""
 
     def count() -> int:
         if status:

@@ -1,4 +1,4 @@
-"""Looking inside: every stage and pass as text, what a pass changed, IR text as input, the memory plan."""
+"""Every stage and pass as text, what a pass changes, IR text as input, the memory plan."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "step.ir"
 
 
-def told(result: Result) -> str:
-    """What a command printed, which went well."""
+def output(result: Result) -> str:
+    """The output of a command that succeeded."""
     assert (result.code, result.err) == (0, ""), result.err
     assert result.out.endswith("\n") and not result.out.endswith("\n\n")
     return result.out
 
 
 def body_of(source: str) -> str:
-    """Without the title, which names the file."""
+    """The source without its title, which names the file."""
     return source.partition("\n")[2]
 
 
@@ -54,52 +54,52 @@ def body_of(source: str) -> str:
 
 @pytest.mark.parametrize("label", labels(NUMPY_PIPELINE))
 def test_after_every_pass(label: str):
-    text = told(nnc("emit", SOFTMAX, "--after", label))
+    text = output(nnc("emit", SOFTMAX, "--after", label))
     assert text.startswith("graph init(") and print_module(read_module(text)) == text
 
 
 def test_a_name_alone_means_its_last_run():
-    texts = [told(nnc("emit", SOFTMAX, "--after", label)) for label in (TWICE, f"{TWICE}:1")]
-    assert texts[0] == told(nnc("emit", SOFTMAX, "--after", f"{TWICE}:{PASSES.count(TWICE)}")) != texts[1]
-    assert told(nnc("emit", SOFTMAX, "--after", PASSES[-1])) == told(nnc("emit", SOFTMAX, "--stage", "optimized"))
+    texts = [output(nnc("emit", SOFTMAX, "--after", label)) for label in (TWICE, f"{TWICE}:1")]
+    assert texts[0] == output(nnc("emit", SOFTMAX, "--after", f"{TWICE}:{PASSES.count(TWICE)}")) != texts[1]
+    assert output(nnc("emit", SOFTMAX, "--after", PASSES[-1])) == output(nnc("emit", SOFTMAX, "--stage", "optimized"))
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "tree"])
 def test_one_graph(stage: str):
-    text = told(nnc("emit", SOFTMAX, "--stage", stage, "--graph", "predict"))
-    whole = told(nnc("emit", SOFTMAX, "--stage", stage))
+    text = output(nnc("emit", SOFTMAX, "--stage", stage, "--graph", "predict"))
+    whole = output(nnc("emit", SOFTMAX, "--stage", stage))
     functions = re.findall(r"^def bind_(\w+)|^(?:graph|plan) (\w+)", text, re.MULTILINE)
     assert [a or b for a, b in functions if a != "variables"] == ["predict"]
     assert set(text.splitlines()) <= set(whole.splitlines())
 
 
 def test_the_only_target():
-    assert told(nnc("emit", SOFTMAX, "--target", "numpy")) == told(nnc("emit", SOFTMAX))
+    assert output(nnc("emit", SOFTMAX, "--target", "numpy")) == output(nnc("emit", SOFTMAX))
 
 
 def test_passes_of_ones_choice():
-    gradient = told(nnc("emit", SOFTMAX, "--stage", "gradient"))
-    assert told(nnc("emit", SOFTMAX, "--stage", "optimized", "--passes", "")) == gradient
-    first = told(nnc("emit", SOFTMAX, "--after", PASSES[0]))
-    assert told(nnc("emit", SOFTMAX, "--stage", "optimized", "--passes", PASSES[0])) == first
+    gradient = output(nnc("emit", SOFTMAX, "--stage", "gradient"))
+    assert output(nnc("emit", SOFTMAX, "--stage", "optimized", "--passes", "")) == gradient
+    first = output(nnc("emit", SOFTMAX, "--after", PASSES[0]))
+    assert output(nnc("emit", SOFTMAX, "--stage", "optimized", "--passes", PASSES[0])) == first
     mlp = ROOT / "models/mlp.nn"
-    assert "fused(" in told(nnc("emit", mlp, "--stage", "optimized", "--passes", "dead-code,fusion"))
-    assert "fused(" not in told(nnc("emit", mlp, "--stage", "optimized", "--disable", "fusion"))
+    assert "fused(" in output(nnc("emit", mlp, "--stage", "optimized", "--passes", "dead-code,fusion"))
+    assert "fused(" not in output(nnc("emit", mlp, "--stage", "optimized", "--disable", "fusion"))
 
 
 def test_a_mistake_in_a_later_stage_hides_no_earlier_one(tmp_path: Path):
-    """A loss without a derivative, and passes that are not enough for code."""
+    """A loss without a derivative, and passes that do not suffice to generate code."""
     path = tmp_path / "m.nn"
     flat = "fn flat(x, label: f32[B, 10]) { return 0.5 }\n"
     path.write_text(flat + re.sub(r"loss +=.*", "loss = flat", SOFTMAX.read_text()))
     assert nnc("emit", path, "--stage", "gradient").code == 2
-    assert told(nnc("emit", path, "--stage", "tree")).startswith("Program ")
-    assert told(nnc("emit", SOFTMAX, "--stage", "optimized", "--disable", "materialize"))
+    assert output(nnc("emit", path, "--stage", "tree")).startswith("Program ")
+    assert output(nnc("emit", SOFTMAX, "--stage", "optimized", "--disable", "materialize"))
     assert nnc("emit", SOFTMAX, "--stage", "plan", "--disable", "materialize").code == 2
 
 
 def test_what_a_pass_changed(step: str):
-    assert told(nnc("emit", step, "--passes", "common-subexpressions", "--diff", "common-subexpressions")) == (
+    assert output(nnc("emit", step, "--passes", "common-subexpressions", "--diff", "common-subexpressions")) == (
         "graph train_step: 2 removed, 1 added\n"
         "@@ line 1 @@\n"
         "  graph train_step(%x: f32[B,4] input, %w: f32[4] param) {\n"
@@ -116,26 +116,26 @@ def test_what_a_pass_changed(step: str):
 
 @pytest.mark.parametrize("label", labels(NUMPY_PIPELINE))
 def test_differences_of_a_model(label: str):
-    text = told(nnc("emit", ROOT / "models/bilstm.nn", "--diff", label, "--graph", "evaluate"))
+    text = output(nnc("emit", ROOT / "models/bilstm.nn", "--diff", label, "--graph", "evaluate"))
     assert re.match(r"graph evaluate: (unchanged|(\d+ (removed|added|moved)(, )?)+)\n", text)
 
 
 def test_graphs_that_a_pass_makes():
-    text = told(nnc("emit", ROOT / "models/cnn.nn", "--diff", "fold-parameters", "--graph", "prepare"))
+    text = output(nnc("emit", ROOT / "models/cnn.nn", "--diff", "fold-parameters", "--graph", "prepare"))
     assert re.match(r"graph prepare: \d+ added\n@@ line 1 @@\n\+ graph prepare\(", text)
     assert nnc("emit", ROOT / "models/cnn.nn", "--stage", "gradient", "--graph", "prepare").code == 2
-    assert told(nnc("emit", ROOT / "models/cnn.nn", "--graph", "prepare"))
+    assert output(nnc("emit", ROOT / "models/cnn.nn", "--graph", "prepare"))
 
 
 def test_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    printed = told(nnc("emit", SOFTMAX, "--dump-dir", "a/b")).splitlines()
+    printed = output(nnc("emit", SOFTMAX, "--dump-dir", "a/b")).splitlines()
     files = sorted(path.name for path in (tmp_path / "a/b").iterdir())
     assert printed == [f"a/b/{name}" for name in files]
     stages = ["tree.txt", "graph.ir", "gradient.ir", *(f"{name}.ir" for name in PASSES), "plan.txt", "source.py"]
     assert files == [f"{number:02}-{name}" for number, name in enumerate(stages)]
     for name, stage in (("00-tree.txt", "tree"), ("01-graph.ir", "graph"), (files[-2], "plan"), (files[-1], "source")):
-        assert (tmp_path / "a/b" / name).read_text() == told(nnc("emit", SOFTMAX, "--stage", stage)), name
+        assert (tmp_path / "a/b" / name).read_text() == output(nnc("emit", SOFTMAX, "--stage", stage)), name
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b"]
 
 
@@ -143,7 +143,7 @@ def test_dump_of_one_graph_into_an_empty_folder(tmp_path: Path):
     (tmp_path / "d").mkdir()
     names = [
         Path(line).name
-        for line in told(nnc("emit", SOFTMAX, "--dump-dir", tmp_path / "d", "--graph", "predict")).split()
+        for line in output(nnc("emit", SOFTMAX, "--dump-dir", tmp_path / "d", "--graph", "predict")).split()
     ]
     assert names[0] == "00-graph.ir" and "train_step" not in "".join(
         p.read_text() for p in (tmp_path / "d").glob("*.ir")
@@ -162,39 +162,39 @@ def test_a_mistaken_program_leaves_no_dump(tmp_path: Path):
 @pytest.mark.parametrize("model", MODELS)
 def test_ir_text_of_a_model_becomes_the_same_source(model: str, tmp_path: Path):
     program = ROOT / f"models/{model}.nn"
-    (tmp_path / "m.ir").write_text(told(nnc("emit", program, "--stage", "gradient", "--batch", "32")))
-    sources = [told(nnc("emit", path, "--batch", "32")) for path in (program, tmp_path / "m.ir")]
+    (tmp_path / "m.ir").write_text(output(nnc("emit", program, "--stage", "gradient", "--batch", "32")))
+    sources = [output(nnc("emit", path, "--batch", "32")) for path in (program, tmp_path / "m.ir")]
     assert body_of(sources[0]) == body_of(sources[1])
 
 
 def test_stages_of_ir_text(step: str, tmp_path: Path):
-    assert told(nnc("emit", step, "--stage", "graph")) == STEP
-    assert told(nnc("emit", step)).startswith("# step.ir, generated by nnc\n")
-    names = [Path(line).name for line in told(nnc("emit", step, "--dump-dir", "d")).split()]
+    assert output(nnc("emit", step, "--stage", "graph")) == STEP
+    assert output(nnc("emit", step)).startswith("# step.ir, generated by nnc\n")
+    names = [Path(line).name for line in output(nnc("emit", step, "--dump-dir", "d")).split()]
     assert names[:2] == ["00-graph.ir", f"01-{PASSES[0]}.ir"] and names[-1].endswith("-source.py")
 
 
 def test_opt(step: str):
-    once = told(nnc("opt", step, "--passes", "common-subexpressions,dead-code"))
+    once = output(nnc("opt", step, "--passes", "common-subexpressions,dead-code"))
     assert once == STEP.replace("  %1: f32[B,4] = mul(%x, %w)  // m.nn:3:3\n  %2: f32[B,4] = exp(%x)\n", "").replace(
         "%3: f32[B,4] = add(%0, %1)", "%1: f32[B,4] = add(%0, %0)"
     ).replace("%4: f32[4] = sum(%3,", "%2: f32[4] = sum(%1,").replace("w=%4", "w=%2")
-    assert told(nnc("opt", step, "--passes", "")) == STEP
-    assert told(nnc("opt", step)) == told(nnc("emit", step, "--stage", "optimized"))
-    assert "exp" in told(nnc("opt", step, "--passes", "dead-code,common-subexpressions", "--disable", "dead-code"))
+    assert output(nnc("opt", step, "--passes", "")) == STEP
+    assert output(nnc("opt", step)) == output(nnc("emit", step, "--stage", "optimized"))
+    assert "exp" in output(nnc("opt", step, "--passes", "dead-code,common-subexpressions", "--disable", "dead-code"))
 
 
 def test_opt_of_a_program():
-    assert told(nnc("opt", SOFTMAX)) == told(nnc("emit", SOFTMAX, "--stage", "optimized"))
+    assert output(nnc("opt", SOFTMAX)) == output(nnc("emit", SOFTMAX, "--stage", "optimized"))
 
 
 def test_list_of_passes():
-    listed = told(nnc("opt", "--list"))
+    listed = output(nnc("opt", "--list"))
     assert [name for name in dict.fromkeys(PASSES) if f"\n{name}: " not in f"\n{listed}"] == []
 
 
 def test_check_of_ir_text(step: str):
-    assert told(nnc("check", step)) == "step.ir: graph train_step: no errors, 5 nodes\n"
+    assert output(nnc("check", step)) == "step.ir: graph train_step: no errors, 5 nodes\n"
 
 
 def test_a_mistake_in_ir_text(step: str):
@@ -240,7 +240,7 @@ def test_regions_that_cannot_run_are_refused(number: int, problem: str, tmp_path
 
 
 def test_plan_at_several_batch_sizes():
-    text = told(nnc("plan", SOFTMAX, "--batch", "64,128", "--graph", "predict"))
+    text = output(nnc("plan", SOFTMAX, "--batch", "64,128", "--graph", "predict"))
     rows = re.findall(r"^(\w+) +(\d+) +([\d,]+) +([\d,]+) +([\d,]+) +\d", text, re.MULTILINE)
     assert [row[1] for row in rows if row[0] == "train_step"] == ["64", "128"]
     assert "predict at batch 64: live bytes over" in text and "^ peak at node" in text
@@ -249,9 +249,9 @@ def test_plan_at_several_batch_sizes():
 
 
 def test_plan_explains_the_largest_graph_at_the_batch_of_the_program():
-    assert "\ntrain_step at batch 128: live bytes over" in told(nnc("plan", SOFTMAX))
+    assert "\ntrain_step at batch 128: live bytes over" in output(nnc("plan", SOFTMAX))
 
 
 def test_plan_of_ir_text(step: str):
-    text = told(nnc("plan", step, "--batch", "3"))
+    text = output(nnc("plan", step, "--batch", "3"))
     assert "train_step at batch 3: " in text and "%w: f32[4]: variable, fixed offset" in text

@@ -1,4 +1,4 @@
-"""profile, annotate and explain-fusion: what they print, and what they say to mistakes."""
+"""profile, annotate and explain-fusion: their output, and their errors."""
 
 from __future__ import annotations
 

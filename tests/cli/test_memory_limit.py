@@ -1,4 +1,4 @@
-"""--memory-limit: what a program needs, what there is, and what would help."""
+"""--memory-limit: the memory that a program needs, the memory there is, and what would help."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_sizes_that_are_none(text: str):
 
 
 def system(root: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """What /proc and /sys/fs/cgroup would be: memory of the machine, groups of the process, files of the groups."""
+    """Stand-ins for /proc and /sys/fs/cgroup: memory of the machine, groups of the process, files of the groups."""
     proc = root / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text(MEMINFO)

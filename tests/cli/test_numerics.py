@@ -1,4 +1,4 @@
-"""Training that diverges, from the command line: the error and its report, the dump, and `replay` of it."""
+"""Training that diverges, from the command line: the error and its report, the dump, and its `replay`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
     assert (result.code, result.out) == (2, "")
     first, *lines = result.err.splitlines()
     assert first.startswith("error: training diverged in epoch 1, step ") and first.endswith(" of 5")
-    told = "\n".join(lines)
+    report = "\n".join(lines)
     for part in (
         "optimizer = SGD(lr=1e+30)",
         'lower the learning rate: --set train.optimizer="SGD(lr=0.1)"',
@@ -44,7 +44,7 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
         "batch: epoch 1, step ",
         f"nnc replay {only_dump()} runs this step again",
     ):
-        assert part in told, part
+        assert part in report, part
     capture, _, _ = read_dump(only_dump())
     assert only_dump().name == f"numerics-1-{capture.step}.safetensors"
     assert all(np.isfinite(array).all() for array in load_file("run/last.safetensors").values())
@@ -93,7 +93,7 @@ def test_a_resumed_run_that_diverges(place: Path):
 
 
 def test_a_file_that_changed_meanwhile(place: Path, monkeypatch: pytest.MonkeyPatch):
-    """The lines are those of the program that was trained."""
+    """The report has lines of the program that was trained."""
     explain = divergence.explain
 
     def later(*arguments):
@@ -111,14 +111,14 @@ def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch):
         raise RuntimeUserError("cannot write the dump", found="No space left on device")
 
     monkeypatch.setattr(divergence, "write_dump", full)
-    told = diverge().err
-    assert "first bad op: " in told and told.endswith(
+    errors = diverge().err
+    assert "first bad op: " in errors and errors.endswith(
         "error: cannot write the dump\n  found: No space left on device\n"
     )
 
 
 def test_a_loss_that_grows(place: Path):
-    """Training goes on, and says so once."""
+    """Training continues, with one warning."""
     result = nnc(
         "train", "points.nn", "--set", "train.optimizer=SGD(lr=30)", "--epochs", "12", "--batch", "8", "--out", "run"
     )

@@ -1,4 +1,4 @@
-"""What only a process of its own shows: pipes, signals, encodings, hash seeds, and that a process does what we test."""
+"""What needs a separate process: pipes, signals, encodings, hash seeds, and that a process does what the tests do."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_terminal_that_knows_ascii_alone():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_outside_of_training(number: signal.Signals, code: int):
-    """While a command reads what it waits for: it ends as others do, without a traceback."""
+    """While flags are read: it ends without a traceback."""
     script = f"""
 import os
 from compiler import __main__
@@ -94,7 +94,7 @@ raise SystemExit(__main__.main())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_is_saved_and_goes_on(place: Path, number: signal.Signals, code: int):
+def test_a_stopped_training_is_saved_and_continues(place: Path, number: signal.Signals, code: int):
     with subprocess.Popen(
         command("train", "points.nn", "--epochs", "1000000", "--out", "run"),
         cwd=place,
@@ -106,9 +106,9 @@ def test_a_stopped_training_is_saved_and_goes_on(place: Path, number: signal.Sig
         assert running.stdout and running.stderr
         assert "step 1" in running.stdout.readline()
         os.kill(running.pid, number)
-        _, told = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=60)
     assert running.returncode == code
-    assert told.startswith(f"stopped by {number.name}; epoch ") and 'is saved in "run"' in told
-    epoch = int(told.split("epoch ")[1].split()[0])
+    assert errors.startswith(f"stopped by {number.name}; epoch ") and 'is saved in "run"' in errors
+    epoch = int(errors.split("epoch ")[1].split()[0])
     resumed = nnc("train", "--resume", "run", "--epochs", str(epoch + 1))
     assert resumed.code == 0 and f"step {epoch + 1} " in resumed.out

@@ -1,4 +1,4 @@
-"""verify-resume: what it says of a training that is bit-exact, of one that is not, and of one that fails."""
+"""verify-resume: its output for a training that is bit-exact, for one that is not, and for one that fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_processes_that_are_killed(place: Path):
 
 
 def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its data change while it is stopped."""
+    """Its data are changed while it is stopped."""
     train = verifying.train
 
     def train_and_change(flags: Any, epochs: int, how: str, folder: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fragment"),
     [
         ("points.nn --data none.npz", 'there is no data set "none.npz"'),
         ("points.nn --epochs 1", "--epochs takes a number of epochs"),
@@ -61,9 +61,9 @@ def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):
         ("none.nn --kill", "none.nn"),
     ],
 )
-def test_mistakes(arguments: str, told: str, place: Path):
+def test_mistakes(arguments: str, fragment: str, place: Path):
     done = nnc("verify-resume", *arguments.split())
-    assert (done.code, done.out) == (2, "") and told in done.err and done.err.count("error:") == 1
+    assert (done.code, done.out) == (2, "") and fragment in done.err and done.err.count("error:") == 1
 
 
 def test_what_differs_is_named(tmp_path: Path):

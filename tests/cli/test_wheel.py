@@ -1,6 +1,6 @@
-"""A wheel holds everything: what `nnc --help` shows works wherever it is installed, from any folder.
+"""A wheel has everything: what `nnc --help` shows works wherever it is installed, from any folder.
 
-Building one needs setuptools from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
+Building one needs hatchling from the package index; without it these tests are skipped, unless NNC_REQUIRE_WHEEL is
 set, as in .ci/run.
 """
 
@@ -26,7 +26,7 @@ from tests.cli.running import Result, nnc
 from tests.programs import ROOT
 
 FOLDERS = {"compiler": "compiler", "runtime": "runtime", "models": "compiler/models", "examples": "compiler/examples"}
-FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
 SHOWN = [line.split("   ")[0].strip() for line in EXAMPLES.splitlines()[1:]]
 QUICK = [words for words in map(shlex.split, SHOWN) if words[1] in ("summary", "emit", "plan", "explain-fusion")]
 
@@ -129,7 +129,7 @@ def test_examples_of_the_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_hints_name_packages_that_can_be_installed_anywhere():
-    """With the same requirements as the extras, which a name on an index would need."""
+    """The requirements are those of the extras."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     packages = re.findall(r"'(cupy-.*?)'", cuda.INSTALL)
     assert packages == [*extras["gpu-cuda13"], *extras["gpu-cuda12"]]

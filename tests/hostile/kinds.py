@@ -340,7 +340,7 @@ def make_cache(folder: Path) -> list[Path]:
 def try_cache(path: Path, choose: random.Random) -> bool:
     """Reads the entry, and checks its source against the allow-list; the source is not run."""
     with contextlib.chdir(path.parent.parent):
-        key = Key.of("points.nn", [True, [], None, "numpy", None, [], []])
+        key = Key.of("points.nn", [True, [], "points.nn", None, "numpy", None, [], []])
         assert key and f"{key.name}.json" == path.name
         entry, reason = Cache(path.parent).load(key)
     if entry is None:

@@ -17,7 +17,7 @@ from compiler.planning.packing import (
     FOR_ALL,
     FOR_FEW,
     Block,
-    Life,
+    Lifetime,
     aligned,
     assign_offsets,
     forward_in_time,
@@ -26,7 +26,7 @@ from compiler.planning.packing import (
 )
 
 BASE = 256
-LIVES = st.lists(
+LIFETIMES = st.lists(
     st.builds(
         lambda size, first, length: (size, first, first + length),
         st.integers(0, 1000) | st.sampled_from([ALIGNMENT, 16 * ALIGNMENT, 2**40]),
@@ -38,12 +38,12 @@ LIVES = st.lists(
 FEW_EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
 
-def blocks_of(lives: list[Life]) -> list[Block]:
-    return [Block(None, *life) for life in lives]  # type: ignore[arg-type]
+def blocks_of(lifetimes: list[Lifetime]) -> list[Block]:
+    return [Block(None, *lifetime) for lifetime in lifetimes]  # type: ignore[arg-type]
 
 
-def pack(lives: list[Life]) -> tuple[list[Block], int]:
-    blocks = blocks_of(lives)
+def pack(lifetimes: list[Lifetime]) -> tuple[list[Block], int]:
+    blocks = blocks_of(lifetimes)
     return blocks, assign_offsets(blocks, BASE) - BASE
 
 
@@ -62,10 +62,10 @@ def check_apart(blocks: list[Block]) -> None:
         used.insert(at, (start, end))
 
 
-@given(LIVES)
+@given(LIFETIMES)
 @FEW_EXAMPLES
-def test_blocks_that_live_together_do_not_overlap(lives: list[Life]):
-    blocks, size = pack(lives)
+def test_blocks_that_live_together_do_not_overlap(lifetimes: list[Lifetime]):
+    blocks, size = pack(lifetimes)
     check_apart(blocks)
     assert all(block.offset >= BASE and block.offset % ALIGNMENT == 0 for block in blocks)
     assert size == max((aligned(block.end) - BASE for block in blocks), default=0)
@@ -73,31 +73,31 @@ def test_blocks_that_live_together_do_not_overlap(lives: list[Life]):
 
 
 @pytest.mark.parametrize("packing", FOR_FEW + FOR_ALL)
-@given(lives=LIVES)
+@given(lifetimes=LIFETIMES)
 @FEW_EXAMPLES
-def test_every_packing_keeps_them_apart(packing: Callable[[list[Life]], list[int]], lives: list[Life]):
-    rounded = sorted(((aligned(size), first, last) for size, first, last in lives if size), reverse=True)
+def test_every_packing_keeps_them_apart(packing: Callable[[list[Lifetime]], list[int]], lifetimes: list[Lifetime]):
+    rounded = sorted(((aligned(size), first, last) for size, first, last in lifetimes if size), reverse=True)
     blocks = blocks_of(rounded)
     for block, offset in zip(blocks, packing(rounded), strict=True):
         block.offset = offset
     check_apart(blocks)
 
 
-@given(LIVES, st.randoms(use_true_random=False))
+@given(LIFETIMES, st.randoms(use_true_random=False))
 @FEW_EXAMPLES
-def test_the_order_of_the_blocks_does_not_matter(lives: list[Life], shuffling: random.Random):
+def test_the_order_of_the_blocks_does_not_matter(lifetimes: list[Lifetime], shuffling: random.Random):
     def placed(blocks: list[Block]) -> list[tuple[int, int, int, int]]:
         return sorted((block.bytes, block.first, block.last, block.offset) for block in blocks)
 
-    shuffled = list(lives)
+    shuffled = list(lifetimes)
     shuffling.shuffle(shuffled)
-    assert placed(pack(lives)[0]) == placed(pack(shuffled)[0])
+    assert placed(pack(lifetimes)[0]) == placed(pack(shuffled)[0])
 
 
-@given(LIVES)
+@given(LIFETIMES)
 @FEW_EXAMPLES
-def test_blocks_of_one_size_are_packed_perfectly(lives: list[Life]):
-    alike = [(ALIGNMENT, first, last) for _, first, last in lives]
+def test_blocks_of_one_size_are_packed_perfectly(lifetimes: list[Lifetime]):
+    alike = [(ALIGNMENT, first, last) for _, first, last in lifetimes]
     assert pack(alike)[1] == most_live(alike)
 
 
@@ -107,19 +107,21 @@ def test_nested_lives_are_packed_perfectly(sizes: list[int]):
     """As in a forward and a backward pass: what is made last is needed first."""
     nested = [(aligned(size), i, 2 * len(sizes) - i) for i, size in enumerate(sizes)]
     assert pack(nested)[1] == most_live(nested)
-    ends = [offset + life[0] for offset, life in zip(forward_in_time(nested), nested, strict=True)]
+    ends = [offset + lifetime[0] for offset, lifetime in zip(forward_in_time(nested), nested, strict=True)]
     assert max(ends, default=0) == most_live(nested)
 
 
-def training_step(layers: int, spread: float, seed: int) -> list[Life]:
+def training_step(layers: int, spread: float, seed: int) -> list[Lifetime]:
     """Lives as in a training step: some results of each layer wait for the backward pass, others are freed soon."""
     draw = random.Random(seed)
-    lives = []
+    lifetimes = []
     for i in range(layers):
         waits = draw.random() < 0.4
-        lives.append((size(draw, spread), i, 2 * layers - i + draw.randint(0, 2) if waits else i + draw.randint(1, 3)))
-    lives += [(size(draw, spread), i, i + draw.randint(1, 3)) for i in range(layers, 2 * layers)]
-    return lives
+        lifetimes.append(
+            (size(draw, spread), i, 2 * layers - i + draw.randint(0, 2) if waits else i + draw.randint(1, 3))
+        )
+    lifetimes += [(size(draw, spread), i, i + draw.randint(1, 3)) for i in range(layers, 2 * layers)]
+    return lifetimes
 
 
 def size(draw: random.Random, spread: float) -> int:

@@ -121,7 +121,7 @@ GENERATED = (
     ),
     Bug(
         "wrong-layout",
-        "an array that lies in another order of axes is seen through the inverse permutation",
+        "an array that lies in another order of axes is viewed through the inverse permutation",
         "compiler/targets/shared/writer.py",
         {"{tuple(order.index(axis) for axis in axes)}": "{tuple(order[axis] for axis in axes)}"},
         f"{SAMPLE}[add-8]",
@@ -195,7 +195,7 @@ GRADIENTS = (
 PASSES = (
     Bug(
         "live-node-dropped",
-        "dead-code follows the first operand of a node alone",
+        "dead-code follows only the first operand of a node",
         "compiler/passes/dead_code.py",
         {"read.update(node.operands)\n            live": "read.update(node.operands[:1])\n            live"},
         f"{ALONE}_models[softmax-predict-dead-code]",
@@ -302,7 +302,7 @@ LIBRARY = (
     ),
     Bug(
         "epsilon-dropped",
-        "batch normalization divides by the root of the variance alone",
+        "batch normalization divides by the root of the variance without epsilon",
         "compiler/std/layers.nn",
         {"(gamma * rsqrt(v + eps))": "(gamma * rsqrt(v))"},
         f"{FORMULA}_batch_norm[f32[B, 4]]",

@@ -64,7 +64,12 @@ def test_a_bug_that_cannot_be_planted_is_noticed():
     with pytest.raises(AssertionError, match="has the text that this bug replaces 0 times: 'no such text'"):
         changed_text("compiler/planning/memory.py", {"no such text": ""})
     nothing = Bug(
-        "nothing", "only a comment changes", "compiler/planning/schedule.py", {"Which nodes": "What nodes"}, "", ""
+        "nothing",
+        "only a comment changes",
+        "compiler/planning/schedule.py",
+        {"Nodes that may": "Nodes that can"},
+        "",
+        "",
     )
     with pytest.raises(AssertionError, match=r"no code of compiler/planning/schedule\.py"), nothing.planted():
         pass

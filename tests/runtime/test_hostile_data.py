@@ -82,8 +82,8 @@ def test_idx_files_that_lie(tmp_path: Path, case: str, zipped: bool):
 
 def test_gzip_damage(tmp_path: Path):
     path = tmp_path / "labels.gz"
-    sound = gzip.compress(struct.pack(">4BI", 0, 0, 8, 1, 10) + LABELS)
-    for damaged in (sound[:-1], sound[:12], sound[:-6] + b"\xff" * 6, sound + b"garbage"):
+    intact = gzip.compress(struct.pack(">4BI", 0, 0, 8, 1, 10) + LABELS)
+    for damaged in (intact[:-1], intact[:12], intact[:-6] + b"\xff" * 6, intact + b"garbage"):
         path.write_bytes(damaged)
         with pytest.raises(RuntimeUserError, match=r"labels\.gz"):
             mnist.read_idx(str(path), (10_000,))
@@ -308,17 +308,17 @@ def test_random_damage_is_refused_or_harmless(tmp_path: Path, form: str):
     chance = random.Random(form)
     if form == "idx":
         path = tmp_path / "images"
-        sound = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28) + bytes(2 * 784)
+        intact = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28) + bytes(2 * 784)
     elif form == "folder":
         path = tmp_path / "x.npy"
-        sound = npy(np.arange(12.0))
+        intact = npy(np.arange(12.0))
     else:
         path = tmp_path / "data.npz"
         compression = zipfile.ZIP_STORED if form == "stored" else zipfile.ZIP_DEFLATED
-        sound = npz(path, compression, x=npy(np.arange(12.0)), y=npy(np.arange(12))).read_bytes()
+        intact = npz(path, compression, x=npy(np.arange(12.0)), y=npy(np.arange(12))).read_bytes()
     refusals: list[str] = []
     for _ in range(300):
-        content = bytearray(sound)
+        content = bytearray(intact)
         for _ in range(chance.choice((1, 2, 8))):
             position = chance.randrange(len(content))
             length = chance.choice((0, 1, 4))

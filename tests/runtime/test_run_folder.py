@@ -141,9 +141,9 @@ def test_a_last_checkpoint_that_cannot_be_read_falls_back(
     harm(folder.last)
     program, summary, _ = run_tiny(folder.path, resume=True, epochs=4)
     assert summary.trained == 2 and contents(program) == whole
-    told = capsys.readouterr().err
-    assert told.startswith(f'warning: "{folder.last}" ') and "Traceback" not in told
-    assert f'hint: "{folder.previous}" is used instead, the end of epoch 2' in told
+    message = capsys.readouterr().err
+    assert message.startswith(f'warning: "{folder.last}" ') and "Traceback" not in message
+    assert f'hint: "{folder.previous}" is used instead, the end of epoch 2' in message
     assert folder.damaged.exists() == (harm is not Path.unlink)
     assert {load(path, program).epoch for path in (folder.last, folder.previous)} == {3, 4}
 
@@ -202,9 +202,9 @@ def test_other_conditions_are_reported(tmp_path: Path, capsys: pytest.CaptureFix
     run_tiny(folder.path, epochs=1)
     change_conditions(folder, numpy="1.26.0", passes=["dead-code", "\x1b[2Jfusion"], threads={"": []}, blas=[[]] * 9)
     run_tiny(folder.path, resume=True, epochs=2)
-    told = capsys.readouterr().err
-    assert f'warning: "{folder.path}" continues under other conditions' in told
-    found = told.partition("found: ")[2].strip()
+    message = capsys.readouterr().err
+    assert f'warning: "{folder.path}" continues under other conditions' in message
+    found = message.partition("found: ")[2].strip()
     assert found == f"numpy 1.26.0 then, {np.__version__} now; passes dead-code, \\x1b[2Jfusion then, less now"
     run_tiny(folder.path, resume=True, epochs=3)
     assert not capsys.readouterr().err  # they are those of the last start

@@ -1,4 +1,4 @@
-"""Where CuPy programs keep tensors: in reading order; what stays inside a kernel is not in memory at all."""
+"""Memory placement for CuPy programs: tensors in reading order; values inside a kernel are not in memory at all."""
 
 from __future__ import annotations
 

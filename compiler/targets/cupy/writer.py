@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
@@ -29,7 +29,7 @@ from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.choosing import device_kernel
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.regions import body_of
-from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
+from compiler.targets.shared.writer import GraphWriter, Ticks, functions_of
 
 HEADER = (
     "import numpy as np",
@@ -58,17 +58,8 @@ def generate(
     ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     """The module's source; arguments as for `generate` of NumPy."""
-    ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
-    kernel_names = Names()
-    kernel_names.used |= reserved()
-    kernels: list[DeviceKernel] = []
-    functions: list[list[str]] = []
-    for plan in plans:
-        writer = CupyWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS))
-        writer.kernel_names, writer.kernels = kernel_names, kernels
-        writer.names.used |= reserved()
-        functions.append(writer.lines())
-    functions.append(variables_function(plans, variables))
+    kernels, kernel_names = [], Names(reserved())
+    functions = functions_of(partial(CupyWriter, kernels, kernel_names), plans, variables, ticks)
     text = "\n".join(line for kernel in kernels for line in kernel.definition)
     constants = [
         line
@@ -84,8 +75,7 @@ def generate(
         *imports,
         *(["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []),
     ]
-    blocks = [line for function in functions for line in ("", "", *function)]
-    return "\n".join([*header, *constants, *definitions, *blocks]) + "\n"
+    return "\n".join([*header, *constants, *definitions, *functions]) + "\n"
 
 
 def reserved() -> set[str]:
@@ -96,8 +86,12 @@ class CupyWriter(GraphWriter):
     """Writes the function of one graph, and the kernels that it launches."""
 
     STEPS, TOGETHER = "steps", "together"
-    kernels: list[DeviceKernel]
-    kernel_names: Names
+
+    def __init__(
+        self, kernels: list[DeviceKernel], kernel_names: Names, plan: Plan, variables: dict[str, int], ticks: Ticks
+    ):
+        super().__init__(plan, variables, Names(reserved()), ticks=ticks)
+        self.kernels, self.kernel_names = kernels, kernel_names
 
     def copy(self, out: str, source: str) -> str:
         return f"copy({out}, {source})"
@@ -117,12 +111,12 @@ class CupyWriter(GraphWriter):
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """Writes the launch of a kernel for a region. The kernel's name."""
+        note = f"{note.partition(' = ')[0]} = fused(...)"
         if all(0 in result.type.shape for result in node.results):
-            self.write("pass", depth)
+            self.write(f"pass  {note}", depth)
             return "nothing"
         arguments = [self.show(operand) for operand in node.operands]
-        results = note.partition(" = ")[0]
-        self.write(f"{self.launch(node, node.body, arguments)}  {results} = fused(...)", depth)
+        self.write(f"{self.launch(node, node.body, arguments)}  {note}", depth)
         return self.kernels[-1].name
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:

@@ -54,8 +54,9 @@ DOCSTRING = """Trains the model {model} of {file} with NumPy alone.
 
     python {name} [--data PATH] [--epochs N] [--log LOSSES.jsonl] [--save WEIGHTS.npz]
 
-The losses are those of `nnc train` to the last bit, on the same data, with the same NumPy and as many threads, which
-OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc, for Python 3.11 or later."""
+The losses are the same as those of `nnc train`, bit for bit, on the same data, with the same NumPy and the same number
+of threads, which OPENBLAS_NUM_THREADS may limit. From top to bottom: {contents}. Written by nnc, for Python 3.11 or
+later."""
 # E402: BLAS is set up before NumPy is imported. C901, B007: a graph is one function, however long, and every step of a
 # scan has all views. RUF100: a graph may be short or without a scan.
 NOQA = "# ruff: noqa: B007, C901, E402, RUF100"

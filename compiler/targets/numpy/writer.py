@@ -24,14 +24,7 @@ from compiler.targets.numpy.ops import EMITTERS, copy
 from compiler.targets.numpy.tiles import TilePlan
 from compiler.targets.shared.names import comment
 from compiler.targets.shared.python_text import Emission
-from compiler.targets.shared.writer import (
-    INDENT,
-    NO_TICKS,
-    START_CLOCK,
-    GraphWriter,
-    Ticks,
-    variables_function,
-)
+from compiler.targets.shared.writer import INDENT, START_CLOCK, GraphWriter, Ticks, functions_of
 
 
 def generate(
@@ -56,10 +49,7 @@ def generate(
         *(["", "clock = Clock()"] if ticks and not probed else []),
         *(["", "probe = Probe()"] if probed else []),
     ]
-    offsets = {name: offset for name, _, offset in variables}
-    functions = [NumpyWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
-    functions.append(variables_function(plans, variables))
-    return "\n".join(header + [line for function in functions for line in ("", "", *function)]) + "\n"
+    return "\n".join([*header, *functions_of(NumpyWriter, plans, variables, ticks)]) + "\n"
 
 
 class NumpyWriter(GraphWriter):

@@ -13,13 +13,9 @@ from compiler.passes.simplify import simplify
 SIMPLIFYING = (
     Pass("scan-hoisting", hoist_from_scans),  # first: later passes then treat what leaves a body like everything else
     Pass("dead-code", remove_dead_code),  # autodiff leaves unused gradients
-    Pass(
-        "common-subexpressions", merge_common_subexpressions
-    ),  # the equations need equal operands to be the same value
+    Pass("common-subexpressions", merge_common_subexpressions),  # equations need equal operands to be one value
     Pass("constant-folding", fold_constants),  # elaboration leaves numbers, which the equations match
     Pass("simplify", simplify),  # after scan-hoisting, which recognizes sums in loops by their plain form
-    Pass(
-        "dead-code", remove_dead_code
-    ),  # what the equations made unused, since the next pass counts the readers of a product
+    Pass("dead-code", remove_dead_code),  # after the equations; the next pass counts the readers of a product
     Pass("batch-norm-folding", fold_batch_norms),  # while convolutions exist and factors directly follow them
 )

@@ -13,7 +13,7 @@ A target adds a subclass of `GraphWriter`, which writes an op, a region and a co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Origin, Value
@@ -49,6 +49,18 @@ class Ticks:
 
 NO_TICKS = Ticks()
 START_CLOCK = "tick = clock.start()"
+
+
+def functions_of(
+    writer: Callable[..., GraphWriter],
+    plans: Sequence[Plan],
+    variables: Sequence[PlacedVariable],
+    ticks: Mapping[str, Ticks] | None,
+) -> list[str]:
+    """The functions of all graphs, each written by a writer of a plan, then `bind_variables`; `ticks` are by graph."""
+    offsets = {name: offset for name, _, offset in variables}
+    functions = [writer(plan, offsets, ticks=(ticks or {}).get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
+    return [line for each in (*functions, variables_function(plans, variables)) for line in ("", "", *each)]
 
 
 def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable]) -> list[str]:
