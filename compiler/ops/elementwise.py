@@ -27,15 +27,7 @@ from compiler.ir.op import (
     sample,
 )
 from compiler.ir.types import DTYPES, FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.rules import (
-    NUMBERS,
-    SIGNED,
-    equation,
-    expect_dtype,
-    expect_same_dtype,
-    no_operations,
-    zero_gradient,
-)
+from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_same_dtype, no_operations, zero_gradient
 
 PLAIN = frozenset({ELEMENTWISE})
 SYMMETRIC = frozenset({ELEMENTWISE, COMMUTATIVE})
