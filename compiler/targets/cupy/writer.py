@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
@@ -26,18 +27,24 @@ from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
-from compiler.targets.cupy.choosing import device_kernel
+from compiler.targets.cupy.convolutions import convolution_kernel
+from compiler.targets.cupy.maps import map_kernel
+from compiler.targets.cupy.reductions import reduction_kernel
+from compiler.targets.cupy.regions import is_convolution_with_epilogue, reduction_of
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.regions import body_of
-from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
+from compiler.targets.shared.writer import GraphWriter, Ticks, functions_of
 
 HEADER = (
     "import numpy as np",
     "",
     "from runtime.gpu.cuda import ElementwiseKernel, RawKernel, copy, matmul, steps, together, view",
 )
-# Names in the source besides the device functions.
-NAMES = ("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together")
+# Names that the source itself uses, besides those of every target.
+RESERVED = {
+    *("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together"),
+    *(name.upper() for name in DEVICE_FUNCTIONS),
+}
 
 
 def cannot_run(node: Node) -> UserError:
@@ -48,27 +55,21 @@ def cannot_run(node: Node) -> UserError:
     return UserError.plain(f"{message}{f' ({node.origin})' if node.origin else ''}", expected=hint, found=what)
 
 
-# The source -----------------------------------------------------------------------------------------------------------
+def device_kernel(launch: Launch) -> DeviceKernel:
+    """The kernel of a region. If it is not a reduction of one shape, it is a map, whose threads reduce alone."""
+    if is_convolution_with_epilogue(launch.body):
+        return convolution_kernel(launch)
+    reduction = reduction_of(launch.body.nodes, launch.body.outputs)
+    return map_kernel(launch) if reduction is None else reduction_kernel(launch, reduction)
 
 
 def generate(
-    title: str,
-    plans: Sequence[Plan],
-    variables: Sequence[PlacedVariable],
-    ticks: Mapping[str, Ticks] | None = None,
+    title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
 ) -> str:
     """The module's source; arguments as for `generate` of NumPy."""
-    ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
-    kernel_names = Names()
-    kernel_names.used |= reserved()
     kernels: list[DeviceKernel] = []
-    functions: list[list[str]] = []
-    for plan in plans:
-        writer = CupyWriter(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS))
-        writer.kernel_names, writer.kernels = kernel_names, kernels
-        writer.names.used |= reserved()
-        functions.append(writer.lines())
-    functions.append(variables_function(plans, variables))
+    writer = partial(CupyWriter, kernels=kernels, kernel_names=Names(RESERVED))
+    functions = functions_of(writer, plans, variables, ticks)
     text = "\n".join(line for kernel in kernels for line in kernel.definition)
     constants = [
         line
@@ -77,27 +78,20 @@ def generate(
         for line in ("", f'{name.upper()} = r"""', *source.split("\n"), '"""')
     ]
     definitions = [line for kernel in kernels for line in ("", *kernel.definition)]
-    imports = [*HEADER, *(["from runtime.gpu.gemm import CONVOLUTIONS"] if "(CONVOLUTIONS +" in text else [])]
-    header = [
-        comment(title),
-        "",
-        *imports,
-        *(["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []),
-    ]
-    blocks = [line for function in functions for line in ("", "", *function)]
-    return "\n".join([*header, *constants, *definitions, *blocks]) + "\n"
-
-
-def reserved() -> set[str]:
-    return {*NAMES, *(name.upper() for name in DEVICE_FUNCTIONS)}
+    header = [comment(title), "", *HEADER]
+    header += ["from runtime.gpu.gemm import CONVOLUTIONS"] if "(CONVOLUTIONS +" in text else []
+    header += ["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []
+    return "\n".join([*header, *constants, *definitions, *functions]) + "\n"
 
 
 class CupyWriter(GraphWriter):
     """Writes the function of one graph, and the kernels that it launches."""
 
     STEPS, TOGETHER = "steps", "together"
-    kernels: list[DeviceKernel]
-    kernel_names: Names
+
+    def __init__(self, *arguments: Any, kernels: list[DeviceKernel], kernel_names: Names, **settings: Any):
+        super().__init__(*arguments, names=Names(RESERVED), **settings)
+        self.kernels, self.kernel_names = kernels, kernel_names  # of all graphs
 
     def copy(self, out: str, source: str) -> str:
         return f"copy({out}, {source})"
@@ -109,11 +103,8 @@ class CupyWriter(GraphWriter):
             return [f"matmul({', '.join(arguments)}, out={self.of[node.result]})"]
         if not is_elemental(node) and CONVOLUTION not in node.op.traits:
             raise cannot_run(node)
-        return [self.launch(node, body_of(node), self.given(node, arguments))]
-
-    def given(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """The arguments without numbers, which are inside the kernel."""
-        return [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
+        given = [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
+        return [self.launch(node, body_of(node), given)]  # numbers are inside the kernel
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """Writes the launch of a kernel for a region. The kernel's name."""

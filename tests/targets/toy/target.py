@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import ELEMENTWISE
@@ -16,7 +18,7 @@ from compiler.planning.strides import Order, Strides, view_strides
 from compiler.targets.shared.names import comment
 from compiler.targets.shared.passes import SIMPLIFYING
 from compiler.targets.shared.regions import Region, body_of, find_regions, with_regions, without_regions
-from compiler.targets.shared.writer import NO_TICKS, GraphWriter, Ticks, variables_function
+from compiler.targets.shared.writer import GraphWriter, Ticks, functions_of
 from compiler.targets.target import Reason, Target
 
 
@@ -51,7 +53,10 @@ def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], 
 
 class ToyWriter(GraphWriter):
     STEPS, TOGETHER = "kernels.steps", "kernels.together"
-    kernels: list[str]
+
+    def __init__(self, *arguments: Any, kernels: list[str], **settings: Any):
+        super().__init__(*arguments, **settings)
+        self.kernels = kernels  # of all graphs
 
     def copy(self, out: str, source: str) -> str:
         return f"np.copyto({out}, {source})"
@@ -76,22 +81,14 @@ def items(names: Sequence[str]) -> str:
 
 
 def generate(
-    title: str,
-    plans: Sequence[Plan],
-    variables: Sequence[PlacedVariable],
-    ticks: Mapping[str, Ticks] | None = None,
+    title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
 ) -> str:
-    ticks, kernels = ticks or {}, []
-    functions = [variables_function(plans, variables)]
-    for plan in plans:
-        writer = ToyWriter(plan, {name: at for name, _, at in variables}, ticks=ticks.get(plan.graph.name, NO_TICKS))
-        writer.kernels = kernels
-        functions.append(writer.lines())
+    kernels: list[str] = []
+    functions = functions_of(partial(ToyWriter, kernels=kernels), plans, variables, ticks)
     header = ["import numpy as np", "", "from runtime.cpu import kernels", "from runtime.cpu.kernels import view"]
     header += ["from runtime.cpu.profiler import Clock", "", "clock = Clock()"] if ticks else []
     header += ["from tests.targets.toy.interpreted import Interpreted", ""]
-    blocks = [line for function in functions for line in ("", "", *function)]
-    return "\n".join([comment(title), "", *header, *kernels, *blocks]) + "\n"
+    return "\n".join([comment(title), "", *header, *kernels, *functions]) + "\n"
 
 
 PIPELINE = (
