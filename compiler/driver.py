@@ -36,13 +36,7 @@ from runtime.program import Executable, Manifest, Settings
 
 Overrides = Sequence[tuple[str, str]]  # keys of the train block and their values as source text
 # The stages other than passes, each with the phase that its time counts towards.
-PHASES = {
-    "tree": "parse",
-    "graph": "elaborate",
-    "gradient": "differentiate",
-    "optimized": "passes",
-    "plan": "plan",
-}
+PHASES = {"tree": "parse", "graph": "elaborate", "gradient": "differentiate", "optimized": "passes", "plan": "plan"}
 
 
 @dataclass(frozen=True)
@@ -301,9 +295,5 @@ def resolved_text(compiled: Compilation) -> str:
     model, settings = compiled.model.name, asdict(compiled.manifest.settings)
     tree = replace(compiled.tree, trains=tuple(t for t in compiled.tree.trains if t.model.id == model))
     given = {entry.key.id for train in tree.trains for entry in train.entries}
-    text = {key: show_setting(value) for key, value in settings.items() if key not in given}
+    text = {key: str(value).lower() for key, value in settings.items() if key not in given}
     return format_program(override(tree, tuple(text.items())))
-
-
-def show_setting(value: object) -> str:
-    return "none" if value is None else str(value).lower()

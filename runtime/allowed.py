@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import CodeType
@@ -78,7 +78,7 @@ CPU_PROGRAMS = AllowList(
             *(name for name, member in vars(np).items() if isinstance(member, np.ufunc)),  # elementwise functions
             *("sum", "max", "copyto", "concatenate", "einsum", "broadcast_to"),
         },
-        "kernels": set(kernels.__all__),
+        "kernels": {name for name, member in vars(kernels).items() if callable(member)},
         "clock": {"start"},
     },
     words={"casting": {"unsafe"}, "distribution": {"normal", "truncated_normal", "uniform"}},
@@ -136,7 +136,7 @@ def require(condition: bool, node: ast.AST) -> None:
         raise Refused(node)
 
 
-class Checker:
+class Checker(ast.NodeVisitor):
     """Walks a tree once. Each allowed class of nodes has a method; all others are refused."""
 
     def __init__(self, tree: ast.Module, allowed: AllowList):
@@ -145,19 +145,13 @@ class Checker:
         self.used: dict[str, ast.Name] = {}  # the first use of each name
         self.imports: set[str] = set()
         self.device_kernels: set[str] = set()
-        self.visits: dict[type, Callable[[ast.AST], None]] = {
-            kind: getattr(self, method) for kind, method in METHODS_OF_NODES.items()
-        }
         for statement in tree.body:
             self.top_level(statement)
         for name, node in self.used.items():
             require(name in self.bound, node)
 
-    def visit(self, node: ast.AST) -> None:
-        method = self.visits.get(type(node))
-        if method is None:
-            raise Refused(node)
-        method(node)
+    def generic_visit(self, node: ast.AST) -> None:
+        raise Refused(node)
 
     def visit_all(self, nodes: Sequence[ast.AST]) -> None:
         for node in nodes:
@@ -220,14 +214,14 @@ class Checker:
         while isinstance(node, ast.BinOp):
             require(isinstance(node.op, ast.Add) and (isinstance(node.right, ast.Name) or is_text(node.right)), node)
             if isinstance(node.right, ast.Name):
-                self.name(node.right)
+                self.visit_Name(node.right)
             node = node.left
         if isinstance(node, ast.Name):
-            self.name(node)
+            self.visit_Name(node)
         else:
             require(is_text(node), node)
 
-    def function(self, node: ast.FunctionDef) -> None:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         arguments = node.args
         plain = not (arguments.posonlyargs or arguments.kwonlyargs or arguments.defaults or arguments.kw_defaults)
         plain = plain and not (arguments.vararg or arguments.kwarg or node.decorator_list or node.returns)
@@ -239,28 +233,28 @@ class Checker:
                 self.bind(argument.arg, node)
         self.visit_all(node.body)
 
-    def assign(self, node: ast.Assign) -> None:
+    def visit_Assign(self, node: ast.Assign) -> None:
         """To a name, or to the elements of an array."""
         require(len(node.targets) == 1 and isinstance(node.targets[0], ast.Name | ast.Subscript), node)
         self.visit(node.targets[0])
         self.visit(node.value)
 
-    def expression(self, node: ast.Expr) -> None:
+    def visit_Expr(self, node: ast.Expr) -> None:
         require(isinstance(node.value, ast.Call), node)
         self.visit(node.value)
 
-    def returned(self, node: ast.Return) -> None:
+    def visit_Return(self, node: ast.Return) -> None:
         if node.value is not None:
             self.visit(node.value)
 
-    def loop(self, node: ast.For) -> None:
+    def visit_For(self, node: ast.For) -> None:
         """Over tiles or steps, which have a name."""
         require(isinstance(node.iter, ast.Name) and isinstance(node.target, ast.Tuple) and not node.orelse, node)
         self.visit(node.target)
         self.visit(node.iter)
         self.visit_all(node.body)
 
-    def condition(self, node: ast.If) -> None:
+    def visit_If(self, node: ast.If) -> None:
         """Only to check the size of the arena."""
         test = node.test
         require(isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Lt) and len(test.ops) == 1, node)
@@ -268,34 +262,34 @@ class Checker:
         require(not node.orelse and len(node.body) == 1 and isinstance(node.body[0], ast.Raise), node)
         self.visit_all([test.left, *test.comparators, *node.body])
 
-    def raised(self, node: ast.Raise) -> None:
+    def visit_Raise(self, node: ast.Raise) -> None:
         call = node.exc
         plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "ValueError"
         require(plain and node.cause is None, node)
         assert isinstance(call, ast.Call)
         require(not call.keywords and all(isinstance(argument, ast.Constant) for argument in call.args), node)
 
-    def nothing(self, node: ast.AST) -> None:
+    def visit_Pass(self, node: ast.AST) -> None:
         pass
 
     # Expressions ------------------------------------------------------------------------------------------------------
 
-    def name(self, node: ast.Name) -> None:
+    def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
             self.used.setdefault(node.id, node)
         else:
             require(isinstance(node.ctx, ast.Store), node)
             self.bind(node.id, node)
 
-    def constant(self, node: ast.Constant) -> None:
+    def visit_Constant(self, node: ast.Constant) -> None:
         """Numbers, `...` and None. Texts are checked in the few places that allow them, and are not visited."""
         require(isinstance(node.value, int | float) or node.value is ... or node.value is None, node)
 
-    def call(self, node: ast.Call) -> None:
+    def visit_Call(self, node: ast.Call) -> None:
         function = node.func
         if isinstance(function, ast.Name):
             require(function.id in self.allowed.called or function.id in self.device_kernels, node)
-            self.name(function)
+            self.visit_Name(function)
         else:
             require(isinstance(function, ast.Attribute) and function.attr not in ("T", "nbytes"), node)
             self.visit(function)
@@ -310,26 +304,26 @@ class Checker:
             else:
                 self.visit(keyword.value)
 
-    def attribute(self, node: ast.Attribute) -> None:
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         require(isinstance(node.ctx, ast.Load), node)
         base = node.value
         if isinstance(base, ast.Name) and base.id in self.allowed.members:
             require(node.attr in self.allowed.members[base.id], node)
-            self.name(base)
+            self.visit_Name(base)
         else:
             require(node.attr in METHODS, node)
             self.visit(base)
 
-    def dictionary(self, node: ast.Dict) -> None:
+    def visit_Dict(self, node: ast.Dict) -> None:
         """Arrays by their names in the model."""
         for key in node.keys:
             require(is_text(key), node)
         self.visit_all(node.values)
 
-    def items(self, node: ast.Tuple) -> None:
+    def visit_Tuple(self, node: ast.Tuple) -> None:
         self.visit_all(node.elts)
 
-    def operation(self, node: ast.BinOp) -> None:
+    def visit_BinOp(self, node: ast.BinOp) -> None:
         """Arithmetic of sizes and offsets."""
         if isinstance(node.op, ast.Pow):
             power = node.right
@@ -341,40 +335,18 @@ class Checker:
             require(isinstance(operand, ast.Name | ast.Constant | ast.BinOp | ast.UnaryOp), node)
             self.visit(operand)
 
-    def sign(self, node: ast.UnaryOp) -> None:
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         require(isinstance(node.op, ast.USub), node)
         self.visit(node.operand)
 
-    def element(self, node: ast.Subscript) -> None:
+    def visit_Subscript(self, node: ast.Subscript) -> None:
         require(not isinstance(node.ctx, ast.Del), node)
         self.visit(node.value)
         self.visit(node.slice)
 
-    def slice(self, node: ast.Slice) -> None:
+    def visit_Slice(self, node: ast.Slice) -> None:
         self.visit_all([part for part in (node.lower, node.upper, node.step) if part is not None])
 
 
 def is_text(node: ast.AST | None) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is str
-
-
-METHODS_OF_NODES = {
-    ast.FunctionDef: "function",
-    ast.Assign: "assign",
-    ast.Expr: "expression",
-    ast.Return: "returned",
-    ast.For: "loop",
-    ast.If: "condition",
-    ast.Raise: "raised",
-    ast.Pass: "nothing",
-    ast.Name: "name",
-    ast.Constant: "constant",
-    ast.Call: "call",
-    ast.Attribute: "attribute",
-    ast.Dict: "dictionary",
-    ast.Tuple: "items",
-    ast.BinOp: "operation",
-    ast.UnaryOp: "sign",
-    ast.Subscript: "element",
-    ast.Slice: "slice",
-}

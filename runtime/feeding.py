@@ -20,7 +20,7 @@ from runtime.training.numerics import Guard, Trend
 
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
 Batches = Iterator[tuple[int, Arrays]]  # the number of examples and the results of each run
-Run = TypeVar("Run")
+RunType = TypeVar("RunType")
 
 
 class NotFinite(Exception):
@@ -151,7 +151,7 @@ def batches(program: BoundGraphs, graph: str, arrays: Arrays, order: np.ndarray,
             yield count, outputs
 
 
-def interruptible(runs: Iterable[Run], received: Sequence[int]) -> Iterator[Run]:
+def interruptible(runs: Iterable[RunType], received: Sequence[int]) -> Iterator[RunType]:
     """The same runs; after one of them Interrupted is raised if a signal has come."""
     for run in runs:
         yield run

@@ -24,6 +24,8 @@ ALIGNMENT = 64  # bytes: of the arena and of every tensor in it
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 PREFIX = "bind_"
+# By NumPy's name:
+LANGUAGE_TYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,7 @@ class Executable:
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
     target: str
-    initializer: Executable | None = (
-        None  # sets the initial values on the host, for a target that does not compute them
-    )
+    initializer: Executable | None = None  # sets the initial values on the host if the target does not compute them
     passes: tuple[str, ...] = ()  # that were run
 
 

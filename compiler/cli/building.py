@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 
 from compiler.cli.cache import Build, Cache, CacheEntry, Key
-from compiler.cli.data import check_data, describe_data, footprint_of, storage_of
+from compiler.cli.data import check_data, storage_of
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import ProgramFile, names_in, overrides
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
+from runtime.datasets import describe, footprint
 
 
 def find_build(
@@ -52,11 +53,11 @@ def why_not(entry: CacheEntry, flags: argparse.Namespace) -> str:
         except RefusedSource as refused:
             return refused.reason
     build, memory = entry.build, memory_of(flags).bytes
-    data = None if entry.storage is None else footprint_of(build.data, flags)
+    data = None if entry.storage is None else footprint(build.data, flags.data_dir)
     if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
         return "there is less memory now"
     if entry.storage is not None:
-        arrays = describe_data(build.data, flags)
+        arrays = describe(build.data, flags.data_dir)
         if storage_of(arrays) != entry.storage:
             return "the data set is stored differently now"
         check_data(arrays, build.manifest)

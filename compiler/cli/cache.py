@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from runtime.datasets.files import user_cache
 from runtime.program import Executable, Manifest, Settings, TensorSpec
 
 MOST_ENTRIES = 64
@@ -32,7 +33,6 @@ LARGEST_SOURCE = 1_000_000
 OLD = 3600  # seconds after which a file that a killed process left is removed
 PACKAGES = ("compiler", "runtime")
 SUFFIXES = (".py", ".nn", ".lark", ".cu")
-Storage = Mapping[str, Sequence[Any]]  # array -> dtype and scale
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CacheEntry:
 
     build: Build
     files: Mapping[str, str]  # path -> hash, of the program itself and of the files it imports
-    storage: Storage | None  # of the data set, if the program is compiled for one
+    storage: Mapping[str, Sequence[Any]] | None  # dtype and scale by array of the data set it is compiled for
 
     @classmethod
     def from_json(cls, values: Any) -> CacheEntry:
@@ -131,10 +131,7 @@ class Cache:
         chosen = os.environ.get("NNC_CACHE", "")
         if chosen:
             return cls(None if chosen == "off" else Path(chosen))
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # the standard says to ignore relative paths
-            base = os.path.join(os.path.expanduser("~"), ".cache")
-        return cls(Path(base, "nnc", "programs"))
+        return cls(Path(user_cache("programs")))
 
     def load(self, key: Key | None) -> tuple[CacheEntry | None, str]:
         """The entry of a key, and `hit KEY` or `miss, WHY`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from compiler.cli.cache import Build, CacheEntry, hash_of_file
-from compiler.cli.data import Arrays, check_data, describe_data, footprint_of, storage_of
+from compiler.cli.data import check_data, storage_of
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_check import check_memory
 from compiler.cli.programs import ProgramFile, names_in, overrides
@@ -14,6 +15,8 @@ from compiler.language.syntax import Program as Tree
 from compiler.passes.pipeline import Pass, choose, with_optional
 from compiler.targets.target import find_target
 from compiler.timings import Timings
+from runtime.datasets import describe, footprint
+from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError
 
 
@@ -35,20 +38,20 @@ def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings
     """Compiles a file for the cache; checks that its data fit the model and that memory suffices."""
     with timings.phase("parse"):
         tree, data = load_program(file, flags)
-    arrays = describe_data(data, flags) if for_data else None
-    compiled = compile_for(tree, arrays, flags, timings)
-    check_memory(compiled, memory_of(flags), footprint_of(data, flags) if for_data else None)
+    arrays = describe(data, flags.data_dir) if for_data else None
+    compiled = compile_to_train(tree, arrays, flags, timings)
+    check_memory(compiled, memory_of(flags), footprint(data, flags.data_dir) if for_data else None)
     build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)
     files = {path: found for path in paths if (found := hash_of_file(path))}  # settings of flags are no files
     return CacheEntry(build, files, None if arrays is None else storage_of(arrays))
 
 
-def compile_for(
-    tree: Tree, arrays: Arrays | None, flags: argparse.Namespace, timings: Timings | None = None
+def compile_with_flags(
+    tree: Tree, arrays: Mapping[str, ArrayInfo] | None, flags: argparse.Namespace, timings: Timings | None = None
 ) -> Compilation:
-    """Compiles a program for the storage of a data set, and checks that the data set fits the model."""
-    compiled = compile_tree(
+    """Compiles a program for the storage of a data set."""
+    return compile_tree(
         tree,
         model=flags.model,
         storage=arrays,
@@ -57,6 +60,13 @@ def compile_for(
         timings=timings,
         target=flags.target,
     )
+
+
+def compile_to_train(
+    tree: Tree, arrays: Mapping[str, ArrayInfo] | None, flags: argparse.Namespace, timings: Timings | None = None
+) -> Compilation:
+    """The same for a program that has a train block; checks that the data set fits the model."""
+    compiled = compile_with_flags(tree, arrays, flags, timings)
     if compiled.model.train is None:
         raise RuntimeUserError(
             f"{compiled.tree.file}: {compiled.model.name} has no train block",

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from runtime.datasets import ArrayInfo, Dataset, Footprint, describe, footprint, load
+from runtime.datasets import load
 from runtime.datasets.checks import check, check_values
+from runtime.datasets.dataset import ArrayInfo, Dataset
 from runtime.program import Manifest
 
-Arrays = dict[str, ArrayInfo]
 
-
-def describe_data(data: str, flags: argparse.Namespace) -> Arrays:
-    return describe(data, flags.data_dir)
-
-
-def footprint_of(data: str, flags: argparse.Namespace) -> Footprint:
-    return footprint(data, flags.data_dir)
-
-
-def storage_of(arrays: Arrays) -> dict[str, list[Any]]:
+def storage_of(arrays: Mapping[str, ArrayInfo]) -> dict[str, list[Any]]:
     """What the compiled step depends on: dtype and scale of each array."""
     return {name: [info.dtype, info.scale] for name, info in arrays.items()}
 
 
-def check_data(arrays: Arrays, manifest: Manifest) -> None:
+def check_data(arrays: Mapping[str, ArrayInfo], manifest: Manifest) -> None:
     """Raises RuntimeUserError if the data set lacks an array of the model, or has one of another shape."""
     check(arrays, (*manifest.inputs, *manifest.targets))
 

@@ -6,13 +6,14 @@ import argparse
 
 from compiler.cli.cache import Build
 from compiler.cli.compiling import chosen_passes, load_program
-from compiler.cli.data import describe_data, storage_of
+from compiler.cli.data import storage_of
 from compiler.cli.memory_check import check_main_memory
 from compiler.cli.programs import find_program
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import compile_tree, resolved_text
 from compiler.numerics.replay import PROGRAM, Source, Stored, first_report
 from compiler.targets.running import find_runtime
+from runtime.datasets import describe
 from runtime.errors import RuntimeUserError
 from runtime.training.captures import Capture, Recipe, write_dump
 from runtime.training.run_folder import RunFolder
@@ -44,7 +45,7 @@ def explain(diverged: Diverged, folder: RunFolder, build: Build, flags: argparse
 def recipe_of(folder: RunFolder, build: Build, flags: argparse.Namespace) -> Recipe:
     """What the program was compiled from."""
     passes = tuple(each.name for each in chosen_passes(flags))
-    storage = storage_of(describe_data(build.data, flags))
+    storage = storage_of(describe(build.data, flags.data_dir))
     return Recipe(build.text, folder.program_hash, build.manifest.model, passes, storage)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from compiler import __version__
 from compiler.targets.registry import HOST, TARGETS
@@ -38,7 +38,7 @@ EXAMPLES = """examples:
 """
 PROGRAM_HELP = "a .nn file, or the name of a model that comes with nnc, such as cnn"
 RUN_HELP = f"{PROGRAM_HELP}; or the folder of a run"
-IR_HELP = f"{RUN_HELP}; or a .ir file"
+ARRAY_HELP = "a .npy file, or a .npz file with an array"
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,229 +86,197 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, each in COMMANDS.items():
         command = commands.add_parser(name, help=each.help, description=each.help, allow_abbrev=False)
-        each.add_flags(command)
+        group = command.add_mutually_exclusive_group() if each.exclusive else command
+        for names, settings in each.exclusive:
+            group.add_argument(*names, **settings)
+        for names, settings in each.flags:
+            command.add_argument(*names, **settings)
         usage = " ".join(command.format_usage().removeprefix("usage: ").split())
-        command.set_defaults(command=name, usage=usage)
+        command.set_defaults(command=name, usage=usage, target=HOST, **each.defaults)
     return top
 
 
 # The flags of each command --------------------------------------------------------------------------------------------
 
-
-def add_train_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", nargs="?", help=f"{PROGRAM_HELP} (not needed with --resume)")
-    add_program_flags(command)
-    add_pass_flags(command)
-    add_gpu_flags(command, "; a run started on the CPU can continue here, equal up to rounding")
-    add_memory_flag(command)
-    command.add_argument("--epochs", metavar="N", help="how many epochs in total")
-    command.add_argument("--out", metavar="DIR", type=Path, help="the folder of the run (default: runs/MODEL-DATE)")
-    command.add_argument("--resume", metavar="DIR", type=Path, help="continue the run in this folder")
-    command.add_argument(
-        "--check-numerics", action="store_true", help="check all variables for NaN and Inf after every step"
-    )
-    command.add_argument("--quiet", action="store_true", help="print only the final summary")
-    command.add_argument("--timings", action="store_true", help="print how long each phase takes until the first step")
+Flag = tuple[tuple[str, ...], dict[str, Any]]  # the arguments of `add_argument`
 
 
-def add_eval_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="RUN|FILE", help=f"the folder of a run; or {PROGRAM_HELP}")
-    add_program_flags(command)
-    add_pass_flags(command)
-    add_gpu_flags(command)
-    add_memory_flag(command)
-    add_checkpoint_flag(command)
+def flag(*names: str, **settings: Any) -> Flag:
+    return names, settings
 
 
-def add_predict_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
-    command.add_argument(
-        "--input", metavar="X.npy", required=True, help="a .npy file, or a .npz file with an array per input"
-    )
-    command.add_argument(
-        "--output",
-        metavar="Y.npy",
-        required=True,
-        type=Path,
-        help="a .npy file, or a .npz file with an array per output",
-    )
-    add_pass_flags(command)
-    add_gpu_flags(command)
-    add_memory_flag(command)
-    add_checkpoint_flag(command)
-    command.set_defaults(model=None, data=None, data_dir=None, set=[])
+def switch(name: str, help: str) -> Flag:
+    return flag(name, action="store_true", help=help)
 
 
-def add_replay_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "file", metavar="DUMP", type=Path, help="numerics-EPOCH-STEP.safetensors in the folder of a run"
+def program_flags(batch: str = "N") -> tuple[Flag, ...]:
+    return (
+        MODEL,
+        flag("--data", metavar="NAME|PATH", help="mnist, digits, a .npz file or a folder of .npy files"),
+        flag("--data-dir", metavar="DIR", help="the folder with the files of a named data set"),
+        flag("--batch", metavar=batch, help="examples per step"),
+        flag("--seed", metavar="N", help="seed of initial weights, data order and dropout"),
+        flag("--set", metavar="KEY=VALUE", action="append", default=[], help="override a setting of the train block"),
     )
 
 
-def add_summary_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=RUN_HELP)
-    add_model_flag(command)
-
-
-def add_check_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=IR_HELP)
-    add_model_flag(command)
-
-
-def add_emit_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=IR_HELP)
-    what = command.add_mutually_exclusive_group()
-    what.add_argument("--stage", choices=STAGES, default="source", help="stage to print (default: source)")
-    what.add_argument("--after", metavar="PASS", help="print the graphs after a pass; PASS:1 is its first run")
-    what.add_argument("--diff", metavar="PASS", help="print what a pass changes")
-    what.add_argument("--dump-dir", metavar="DIR", type=Path, help="write each stage to a file in a new folder")
-    what.add_argument("--standalone", metavar="train.py", type=Path, help="write one file that trains with NumPy alone")
-    add_stage_flags(command)
-    add_program_flags(command)
-
-
-def add_opt_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", nargs="?", help=f"a .ir file; or {RUN_HELP}")
-    command.add_argument("--list", action="store_true", help="print what each pass does")
-    add_stage_flags(command)
-    add_program_flags(command)
-
-
-def add_plan_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=IR_HELP)
-    add_stage_flags(command)
-    add_program_flags(command, batch="N,…")
-
-
-def add_profile_flags(command: argparse.ArgumentParser) -> None:
-    add_measure_flags(command)
-    command.add_argument("--inside", action="store_true", help="also show the ops inside regions and scans")
-
-
-def add_annotate_flags(command: argparse.ArgumentParser) -> None:
-    add_measure_flags(command)
-    command.add_argument("--no-time", action="store_true", help="measure nothing: the same output in every run")
-
-
-def add_measure_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=RUN_HELP)
-    command.add_argument("--steps", metavar="N", default="100", help="how many steps to measure (default: 100)")
-    add_stage_flags(command)
-    add_device_flags(command)
-    add_memory_flag(command)
-    add_program_flags(command)
-    command.set_defaults(no_graph=False)  # both ways are measured
-
-
-def add_explain_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=IR_HELP)
-    add_stage_flags(command)
-    add_program_flags(command)
-
-
-def add_verify_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=PROGRAM_HELP)
-    command.add_argument("--epochs", metavar="N", default="3", help="how many epochs (default: 3)")
-    command.add_argument("--kill", action="store_true", help="kill the process after each save, instead of stopping it")
-    add_program_flags(command)
-    add_pass_flags(command)
-    add_gpu_flags(command)
-
-
-# Flags that several commands have -------------------------------------------------------------------------------------
-
-
-def add_stage_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--graph", metavar="NAME", help="only this graph: train_step, evaluate, predict or init")
-    command.add_argument("--target", choices=tuple(TARGETS), default=HOST, help=f"the kind of code (default: {HOST})")
-    add_pass_flags(command)
-
-
-def add_pass_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--passes", metavar="A,B,…", help="the passes to run, in this order (see nnc opt --list)")
-    command.add_argument("--disable", metavar="PASS", action="append", default=[], help="leave out a pass")
-    command.add_argument("--enable", metavar="PASS", action="append", default=[], help="add an optional pass")
-    command.set_defaults(target=HOST)
-
-
-def add_gpu_flags(command: argparse.ArgumentParser, more: str = "") -> None:
-    add_device_flags(command, more)
-    command.add_argument(
-        "--no-graph", action="store_true", help="with --gpu: launch each kernel separately, for debugging"
+def device_flags(more: str = "") -> tuple[Flag, ...]:
+    return (
+        flag("--gpu", dest="target", action="store_const", const="cupy", help=f"run on an NVIDIA GPU{more}"),
+        switch("--tf32", "with --gpu: faster matrix products with less precision"),
     )
 
 
-def add_device_flags(command: argparse.ArgumentParser, more: str = "") -> None:
-    command.add_argument("--gpu", dest="target", action="store_const", const="cupy", help=f"run on an NVIDIA GPU{more}")
-    command.add_argument("--tf32", action="store_true", help="with --gpu: faster matrix products with less precision")
-
-
-def add_memory_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--memory-limit",
-        metavar="SIZE",
-        help="fail if more memory is needed, as in 2GB (default: the memory that is free)",
-    )
-
-
-def add_checkpoint_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--best", action="store_true", help="use the checkpoint with the lowest test loss instead of the last"
-    )
-
-
-def add_program_flags(command: argparse.ArgumentParser, batch: str = "N") -> None:
-    add_model_flag(command)
-    command.add_argument("--data", metavar="NAME|PATH", help="mnist, digits, a .npz file or a folder of .npy files")
-    command.add_argument("--data-dir", metavar="DIR", help="the folder with the files of a named data set")
-    command.add_argument("--batch", metavar=batch, help="examples per step")
-    command.add_argument("--seed", metavar="N", help="seed of initial weights, data order and dropout")
-    command.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a setting of the train block"
-    )
-
-
-def add_model_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", metavar="NAME", help="which model of the file")
+IR_FILE = flag("file", metavar="FILE", help=f"{RUN_HELP}; or a .ir file")
+MODEL = flag("--model", metavar="NAME", help="which model of the file")
+PASSES = (
+    flag("--passes", metavar="A,B,…", help="the passes to run, in this order (see nnc opt --list)"),
+    flag("--disable", metavar="PASS", action="append", default=[], help="leave out a pass"),
+    flag("--enable", metavar="PASS", action="append", default=[], help="add an optional pass"),
+)
+STAGE = (
+    flag("--graph", metavar="NAME", help="only this graph: train_step, evaluate, predict or init"),
+    flag("--target", choices=tuple(TARGETS), default=HOST, help=f"the kind of code (default: {HOST})"),
+    *PASSES,
+)
+NO_GRAPH = switch("--no-graph", "with --gpu: launch each kernel separately, for debugging")
+MEMORY = flag(
+    "--memory-limit", metavar="SIZE", help="fail if more memory is needed, as in 2GB (default: the memory that is free)"
+)
+CHECKPOINT = (  # how to run one
+    *PASSES,
+    *device_flags(),
+    NO_GRAPH,
+    MEMORY,
+    switch("--best", "use the checkpoint with the lowest test loss instead of the last"),
+)
+MEASURE = (
+    flag("file", metavar="FILE", help=RUN_HELP),
+    flag("--steps", metavar="N", default="100", help="how many steps to measure (default: 100)"),
+    *STAGE,
+    *device_flags(),
+    MEMORY,
+    *program_flags(),
+)
+MEASURE_DEFAULTS = {"no_graph": False}  # both ways are measured
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its line in `--help`, what adds its flags, and `file:function` in compiler/cli/commands."""
+    """A command: its line in `--help`, `file:function` in compiler/cli/commands, and its flags."""
 
     help: str
-    add_flags: Callable[[argparse.ArgumentParser], None]
     function: str  # takes the flags; returns an exit code, or None for 0
+    flags: tuple[Flag, ...]
+    exclusive: tuple[Flag, ...] = ()  # of which at most one may be given
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of flags that the command does not have
 
 
 COMMANDS = {
-    "train": Command("train a model; a checkpoint is saved every epoch", add_train_flags, "run:train_command"),
-    "eval": Command("loss and metrics on the test data of a run or a new model", add_eval_flags, "run:eval_command"),
-    "predict": Command("outputs of a trained model for an array of inputs", add_predict_flags, "run:predict_command"),
-    "replay": Command(
-        "run a step again that gave NaN or Inf, and name the first bad op", add_replay_flags, "numerics:replay_command"
+    "train": Command(
+        "train a model; a checkpoint is saved every epoch",
+        "run:train_command",
+        (
+            flag("file", metavar="FILE", nargs="?", help=f"{PROGRAM_HELP} (not needed with --resume)"),
+            *program_flags(),
+            *PASSES,
+            *device_flags("; a run started on the CPU can continue here, equal up to rounding"),
+            NO_GRAPH,
+            MEMORY,
+            flag("--epochs", metavar="N", help="how many epochs in total"),
+            flag("--out", metavar="DIR", type=Path, help="the folder of the run (default: runs/MODEL-DATE)"),
+            flag("--resume", metavar="DIR", type=Path, help="continue the run in this folder"),
+            switch("--check-numerics", "check all variables for NaN and Inf after every step"),
+            switch("--quiet", "print only the final summary"),
+            switch("--timings", "print how long each phase takes until the first step"),
+        ),
     ),
-    "summary": Command("layers, output shapes and parameters", add_summary_flags, "inspect:summary_command"),
-    "check": Command("report all errors in a file", add_check_flags, "inspect:check_command"),
-    "emit": Command("print a stage of compilation, up to the generated code", add_emit_flags, "inspect:emit_command"),
-    "opt": Command("run passes on IR text and print the result", add_opt_flags, "inspect:opt_command"),
+    "eval": Command(
+        "loss and metrics on the test data of a run or a new model",
+        "run:eval_command",
+        (
+            flag("file", metavar="RUN|FILE", help=f"the folder of a run; or {PROGRAM_HELP}"),
+            *program_flags(),
+            *CHECKPOINT,
+        ),
+    ),
+    "predict": Command(
+        "outputs of a trained model for an array of inputs",
+        "run:predict_command",
+        (
+            flag("run", metavar="RUN", type=Path, help="the folder of a run"),
+            flag("--input", metavar="X.npy", required=True, help=f"{ARRAY_HELP} per input"),
+            flag("--output", metavar="Y.npy", required=True, type=Path, help=f"{ARRAY_HELP} per output"),
+            *CHECKPOINT,
+        ),
+        defaults={"model": None, "data": None, "data_dir": None, "set": []},
+    ),
+    "replay": Command(
+        "run a step again that gave NaN or Inf, and name the first bad op",
+        "numerics:replay_command",
+        (flag("file", metavar="DUMP", type=Path, help="numerics-EPOCH-STEP.safetensors in the folder of a run"),),
+    ),
+    "summary": Command(
+        "layers, output shapes and parameters",
+        "inspect:summary_command",
+        (flag("file", metavar="FILE", help=RUN_HELP), MODEL),
+    ),
+    "check": Command("report all errors in a file", "inspect:check_command", (IR_FILE, MODEL)),
+    "emit": Command(
+        "print a stage of compilation, up to the generated code",
+        "inspect:emit_command",
+        (IR_FILE, *STAGE, *program_flags()),
+        exclusive=(
+            flag("--stage", choices=STAGES, default="source", help="stage to print (default: source)"),
+            flag("--after", metavar="PASS", help="print the graphs after a pass; PASS:1 is its first run"),
+            flag("--diff", metavar="PASS", help="print what a pass changes"),
+            flag("--dump-dir", metavar="DIR", type=Path, help="write each stage to a file in a new folder"),
+            flag("--standalone", metavar="train.py", type=Path, help="write one file that trains with NumPy alone"),
+        ),
+    ),
+    "opt": Command(
+        "run passes on IR text and print the result",
+        "inspect:opt_command",
+        (
+            flag("file", metavar="FILE", nargs="?", help=f"a .ir file; or {RUN_HELP}"),
+            switch("--list", "print what each pass does"),
+            *STAGE,
+            *program_flags(),
+        ),
+    ),
     "plan": Command(
-        "memory: how much, when and what for, and which buffers are shared", add_plan_flags, "inspect:plan_command"
+        "memory: how much, when and what for, and which buffers are shared",
+        "inspect:plan_command",
+        (IR_FILE, *STAGE, *program_flags(batch="N,…")),
     ),
     "profile": Command(
-        "time per kernel, compared with the limits of the machine", add_profile_flags, "measure:profile_command"
+        "time per kernel, compared with the limits of the machine",
+        "measure:profile_command",
+        (*MEASURE, switch("--inside", "also show the ops inside regions and scans")),
+        defaults=MEASURE_DEFAULTS,
     ),
     "annotate": Command(
         "the text of a model, each line with its shapes, kernels, passes and code",
-        add_annotate_flags,
         "measure:annotate_command",
+        (*MEASURE, switch("--no-time", "measure nothing: the same output in every run")),
+        defaults=MEASURE_DEFAULTS,
     ),
     "explain-fusion": Command(
-        "which ops are fused, and why others are not", add_explain_flags, "inspect:explain_fusion_command"
+        "which ops are fused, and why others are not",
+        "inspect:explain_fusion_command",
+        (IR_FILE, *STAGE, *program_flags()),
     ),
     "verify-resume": Command(
         "prove that a model that is stopped and resumed trains to the same bits",
-        add_verify_flags,
         "verify:verify_resume_command",
+        (
+            flag("file", metavar="FILE", help=PROGRAM_HELP),
+            flag("--epochs", metavar="N", default="3", help="how many epochs (default: 3)"),
+            switch("--kill", "kill the process after each save, instead of stopping it"),
+            *program_flags(),
+            *PASSES,
+            *device_flags(),
+            NO_GRAPH,
+        ),
     ),
 }

@@ -8,7 +8,7 @@ from compiler.driver import Compilation
 from compiler.planning.memory import Plan
 from compiler.targets.registry import HOST
 from compiler.targets.target import find_target
-from runtime.datasets import Footprint
+from runtime.datasets.dataset import Footprint
 
 NAMED_TENSORS = 5
 

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 
 from compiler.ir.types import BYTES
 from compiler.targets.running import find_runtime
-from runtime.datasets import Footprint
+from runtime.datasets.dataset import Footprint
 from runtime.errors import RuntimeUserError
 from runtime.program import Executable, Manifest
 
@@ -48,13 +48,8 @@ class Peak:
         return sum(astuple(self))
 
     def __str__(self) -> str:
-        parts = {
-            "tensors": self.tensors,
-            "data": self.data,
-            "copies of data or weights": self.copies,
-            "code": self.code,
-        }
-        listed = ", ".join(f"{in_units(size)} of {what}" for what, size in parts.items() if size)
+        parts = zip(("tensors", "data", "copies of data or weights", "code"), astuple(self), strict=True)
+        listed = ", ".join(f"{in_units(size)} of {what}" for what, size in parts if size)
         return f"{in_units(self.total)}: {listed}"
 
 

@@ -89,6 +89,13 @@ def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
     return found
 
 
+def read_number(text: str, message: str, least: int, most: int, expected: str = "") -> int:
+    """The whole number in a flag; raises RuntimeUserError with the message for anything else."""
+    if not text.isdecimal() or not least <= int(text[:20]) <= most:
+        raise RuntimeUserError(message, expected=expected or f"from {least} to {most}", found=text[:20])
+    return int(text)
+
+
 def names_in(texts: list[str]) -> list[str]:
     """The names in `a,b c`, given once or several times."""
     return [name for text in texts for name in text.replace(",", " ").split()]

@@ -41,9 +41,7 @@ def run(arguments: Sequence[str], started: float) -> int:
     except BrokenPipeError:  # whoever read our output is gone
         drop_output()
         return BROKEN_PIPE
-    except (
-        OSError
-    ) as error:  # code that reads or writes files reports its own errors, so this is most likely our output
+    except OSError as error:  # code that reads or writes files reports its own errors: this is most likely our output
         print(f"error: cannot write {error.filename or 'the output'}\n  found: {error.strerror}", file=sys.stderr)
         drop_output()
         return USER_ERROR

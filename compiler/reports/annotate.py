@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from compiler.driver import Compilation
 from compiler.elaborate.values import CallRecord, tensors_in
@@ -25,9 +25,7 @@ from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
 from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_clock
 from compiler.targets.shared.names import heading
-
-if TYPE_CHECKING:
-    from runtime.datasets import Dataset
+from runtime.datasets.dataset import Dataset
 
 WIDTH = 120
 LABEL, COLUMN = 6, 16  # columns of the labels and of their texts, below a line of the model

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from compiler.driver import Compilation, title_of
 from compiler.elaborate.signatures import counted
@@ -20,11 +20,10 @@ from compiler.planning.costs import Cost, cost_of, total
 from compiler.targets.running import find_runtime
 from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
+from runtime.cpu.profiler import Ceilings, Measured, random_arrays
+from runtime.datasets.dataset import Dataset
+from runtime.feeding import fitted
 from runtime.program import Executable
-
-if TYPE_CHECKING:
-    from runtime.cpu.profiler import Ceilings, Measured
-    from runtime.datasets import Dataset
 
 MOST_PLACES = 4  # shown in a row
 RANDOM = "random numbers"
@@ -85,9 +84,6 @@ def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: i
 def measure_kernels(
     compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
 ) -> tuple[list[KernelRow], Measured]:
-    from runtime.cpu.profiler import random_arrays
-    from runtime.feeding import fitted
-
     runtime = find_runtime(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
     plain, timed = (runtime.load(each, compiled.manifest, {}) for each in (compiled.executable, executable))

@@ -43,9 +43,7 @@ def blas_libraries() -> list[Any]:
     return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
-Task = tuple[
-    Callable[[], object], "SimpleQueue[BaseException | None]"
-]  # a function, and the queue that gets its result
+Task = tuple[Callable[[], object], "SimpleQueue[BaseException | None]"]  # a function, and the queue for its result
 inside = threading.local()  # `inside.group` is set in a thread that works for a group; groups are not nested
 
 

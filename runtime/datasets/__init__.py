@@ -1,33 +1,18 @@
 """Data sets by name or path: `digits` is drawn at start-up, `mnist` is found or downloaded, a path is the user's data.
 
-A new built-in data set is a module with `describe()`, `footprint()`, `is_here(data_dir)` and `load(data_dir, report)`,
-and a row in `BUILT_IN`. Only the module of the data set in use is imported, for a quick start.
+A new built-in data set is a module with `INFO` (the arrays of an example), `FOOTPRINT`, `is_here(data_dir)` and
+`load(data_dir, report)`, and a row in `BUILT_IN`. Only the module of the data set in use is imported: a quick start.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
+from types import ModuleType
 
-from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report, Split
+from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report
 
-__all__ = [
-    "BUILT_IN",
-    "ArrayInfo",
-    "Dataset",
-    "Footprint",
-    "Report",
-    "Split",
-    "describe",
-    "footprint",
-    "is_here",
-    "load",
-]
-
-BUILT_IN = {
-    "digits": "runtime.datasets.digits",
-    "mnist": "runtime.datasets.mnist",
-}
+BUILT_IN = {"digits": "runtime.datasets.digits", "mnist": "runtime.datasets.mnist"}
 USER_DATA = "runtime.datasets.arrays"
 
 PathLike = str | os.PathLike[str]
@@ -38,11 +23,8 @@ def describe(name_or_path: PathLike, data_dir: PathLike | None = None) -> dict[s
 
     Raises RuntimeUserError if there is no such data set or its headers are not valid.
     """
-    name = os.fspath(name_or_path)
-    if name in BUILT_IN:
-        return import_module(BUILT_IN[name]).describe()
-    arrays = import_module(USER_DATA)
-    return arrays.describe(arrays.find(name, _folder(data_dir), BUILT_IN))
+    module, path = _find(name_or_path, data_dir)
+    return module.describe(path) if path else dict(module.INFO)
 
 
 def footprint(name_or_path: PathLike, data_dir: PathLike | None = None) -> Footprint:
@@ -50,11 +32,8 @@ def footprint(name_or_path: PathLike, data_dir: PathLike | None = None) -> Footp
 
     Raises RuntimeUserError as `describe` does.
     """
-    name = os.fspath(name_or_path)
-    if name in BUILT_IN:
-        return import_module(BUILT_IN[name]).footprint()
-    arrays = import_module(USER_DATA)
-    return arrays.footprint(arrays.find(name, _folder(data_dir), BUILT_IN))
+    module, path = _find(name_or_path, data_dir)
+    return module.footprint(path) if path else module.FOOTPRINT
 
 
 def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
@@ -71,11 +50,17 @@ def load(name_or_path: PathLike, data_dir: PathLike | None = None, report: Repor
     `data_dir` is a folder to search first; `report` is called with a line for each download. Raises RuntimeUserError
     if the data are missing, damaged or larger than memory.
     """
+    module, path = _find(name_or_path, data_dir)
+    return module.load(path) if path else module.load(_folder(data_dir), report)
+
+
+def _find(name_or_path: PathLike, data_dir: PathLike | None) -> tuple[ModuleType, str]:
+    """The module that reads a data set, and the path of the user's data, empty for a built-in data set."""
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
-        return import_module(BUILT_IN[name]).load(_folder(data_dir), report)
+        return import_module(BUILT_IN[name]), ""
     arrays = import_module(USER_DATA)
-    return arrays.load(arrays.find(name, _folder(data_dir), BUILT_IN))
+    return arrays, arrays.find(name, _folder(data_dir), BUILT_IN)
 
 
 def _folder(data_dir: PathLike | None) -> str | None:

@@ -78,9 +78,7 @@ def check_range(array: np.ndarray, low: int, high: int, complaint: str, where: s
         if bad.any():
             row, value = _first(bad, rows)
             raise RuntimeUserError(
-                f"row {start + row} of {where} {complaint}",
-                expected=f"whole numbers {low} … {high}",
-                found=f"{value}",
+                f"row {start + row} of {where} {complaint}", expected=f"whole numbers {low} … {high}", found=f"{value}"
             )
 
 

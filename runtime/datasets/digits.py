@@ -40,6 +40,7 @@ class Sheet(NamedTuple):
 
 TRAIN = Sheet(key=0x6E6E63_01, writers=120, images=12_000)
 TEST = Sheet(key=0x6E6E63_02, writers=40, images=2_000)
+FOOTPRINT = Footprint((TRAIN.images + TEST.images) * (SIDE * SIDE + 1), WORKING_BYTES)
 
 
 class Randomness:
@@ -65,16 +66,6 @@ class Randomness:
     def bytes(self, *shape: int) -> np.ndarray:
         """Uniform in 0 … 255, u8; the product of `shape` is a multiple of 8."""
         return self._bits.random_raw(int(np.prod(shape)) // 8).astype("<u8").view(np.uint8).reshape(shape)
-
-
-def describe() -> dict[str, ArrayInfo]:
-    """The arrays of an example: image u8[28, 28] and label u8[]."""
-    return dict(INFO)
-
-
-def footprint() -> Footprint:
-    images = TRAIN.images + TEST.images
-    return Footprint(images * (SIDE * SIDE + 1), WORKING_BYTES)
 
 
 def is_here(data_dir: str | None) -> bool:

@@ -96,6 +96,14 @@ def check_memory(size: int, where: str) -> None:
         )
 
 
+def user_cache(name: str) -> str:
+    """A folder for files that can be made again: $XDG_CACHE_HOME/nnc/NAME, or ~/.cache/nnc/NAME."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the standard says that relative paths are ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "nnc", name)
+
+
 def gibibytes(size: int) -> str:
     """A size in a form that is easy to read."""
     return f"{size / 2**30:,.2f} GiB"

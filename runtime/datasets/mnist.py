@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Report, Split
-from runtime.datasets.files import BLOCK, Readable, read_values, reading, reason
+from runtime.datasets.files import BLOCK, Readable, read_values, reading, reason, user_cache
 from runtime.errors import RuntimeUserError, quoted
 
 
@@ -51,15 +51,11 @@ SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # below a data folder,
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_BYTES = 8  # the code of the IDX format for unsigned bytes
 INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
+FOOTPRINT = Footprint(sum(math.prod(file.shape) for file in FILES), BLOCK)  # of the published files
 HINT = (
     "pass a folder with the four MNIST files through --data-dir or NNC_DATA, "
     "or train on digits that nnc draws with --data digits"
 )
-
-
-def describe() -> dict[str, ArrayInfo]:
-    """The arrays of an example: image u8[28, 28] and label u8[]. No file is read."""
-    return dict(INFO)
 
 
 def load(data_dir: str | None, report: Report) -> Dataset:
@@ -77,22 +73,14 @@ def read(paths: Paths) -> tuple[Split, Split]:
     return _split(paths, TRAIN_IMAGES, TRAIN_LABELS), _split(paths, TEST_IMAGES, TEST_LABELS)
 
 
-def footprint() -> Footprint:
-    """Of the published files."""
-    return Footprint(sum(math.prod(file.shape) for file in FILES), BLOCK)
-
-
 def is_here(data_dir: str | None) -> bool:
     """Whether `load` needs no download."""
     return bool(_found(data_dir, lambda text: None)) or len(files_in(cache_folder())) == len(FILES)
 
 
 def cache_folder() -> str:
-    """The folder of downloads: $XDG_CACHE_HOME/nnc/mnist, or the same below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the standard says that relative paths are ignored
-        base = os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "nnc", "mnist")
+    """The folder of downloads."""
+    return user_cache("mnist")
 
 
 def _named_folders(data_dir: str | None) -> Iterator[str]:

@@ -6,14 +6,13 @@ less time than Python needs to launch the next one, and their time would otherwi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
 
 from runtime.cpu.profiler import TRIES, Ceilings, Measured, ceilings, means, quicker_half, typical
 from runtime.gpu import cuda
-from runtime.gpu.device_program import STEPS_PER_GRAPH, DeviceProgram, on_device
+from runtime.gpu.device_program import STEPS_PER_GRAPH, DeviceProgram, Queue, on_device
 from runtime.program import Arrays
 
 COPIED = 1 << 30  # bytes: many times the cache
@@ -21,8 +20,6 @@ MATRIX_SIZE = 4096  # rows and columns of the matrices of the large product
 TICKS = 500  # to measure the time of one
 SLEEP_FACTOR = 2  # times the time that queueing took before
 FEWEST_LAUNCHES = 5  # of a graph
-
-Queue = Callable[[], object]  # queues work on the GPU
 
 
 def measure_ceilings() -> Ceilings:

@@ -24,7 +24,7 @@ from runtime.program import Arrays, Executable, LoadedProgram, Manifest
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
-Queue = Callable[[], None]  # queues work on the device and returns before it is done
+Queue = Callable[[], object]  # queues work on the device and returns before it is done
 
 
 class DeviceProgram(LoadedProgram):

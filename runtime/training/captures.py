@@ -18,7 +18,7 @@ import numpy as np
 
 from runtime.datasets.files import reading
 from runtime.errors import RuntimeUserError
-from runtime.feeding import HostRunner, NotFinite, Watch
+from runtime.feeding import HostRunner, NotFinite
 from runtime.program import Arrays, LoadedProgram
 from runtime.training.checkpoint import write_atomically
 from runtime.training.conditions import conditions
@@ -96,17 +96,6 @@ class Capture:
 
 
 # Finding it ----------------------------------------------------------------------------------------------------------
-
-
-def first_bad_step(
-    runner: HostRunner, order: np.ndarray, size: int, watch: Watch, received: Sequence[int]
-) -> NotFinite | None:
-    """Continues training until the loss, or a variable that the guard of `watch` checks, is not finite."""
-    try:
-        runner.means(order, size, received, watch)
-    except NotFinite as bad:
-        return bad
-    return None
 
 
 def first_bad_batch(runner: HostRunner, order: np.ndarray, size: int) -> NotFinite | None:

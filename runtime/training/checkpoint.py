@@ -19,21 +19,13 @@ import numpy as np
 
 from runtime.datasets.files import kind_of, reading, reason
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import LoadedProgram
+from runtime.program import LANGUAGE_TYPES, LoadedProgram
 from runtime.training.results import EpochResult, Position
 from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 1
 HISTORY_LIMIT = 1000  # epochs in a checkpoint, so that its header stays small; the log has all
-TYPES = {  # NumPy's name -> ours, and that of safetensors headers
-    "float32": ("f32", "F32"),
-    "float64": ("f64", "F64"),
-    "int32": ("i32", "I32"),
-    "int64": ("i64", "I64"),
-    "uint8": ("u8", "U8"),
-    "bool": ("bool", "BOOL"),
-}
-SHORT_NAMES = {code: name for name, code in TYPES.values()}
+SHORT_NAMES = {name.upper(): name for name in LANGUAGE_TYPES.values()}  # by that of safetensors headers
 
 
 def write_atomically(path: Path, data: bytes, backup: Path | None = None) -> None:
@@ -151,7 +143,7 @@ def _metadata(checkpoint: TensorFile, header: dict[str, Any]) -> dict[str, str]:
 
 def _compare(checkpoint: TensorFile, header: dict[str, Any], views: Mapping[str, np.ndarray]) -> None:
     """Raises RuntimeUserError with the first tensor that is missing or different, else with the first extra one."""
-    expected = {name: _shown(TYPES[view.dtype.name][1], list(view.shape)) for name, view in views.items()}
+    expected = {name: _shown(LANGUAGE_TYPES[view.dtype.name].upper(), list(view.shape)) for name, view in views.items()}
     found = {name: _shown(e.get("dtype"), e.get("shape")) for name, e in header.items() if name != "__metadata__"}
     for name in (*expected, *found):
         if expected.get(name) != found.get(name):

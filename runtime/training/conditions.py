@@ -14,12 +14,7 @@ from runtime.errors import quoted
 
 def conditions() -> dict[str, Any]:
     """The conditions of the machine and its libraries, by name."""
-    return {
-        "numpy": np.__version__,
-        "blas": blas_in_use(),
-        "machine": platform.machine(),
-        "threads": thread_count(),
-    }
+    return {"numpy": np.__version__, "blas": blas_in_use(), "machine": platform.machine(), "threads": thread_count()}
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -190,9 +190,8 @@ class Probe:
     """Called after each op: keeps its number, and the ranges of its operands and of its results."""
 
     def __init__(self) -> None:
-        self.records: list[
-            tuple[int, Ranges, Ranges]
-        ] = []  # in running order, except for ops that run at the same time
+        # In running order, except for ops that run at the same time.
+        self.records: list[tuple[int, Ranges, Ranges]] = []
 
     def __call__(self, number: int, operands: Ranges, *results: np.ndarray) -> None:
         self.records.append((number, operands, ranges_of(*results)))

@@ -13,10 +13,8 @@ from runtime.datasets.arrays import read_inputs, write_npz
 from runtime.datasets.checks import check
 from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import TensorSpec
+from runtime.program import LANGUAGE_TYPES, TensorSpec
 from runtime.training.checkpoint import write_atomically
-
-LANGUAGE_TYPES = {"uint8": "u8", "bool": "bool", "int32": "i32", "int64": "i64", "float32": "f32"}
 
 
 def read_examples(path: str, inputs: Sequence[TensorSpec], data: str) -> dict[str, np.ndarray]:

@@ -73,9 +73,7 @@ class RunFolder:
         Raises RuntimeUserError if `out` already has files, or if the folder cannot be made.
         """
         try:
-            path = (
-                _make_empty(out) if out is not None else _make_dated(root / f"{model}-{time.strftime('%Y%m%d-%H%M%S')}")
-            )
+            path = _make_empty(out) if out is not None else _make_dated(root, model)
         except OSError as error:
             raise RuntimeUserError(
                 f"cannot make the run folder {quoted(str(error.filename))}",
@@ -195,8 +193,9 @@ def _make_empty(path: Path) -> Path:
     return path
 
 
-def _make_dated(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make_dated(root: Path, model: str) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 100))]
     for name in names:  # for runs that are started in the same second
         try:

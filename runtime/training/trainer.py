@@ -13,7 +13,7 @@ from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
 from runtime.program import LoadedProgram
-from runtime.training.captures import Capture, capture_of, first_bad_batch, first_bad_step
+from runtime.training.captures import Capture, capture_of, first_bad_batch
 from runtime.training.checkpoint import encode, load, write_atomically
 from runtime.training.interrupt import Interrupted, Signals
 from runtime.training.numerics import Guard, Trend, advice, finite_names, show_names
@@ -211,9 +211,12 @@ class _Session:
             self.guard = Guard(self.program.variables())
             self.reporter.start(epoch, self.settings.epochs, self.steps)
             watch = Watch(self.reporter.step, self.reporter.interval, guard=self.guard)
-            self.failure = first_bad_step(self.training, order, size, watch, received)
-        bad = self.failure
-        return bad and capture_of("train_step", self.training, order, size, epoch, bad, self.guard.before)
+            try:
+                self.training.means(order, size, received, watch)
+            except NotFinite as bad:
+                self.failure = bad
+        failure, before = self.failure, self.guard.before
+        return failure and capture_of("train_step", self.training, order, size, epoch, failure, before)
 
     def summary(self, folder: Path) -> Summary:
         position, trained = self.position, self.trained

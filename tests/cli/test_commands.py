@@ -162,6 +162,20 @@ def test_predict(place: Path):
         assert archive["output"] == pytest.approx(scores[:3], rel=1e-5)
 
 
+def test_predict_writes_an_output_named_file(place: Path):
+    """numpy.savez has an argument of this name."""
+    text = (place / "points.nn").read_text()
+    (place / "points.nn").write_text(
+        text.replace("return point |>", "file = point |>").replace("Dense(3)\n", "Dense(3)\n  return file\n")
+    )
+    train("points.nn", "--epochs", "1", "--out", "run")
+    for suffix in ("npy", "npz"):
+        assert nnc("predict", "run", "--input", "points.npy", "--output", f"scores.{suffix}").code == 0
+    with np.load("scores.npz") as archive:
+        assert archive.files == ["file"]
+        assert np.array_equal(archive["file"], np.load("scores.npy"))
+
+
 def test_summary_check_and_emit_of_a_run(place: Path):
     train("points.nn", "--epochs", "1", "--out", "run")
     assert "Total parameters: 99" in nnc("summary", "run").out

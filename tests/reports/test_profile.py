@@ -13,7 +13,7 @@ from compiler.planning.memory import scan_length
 from compiler.reports.profile import KernelRow, Profile, format_profile, measure_kernels, profile, rows_of, with_clock
 from compiler.targets.shared.writer import Kernel
 from runtime.cpu.profiler import Ceilings, Clock, Measured, measure, measure_ceilings, random_arrays, tick_nanoseconds
-from runtime.datasets import Dataset, Split
+from runtime.datasets.dataset import Dataset, Split
 from runtime.feeding import fitted
 from runtime.program import LoadedProgram
 from tests.programs import MODELS, compile_text, compiled_model, initialized, read_graph, run_program

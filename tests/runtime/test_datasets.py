@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.datasets import ArrayInfo, Dataset, Split, describe, digits, download, load, mnist
+from runtime.datasets import describe, digits, download, load, mnist
 from runtime.datasets.checks import check, check_values
+from runtime.datasets.dataset import ArrayInfo, Dataset, Split
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import TensorSpec
 

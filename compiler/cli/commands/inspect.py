@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from compiler.cli.compiling import chosen_passes, compile_for, load_program
-from compiler.cli.data import describe_data
-from compiler.cli.programs import find_program, is_ir, names_in, refuse_ir
+from compiler.cli.compiling import chosen_passes, compile_to_train, load_program
+from compiler.cli.programs import find_program, is_ir, names_in, read_number, refuse_ir
 from compiler.driver import PlannedModule, Stage, check_models, elaborate_models, load_tree, stages_of_program
 from compiler.language.syntax import Program as Tree
 from compiler.passes.pipeline import find_label
@@ -16,7 +15,7 @@ from compiler.reports.plan_report import format_report
 from compiler.reports.stages import check_graph, dump, read_ir, show_difference, show_stage, stages_of_module
 from compiler.reports.summary import format_summary, totals
 from compiler.targets.target import find_target
-from runtime.datasets import BUILT_IN
+from runtime.datasets import BUILT_IN, describe
 from runtime.errors import RuntimeUserError, quoted
 from runtime.training.checkpoint import write_atomically
 
@@ -80,7 +79,7 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     if target.standalone is None:
         raise RuntimeUserError("this target has no standalone script", expected="no --target", found=flags.target)
     tree, data = load_program(find_program(flags.file), flags)
-    compiled = compile_for(tree, describe_data(data, flags), flags)
+    compiled = compile_to_train(tree, describe(data, flags.data_dir), flags)
     text = target.standalone(tree.file, compiled.manifest, compiled.optimized, data, flags.standalone.name)
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
@@ -129,10 +128,8 @@ def read_tree(flags: argparse.Namespace) -> Tree:
 
 
 def read_batch(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:20]) <= LARGEST_BATCH:
-        expected = f"whole numbers from 1 to {LARGEST_BATCH}, as in --batch 64,128"
-        raise RuntimeUserError("--batch takes numbers of examples", expected=expected, found=text[:20])
-    return int(text)
+    expected = f"whole numbers from 1 to {LARGEST_BATCH}, as in --batch 64,128"
+    return read_number(text, "--batch takes numbers of examples", 1, LARGEST_BATCH, expected)
 
 
 def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
@@ -141,7 +138,7 @@ def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
     if not is_ir(flags.file):
         tree, data = load_program(find_program(flags.file), flags)
         known = data in BUILT_IN or flags.data is not None  # other data sets need not exist to inspect a program
-        storage = describe_data(data, flags) if known else {}
+        storage = describe(data, flags.data_dir) if known else {}
         return stages_of_program(tree, passes, storage, flags.model, flags.diagnostics, flags.target)
     for name, flag in FLAGS_OF_PROGRAMS.items():
         if getattr(flags, name):

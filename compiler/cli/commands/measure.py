@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from compiler.cli.compiling import chosen_passes, load_program
-from compiler.cli.data import check_data, describe_data, footprint_of, load_data
+from compiler.cli.compiling import chosen_passes, compile_with_flags, load_program
+from compiler.cli.data import check_data, load_data
 from compiler.cli.devices import choose_device, memory_of
 from compiler.cli.memory_check import check_memory
-from compiler.cli.programs import find_program, refuse_ir
-from compiler.driver import Compilation, Stage, compile_tree
+from compiler.cli.programs import find_program, read_number, refuse_ir
+from compiler.driver import Compilation, Stage
 from compiler.reports.annotate import annotate, format_annotations
 from compiler.reports.profile import format_profile, profile
 from compiler.reports.stages import check_graph
-from runtime.datasets import BUILT_IN, Dataset, is_here
+from runtime.datasets import BUILT_IN, describe, footprint, is_here
+from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError
 
 TRAINING, PREDICTION = "train_step", "predict"  # the graph that is measured by default: the first of them that exists
@@ -47,17 +48,10 @@ def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tup
     tree, data = load_program(find_program(flags.file), flags)
     asked = flags.data is not None or flags.data_dir is not None
     here = asked or is_here(data)
-    arrays = describe_data(data, flags) if here or data in BUILT_IN else {}
-    compiled = compile_tree(
-        tree,
-        model=flags.model,
-        storage=arrays,
-        passes=chosen_passes(flags),
-        diagnostics=flags.diagnostics,
-        target=flags.target,
-    )
+    arrays = describe(data, flags.data_dir) if here or data in BUILT_IN else {}
+    compiled = compile_with_flags(tree, arrays, flags)
     if to_run:
-        check_memory(compiled, memory_of(flags), footprint_of(data, flags) if here else None)
+        check_memory(compiled, memory_of(flags), footprint(data, flags.data_dir) if here else None)
     if not (to_run and here):
         return compiled, None
     try:
@@ -76,6 +70,4 @@ def chosen_graph(compiled: Compilation, wanted: str | None) -> str:
 
 
 def read_steps(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:20]) <= MOST_STEPS:
-        raise RuntimeUserError("--steps takes a number of steps", expected=f"from 1 to {MOST_STEPS}", found=text[:20])
-    return int(text)
+    return read_number(text, "--steps takes a number of steps", 1, MOST_STEPS)

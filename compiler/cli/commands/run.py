@@ -10,13 +10,14 @@ from pathlib import Path
 
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
-from compiler.cli.data import footprint_of, load_data
+from compiler.cli.data import load_data
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import find_program, refuse_ir
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
-from runtime.datasets import Dataset
+from runtime.datasets import footprint
+from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
@@ -119,7 +120,7 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint_of(build.data, flags))}")
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint(build.data, flags.data_dir))}")
 
 
 def process_age(flags: argparse.Namespace) -> float:

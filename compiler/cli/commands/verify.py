@@ -10,8 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compiler.cli.programs import refuse_ir
-from runtime.errors import RuntimeUserError
+from compiler.cli.programs import read_number, refuse_ir
 from runtime.training import comparison
 from runtime.training.run_folder import RunFolder
 
@@ -31,7 +30,7 @@ class Failed(Exception):
 def verify_resume_command(flags: argparse.Namespace) -> int:
     """Trains in one go, and once more in pieces, each in a separate process; compares the two runs."""
     refuse_ir(flags.file, "verify-resume")
-    epochs = read_epochs(flags.epochs)
+    epochs = read_number(flags.epochs, "--epochs takes a number of epochs", 2, MOST_EPOCHS)
     with tempfile.TemporaryDirectory(prefix="nnc-verify-") as folder:
         straight, pieces = Path(folder, "straight"), Path(folder, "pieces")
         try:
@@ -106,11 +105,3 @@ def finish(process: subprocess.Popen[str]) -> None:
     if process.returncode:
         print(errors, end="", file=sys.stderr)
         raise Failed(process.returncode if process.returncode > 0 else 128 - process.returncode)
-
-
-def read_epochs(text: str) -> int:
-    if not text.isdecimal() or not 2 <= int(text[:20]) <= MOST_EPOCHS:
-        raise RuntimeUserError(
-            "--epochs takes a number of epochs", expected=f"from 2 to {MOST_EPOCHS}", found=text[:20]
-        )
-    return int(text)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 from compiler.diagnostics import UserError
 from compiler.ir.graph import Graph, Literal, Node, Value
@@ -67,9 +66,8 @@ def generate(
     title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
 ) -> str:
     """The module's source; arguments as for `generate` of NumPy."""
-    kernels: list[DeviceKernel] = []
-    writer = partial(CupyWriter, kernels=kernels, kernel_names=Names(RESERVED))
-    functions = functions_of(writer, plans, variables, ticks)
+    kernels, kernel_names = [], Names(RESERVED)
+    functions = functions_of(partial(CupyWriter, kernels, kernel_names), plans, variables, ticks)
     text = "\n".join(line for kernel in kernels for line in kernel.definition)
     constants = [
         line
@@ -89,9 +87,11 @@ class CupyWriter(GraphWriter):
 
     STEPS, TOGETHER = "steps", "together"
 
-    def __init__(self, *arguments: Any, kernels: list[DeviceKernel], kernel_names: Names, **settings: Any):
-        super().__init__(*arguments, names=Names(RESERVED), **settings)
-        self.kernels, self.kernel_names = kernels, kernel_names  # of all graphs
+    def __init__(
+        self, kernels: list[DeviceKernel], kernel_names: Names, plan: Plan, variables: Mapping[str, int], ticks: Ticks
+    ):
+        super().__init__(plan, variables, Names(RESERVED), ticks=ticks)
+        self.kernels, self.kernel_names = kernels, kernel_names
 
     def copy(self, out: str, source: str) -> str:
         return f"copy({out}, {source})"
@@ -108,12 +108,12 @@ class CupyWriter(GraphWriter):
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """Writes the launch of a kernel for a region. The kernel's name."""
+        note = f"{note.partition(' = ')[0]} = fused(...)"
         if all(0 in result.type.shape for result in node.results):
-            self.write("pass", depth)
+            self.write(f"pass  {note}", depth)
             return "nothing"
         arguments = [self.show(operand) for operand in node.operands]
-        results = note.partition(" = ")[0]
-        self.write(f"{self.launch(node, node.body, arguments)}  {results} = fused(...)", depth)
+        self.write(f"{self.launch(node, node.body, arguments)}  {note}", depth)
         return self.kernels[-1].name
 
     def launch(self, node: Node, body: Graph, arguments: Sequence[str]) -> str:

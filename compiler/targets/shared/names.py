@@ -23,8 +23,8 @@ NUMBERED = re.compile(r"(region|scan)_\d+(_tiles?|_steps)?")  # functions, and t
 class Names:
     """Gives every tensor a unique identifier: `dense_1.w` becomes `dense_1_w`."""
 
-    def __init__(self, reserved: Iterable[str] = ()):
-        self.used = {*RESERVED, *reserved}
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self.used: set[str] = {*RESERVED, *reserved}
         self.counts: dict[str, int] = {}  # how often each name was requested
 
     def fresh(self, wanted: str) -> str:

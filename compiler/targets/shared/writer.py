@@ -58,11 +58,10 @@ def functions_of(
     variables: Sequence[PlacedVariable],
     ticks: Mapping[str, Ticks] | None,
 ) -> list[str]:
-    """The lines of the functions of all graphs, and of `bind_variables`; `ticks` are by graph."""
-    ticks, offsets = ticks or {}, {name: offset for name, _, offset in variables}
-    functions = [writer(plan, offsets, ticks=ticks.get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
-    functions.append(variables_function(plans, variables))
-    return [line for function in functions for line in ("", "", *function)]
+    """The functions of all graphs, each written by a writer of a plan, then `bind_variables`; `ticks` are by graph."""
+    offsets = {name: offset for name, _, offset in variables}
+    functions = [writer(plan, offsets, ticks=(ticks or {}).get(plan.graph.name, NO_TICKS)).lines() for plan in plans]
+    return [line for each in (*functions, variables_function(plans, variables)) for line in ("", "", *each)]
 
 
 def variables_function(plans: Sequence[Plan], variables: Sequence[PlacedVariable]) -> list[str]:

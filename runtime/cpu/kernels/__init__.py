@@ -6,6 +6,8 @@ Unless a kernel says so, it allocates nothing as large as a tensor. Kernels divi
 already run in one of a group (runtime/cpu/threads.py).
 """
 
+# ruff: noqa: F401  these are the kernels, which generated code may call (runtime/allowed.py)
+
 from runtime.cpu.kernels.basic import (
     argmax,
     clip,
@@ -32,34 +34,3 @@ from runtime.cpu.kernels.pooling import max_pool2d, max_pool2d_route, max_pool2d
 from runtime.cpu.kernels.products import matmul, sum_of_products
 from runtime.cpu.kernels.windows import fold, patches
 from runtime.cpu.threads import together
-
-__all__ = [
-    "argmax",
-    "clip",
-    "conv2d",
-    "conv2d_filter_grad",
-    "conv2d_input_grad",
-    "depthwise_conv2d",
-    "depthwise_conv2d_by_taps",
-    "depthwise_conv2d_filter_grad",
-    "depthwise_conv2d_filter_grad_by_taps",
-    "depthwise_conv2d_input_grad",
-    "depthwise_conv2d_input_grad_by_taps",
-    "erf",
-    "fold",
-    "gather",
-    "iota",
-    "matmul",
-    "max_pool2d",
-    "max_pool2d_route",
-    "max_pool2d_with_index",
-    "orthogonalize",
-    "patches",
-    "random",
-    "scatter_add",
-    "select_or_zero",
-    "steps",
-    "sum_of_products",
-    "together",
-    "view",
-]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from runtime.cpu.kernels.products import LARGE, SMALL, SMALL_TRANSPOSED, VECTOR, rows_in_pieces
-from runtime.cpu.kernels.windows import Pair
+from runtime.cpu.kernels.windows import Size
 from runtime.cpu.threads import LANES, parts, together
 
 BLOCK = 80_000  # elements of the patches of one row of a tile: they and their product fit a cache of 1 MB
@@ -30,7 +30,7 @@ FEWEST_CHANNELS = 8  # for each thread
 MANY_CHANNELS = 2 * FEWEST_CHANNELS
 FEWEST_ROWS = 8  # of a small product: with fewer, packing is cheaper
 
-Tile = tuple[slice, slice, slice]  # rows and columns of output pixels, images
+ImageTile = tuple[slice, slice, slice]  # rows and columns of output pixels, images
 
 
 def conv2d_scratch(depth: int) -> int:
@@ -48,7 +48,7 @@ def room_for_tile(depth: int) -> int:
     return max(TILE, depth * FEWEST_COLUMNS) + 8 * VECTOR
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray) -> None:
+def conv2d(x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray) -> None:
     """y = W @ patches of x, one product for each row of a tile; each thread has some of the tiles."""
     weights = w.reshape(-1, w.shape[3]).T
     filters, depth = weights.shape
@@ -69,7 +69,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation
 
 
 def conv2d_input_grad(
-    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dx: adds the columns of Wᵀ @ dY to their windows. Each thread has some of the channels of dx."""
     y = dy.transpose(3, 1, 2, 0)
@@ -100,7 +100,7 @@ def add_windows(patches: np.ndarray, pixels: np.ndarray) -> None:
 
 
 def conv2d_filter_grad(
-    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dW: the sum of patches @ dYᵀ over tiles. Each thread has some channels of x or, if there are few, some tiles."""
     y = dy.transpose(3, 1, 2, 0)
@@ -133,7 +133,7 @@ def product_of_sums(depth: int, filters: int) -> tuple[int, int]:
 
 
 def sum_products(
-    windows: np.ndarray, y: np.ndarray, tiles: Sequence[Tile], rows: int, out: np.ndarray, room: np.ndarray
+    windows: np.ndarray, y: np.ndarray, tiles: Sequence[ImageTile], rows: int, out: np.ndarray, room: np.ndarray
 ) -> None:
     """The sum of patches @ dYᵀ over some tiles."""
     extra, room = carved(room, (prod(out.shape[:3]), len(y)))
@@ -158,14 +158,14 @@ def shares(
     together(*(partial(share, i) for i in range(count)))
 
 
-def windows_of(image: np.ndarray, window: Pair, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+def windows_of(image: np.ndarray, window: Size, size: Size, stride: Size, dilation: Size) -> np.ndarray:
     """The pixel at each tap of each window: a view [kh, kw, C, *size, N] of an image [N, H, W, C]."""
     n, h, w, c = image.strides
     shape = (*window, image.shape[3], *size, image.shape[0])
     return as_strided(image, shape, (h * dilation[0], w * dilation[1], c, h * stride[0], w * stride[1], n))
 
 
-def tiles_of(y: np.ndarray, block: int, tile: int, one_column: bool = False) -> Iterator[Tile]:
+def tiles_of(y: np.ndarray, block: int, tile: int, one_column: bool = False) -> Iterator[ImageTile]:
     """Divides y [F, OH, OW, N] into tiles of at most `tile` columns, with at most `block` in each of their rows."""
     images = even(y.shape[3], max(FEWEST_COLUMNS, block))
     width = 1 if one_column else even(y.shape[2], block // images)

@@ -14,30 +14,30 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from runtime.cpu.kernels.products import SMALL_TRANSPOSED
-from runtime.cpu.kernels.windows import NO_PADDING, Pair, by_channels, taps
+from runtime.cpu.kernels.windows import NO_PADDING, Size, by_channels, taps
 
 MOST_IMAGES = 128  # at a time, in the scratch space of the gradient of x
 MOST_WASTE = 20  # multiplications of a product in the time of one multiplication and sum of whole images
 
 
-def bands_pay(width: int, window: Pair, dilation: Pair) -> bool:
+def bands_pay(width: int, window: Size, dilation: Size) -> bool:
     """Whether bands are faster than taps, for images of this width."""
     return reach(window, dilation) * width <= MOST_WASTE * window[0] * window[1]
 
 
-def bands_pay_for_filters(columns: int, width: int, window: Pair, dilation: Pair) -> bool:
+def bands_pay_for_filters(columns: int, width: int, window: Size, dilation: Size) -> bool:
     """The same for the gradient of w: its products must be small (see products.py)."""
     return columns * reach(window, dilation) * width <= SMALL_TRANSPOSED
 
 
-def reach(window: Pair, dilation: Pair) -> int:
+def reach(window: Size, dilation: Size) -> int:
     """The number of rows of a band."""
     return (window[0] - 1) * dilation[0] + 1
 
 
 @by_channels
 def depthwise_conv2d(
-    x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """y = M @ bands of x. `scratch` [m * OW * reach * W, C], contiguous for each channel."""
     channels = x.shape[3]
@@ -48,7 +48,7 @@ def depthwise_conv2d(
 
 @by_channels
 def depthwise_conv2d_input_grad(
-    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dx: adds Mᵀ @ dy[p] to the band of p. `scratch` [m * OW * reach * W + reach * W * MOST_IMAGES, C]."""
     channels = out.shape[3]
@@ -69,7 +69,7 @@ def depthwise_conv2d_input_grad(
 
 @by_channels
 def depthwise_conv2d_filter_grad(
-    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dM = the sum of dy[p] @ bandᵀ, and dw the sums along its diagonals. `scratch` [2 * m * OW * reach * W, C]."""
     channels = x.shape[3]
@@ -89,7 +89,7 @@ def by_channel(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def filter_matrix(
-    room: np.ndarray, w: np.ndarray, x: tuple[int, ...], y: tuple[int, ...], stride: Pair, dilation: Pair
+    room: np.ndarray, w: np.ndarray, x: tuple[int, ...], y: tuple[int, ...], stride: Size, dilation: Size
 ) -> np.ndarray:
     """M at the start of the room, filled with w. The shapes are those of `band_matrix`."""
     matrix, diagonals = band_matrix(room, w.shape, x, y, stride, dilation)
@@ -99,7 +99,7 @@ def filter_matrix(
 
 
 def band_matrix(
-    room: np.ndarray, window: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...], stride: Pair, dilation: Pair
+    room: np.ndarray, window: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...], stride: Size, dilation: Size
 ) -> tuple[np.ndarray, np.ndarray]:
     """M [C, m, OW, reach * W] at the start of the room [C, …], and a view [kh, kw, C, m, OW] of its elements for w.
     `x` is the shape of the image, `y` that of the result as [C, m, OH, OW, N]."""
@@ -111,7 +111,7 @@ def band_matrix(
     return matrix, as_strided(matrix, (*window[:2], channels, filters, columns), strides)
 
 
-def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Pair) -> np.ndarray:
+def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Size) -> np.ndarray:
     """The bands of an image, [C, count, reach * W, N]: a view if the rows of x are contiguous."""
     pixels = x.transpose(3, 1, 2, 0).reshape(x.shape[3], x.shape[1] * x.shape[2], x.shape[0])
     c, w, n = pixels.strides
@@ -124,7 +124,7 @@ def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Pair) -> np.nda
 
 @by_channels
 def depthwise_conv2d_by_taps(
-    x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    x: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """y; `scratch` is like y."""
     filters, y, product = (by_channel(array, x.shape[3]) for array in (w, out, scratch))
@@ -136,7 +136,7 @@ def depthwise_conv2d_by_taps(
 
 @by_channels
 def depthwise_conv2d_input_grad_by_taps(
-    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    dy: np.ndarray, w: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dx; `scratch` is like dy."""
     filters, gradient, product = (by_channel(array, out.shape[3]) for array in (w, dy, scratch))
@@ -149,7 +149,7 @@ def depthwise_conv2d_input_grad_by_taps(
 
 @by_channels
 def depthwise_conv2d_filter_grad_by_taps(
-    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair, scratch: np.ndarray
+    x: np.ndarray, dy: np.ndarray, out: np.ndarray, stride: Size, dilation: Size, scratch: np.ndarray
 ) -> None:
     """dw; `scratch` is like dy."""
     gradient, product = (by_channel(array, x.shape[3]) for array in (dy, scratch))

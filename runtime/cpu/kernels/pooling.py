@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.cpu.kernels.windows import Padding, Pair, by_channels, taps
+from runtime.cpu.kernels.windows import Borders, Size, by_channels, taps
 
 
 @by_channels
-def max_pool2d(x: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, padding: Padding) -> None:
+def max_pool2d(x: np.ndarray, out: np.ndarray, window: Size, stride: Size, padding: Borders) -> None:
     """The largest pixel of each window; padding counts as -inf."""
     out.fill(-np.inf)
     for _, outputs, pixels in taps(x, out.shape[1:3], window, stride, padding):
@@ -17,12 +17,7 @@ def max_pool2d(x: np.ndarray, out: np.ndarray, window: Pair, stride: Pair, paddi
 
 @by_channels
 def max_pool2d_with_index(
-    x: np.ndarray,
-    out: tuple[np.ndarray, np.ndarray],
-    window: Pair,
-    stride: Pair,
-    padding: Padding,
-    scratch: np.ndarray,
+    x: np.ndarray, out: tuple[np.ndarray, np.ndarray], window: Size, stride: Size, padding: Borders, scratch: np.ndarray
 ) -> None:
     """(the largest pixel, the number of its tap) of each window; of equal ones the first in row-major order.
 
@@ -46,9 +41,9 @@ def max_pool2d_route(
     index: np.ndarray,
     dy: np.ndarray,
     out: np.ndarray,
-    window: Pair,
-    stride: Pair,
-    padding: Padding,
+    window: Size,
+    stride: Size,
+    padding: Borders,
     scratch: np.ndarray,
 ) -> None:
     """dx: the gradient of each window goes to the tap with the number `index`; `scratch` is like dy.
@@ -70,7 +65,7 @@ def max_pool2d_route(
             np.add(out[pixels], here.view(dy.dtype), out=out[pixels])
 
 
-def covered(image: np.ndarray, size: Pair, window: Pair, stride: Pair, padding: Padding) -> bool:
+def covered(image: np.ndarray, size: Size, window: Size, stride: Size, padding: Borders) -> bool:
     """Whether every pixel is in a window, for windows that do not overlap."""
     ends = (count * step - before for count, step, (before, _) in zip(size, stride, padding, strict=True))
     return window == stride and all(end >= extent for end, extent in zip(ends, image.shape[1:3], strict=True))

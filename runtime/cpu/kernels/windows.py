@@ -11,11 +11,11 @@ import numpy as np
 
 from runtime.cpu.threads import parts, together
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
-Index = tuple[slice, ...]
+Size = tuple[int, int]  # along height and width
+Borders = tuple[Size, Size]  # (top, bottom), (left, right)
+Slices = tuple[slice, ...]
 
-NO_PADDING: Padding = ((0, 0), (0, 0))
+NO_PADDING: Borders = ((0, 0), (0, 0))
 MANY_PIXELS = 50_000  # for each thread: with fewer, one finishes before another has started
 
 
@@ -53,8 +53,8 @@ def by_channels(kernel: Callable[..., None]) -> Callable[..., None]:
 
 
 def taps(
-    image: np.ndarray, size: Pair, window: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
-) -> Sequence[tuple[Pair, Index, Index]]:
+    image: np.ndarray, size: Size, window: Size, stride: Size, padding: Borders, dilation: Size = (1, 1)
+) -> Sequence[tuple[Size, Slices, Slices]]:
     """For each tap (i, j) of a window in row-major order: the outputs [N, *size, …] for which it is inside the image,
     and the pixels of the image [N, H, W, …] there. Padding is neither read nor written."""
     return taps_of(image.shape[1:3], size, window, stride, padding, dilation)
@@ -62,8 +62,8 @@ def taps(
 
 @cache
 def taps_of(
-    image: Pair, size: Pair, window: Pair, stride: Pair, padding: Padding, dilation: Pair
-) -> list[tuple[Pair, Index, Index]]:
+    image: Size, size: Size, window: Size, stride: Size, padding: Borders, dilation: Size
+) -> list[tuple[Size, Slices, Slices]]:
     found = []
     for i, j in product(range(window[0]), range(window[1])):
         rows, image_rows = span(image[0], size[0], i * dilation[0] - padding[0][0], stride[0])
@@ -81,7 +81,7 @@ def span(extent: int, count: int, first: int, step: int) -> tuple[slice, slice]:
 
 
 @by_channels
-def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+def patches(x: np.ndarray, out: np.ndarray, stride: Size, padding: Borders, dilation: Size) -> None:
     """im2col: out[N, OH, OW, kh, kw, C], with zeros in the padding."""
     if padding != NO_PADDING:
         out.fill(0)
@@ -90,7 +90,7 @@ def patches(x: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dila
 
 
 @by_channels
-def fold(parts: np.ndarray, out: np.ndarray, stride: Pair, padding: Padding, dilation: Pair) -> None:
+def fold(parts: np.ndarray, out: np.ndarray, stride: Size, padding: Borders, dilation: Size) -> None:
     """The adjoint of `patches`: adds every window back to the pixels it came from."""
     out.fill(0)
     for (i, j), outputs, pixels in taps(out, parts.shape[1:3], parts.shape[3:5], stride, padding, dilation):

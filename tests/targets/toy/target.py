@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import ELEMENTWISE
@@ -54,9 +53,9 @@ def place_region(planner: Planner, node: Node, replaced: Mapping[Value, Value], 
 class ToyWriter(GraphWriter):
     STEPS, TOGETHER = "kernels.steps", "kernels.together"
 
-    def __init__(self, *arguments: Any, kernels: list[str], **settings: Any):
-        super().__init__(*arguments, **settings)
-        self.kernels = kernels  # of all graphs
+    def __init__(self, kernels: list[str], plan: Plan, variables: dict[str, int], ticks: Ticks):
+        super().__init__(plan, variables, ticks=ticks)
+        self.kernels = kernels
 
     def copy(self, out: str, source: str) -> str:
         return f"np.copyto({out}, {source})"
@@ -81,10 +80,13 @@ def items(names: Sequence[str]) -> str:
 
 
 def generate(
-    title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
+    title: str,
+    plans: Sequence[Plan],
+    variables: Sequence[PlacedVariable],
+    ticks: Mapping[str, Ticks] | None = None,
 ) -> str:
     kernels: list[str] = []
-    functions = functions_of(partial(ToyWriter, kernels=kernels), plans, variables, ticks)
+    functions = functions_of(partial(ToyWriter, kernels), plans, variables, ticks)
     header = ["import numpy as np", "", "from runtime.cpu import kernels", "from runtime.cpu.kernels import view"]
     header += ["from runtime.cpu.profiler import Clock", "", "clock = Clock()"] if ticks else []
     header += ["from tests.targets.toy.interpreted import Interpreted", ""]
