@@ -15,7 +15,7 @@ from itertools import count
 
 from compiler.gradient.autodiff import depending_on, gradient_of, gradients
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Graph, Literal, Node, Value, needed_nodes
 from compiler.ops.rules import zeros
 
 # An input of the backward body, and the operand of the backward scan for it.
@@ -45,7 +45,7 @@ def scan_gradient(builder: Builder, node: Node, *result_gradients: Value | None)
     backward.outputs = {f"y{i}": value for i, value in enumerate([*results, *(found[i] for i in per_step)])}
     if not backward.outputs:  # the values with a gradient do not depend on any operand
         return [None] * len(node.operands)
-    drop_unused(backward)
+    backward.nodes = needed_nodes(backward.nodes, backward.outputs.values())
 
     # Its other inputs.
     stepped = [(incoming[i], gradient) for i, gradient in enumerate(result_gradients) if gradient and i >= carries]
@@ -123,15 +123,6 @@ def stacked(builder: Builder, node: Node, values: Sequence[Value]) -> list[Value
     missing = [value for value in values if value not in known]
     known |= zip(missing, builder.extend_scan(node, missing), strict=True)
     return [known[value] for value in values]
-
-
-def drop_unused(graph: Graph) -> None:
-    used, live = set(graph.outputs.values()), []
-    for node in reversed(graph.nodes):
-        if not used.isdisjoint(node.results):
-            used.update(node.operands)
-            live.append(node)
-    graph.nodes = live[::-1]
 
 
 def label(inputs: Sequence[Value], carries: int, sequences: int) -> None:

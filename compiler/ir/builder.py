@@ -53,18 +53,23 @@ class Builder:
         self.graph.nodes.append(node)
         return node.results[0] if len(types) == 1 else node.results
 
+    def emit_like(self, node: Node, operands: Sequence[Value], **changed: Any) -> list[Value]:
+        """Adds a node with the op, the origin and, except for those changed, the attributes of another. Its results."""
+        with self.at(node.origin):
+            results = self.emit(node.op.name, operands, {**node.attributes, **changed})
+        return [results] if isinstance(results, Value) else results
+
     def reuse(self, node: Node) -> list[Value]:
         """Adds a node of another graph unchanged; both graphs share it from now on, so it must not be changed."""
         self.graph.nodes.append(node)
         return node.results
 
-    def inline(self, body: Graph, operands: Sequence[Value]) -> list[Value]:
-        """Adds the nodes of a body with these operands in place of its inputs; returns its outputs."""
-        new: dict[Value, Value] = dict(zip(body.inputs, operands, strict=True))
+    def inline(self, body: Graph, given: Sequence[Value]) -> list[Value]:
+        """Adds the nodes of a body with these values in place of its inputs; returns its outputs."""
+        new: dict[Value, Value] = dict(zip(body.inputs, given, strict=True))
         for node in body.nodes:
-            with self.at(node.origin):
-                self.emit(node.op.name, [new.get(operand, operand) for operand in node.operands], node.attributes)
-            new.update(zip(node.results, self.graph.nodes[-1].results, strict=True))
+            operands = [new.get(operand, operand) for operand in node.operands]
+            new.update(zip(node.results, self.emit_like(node, operands), strict=True))
         return [new.get(value, value) for value in body.outputs.values()]
 
     def extend_scan(self, node: Node, outputs: Sequence[Value]) -> list[Value]:

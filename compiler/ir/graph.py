@@ -13,7 +13,7 @@ nodes, and it infers every type from the op's own rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +115,16 @@ Module = dict[str, Graph]
 def literal_key(value: Value) -> Any:
     """Equal for equal operands: the object itself, or the type and value of a literal (0.0 and -0.0 differ)."""
     return (value.type, repr(value.value)) if isinstance(value, Literal) else value
+
+
+def needed_nodes(nodes: Sequence[Node], values: Iterable[Value]) -> list[Node]:
+    """The nodes that some values depend on."""
+    needed, found = set(values), []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.results):
+            needed.update(node.operands)
+            found.append(node)
+    return found[::-1]
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:

@@ -6,7 +6,7 @@ their types.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from compiler.ir.op import BATCH
 from compiler.ir.types import NUMPY_NAMES, Batch, TensorType, at_batch
 
 Arrays = dict[str, np.ndarray]
+Evaluate = Callable[[Node, list[np.ndarray], int], Sequence[np.ndarray]]
 
 
 class InterpreterError(AssertionError):
@@ -24,14 +25,23 @@ class InterpreterError(AssertionError):
 
 def interpret(graph: Graph, inputs: Mapping[str, Any], batch: int = 1) -> Arrays:
     """The outputs of a graph by name; `inputs` by name, of the shapes of the graph's inputs with B = `batch`."""
-    environment: dict[Value, np.ndarray] = {}
-    for value in graph.inputs:
-        environment[value] = as_reference(inputs[value.name], value.type, batch)
+    arrays = [as_reference(inputs[value.name], value.type, batch) for value in graph.inputs]
+    return dict(zip(graph.outputs, run(graph, arrays, batch), strict=True))
+
+
+def run(graph: Graph, arrays: Sequence[np.ndarray], batch: int, evaluate_node: Evaluate | None = None) -> list[Any]:
+    """The outputs of a graph in order; values that are not read again are freed. `evaluate_node`: see `evaluate`."""
+    environment: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays, strict=True))
+    last = {operand: node for node in graph.nodes for operand in node.operands}
+    kept = set(graph.outputs.values())
     for node in graph.nodes:
         operands = [read(environment, operand) for operand in node.operands]
-        for value, array in zip(node.results, evaluate(node, operands, batch), strict=True):
+        for value, array in zip(node.results, (evaluate_node or evaluate)(node, operands, batch), strict=True):
             environment[value] = checked(array, value.type, batch, node)
-    return {name: read(environment, value) for name, value in graph.outputs.items()}
+        for value in {*node.operands, *node.results} - kept:
+            if last.get(value, node) is node:
+                environment.pop(value, None)
+    return [read(environment, value) for value in graph.outputs.values()]
 
 
 def evaluate(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndarray]:

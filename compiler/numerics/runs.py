@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from compiler.driver import Compilation, title_of
-from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.interpreter import Arrays, as_reference, checked, evaluate, read
+from compiler.ir.graph import Node
+from compiler.ir.interpreter import Arrays, Evaluate, as_reference, evaluate, run
 from compiler.ir.op import LOOP
 from compiler.numerics.blame import Trace
-from compiler.ops.control import stack_of
+from compiler.ops.control import scan
 from compiler.passes.pipeline import Pass
 from compiler.targets.shared.writer import Ticks
 from compiler.targets.target import find_target
@@ -85,52 +86,24 @@ def run_in_float64(name: str, compiled: Compilation, capture: Capture) -> Run:
     trace = Trace(graph, batch, {value.name: range_of(given[value.name]) for value in graph.inputs})
     with np.errstate(all="ignore"):
         arrays = [as_reference(given[value.name], value.type, batch) for value in graph.inputs]
-        results = dict(zip(graph.outputs, Interpreter(trace).run(graph, arrays), strict=True))
+        results = dict(zip(graph.outputs, run(graph, arrays, batch, recorder(trace)), strict=True))
     floats = {each: array for each, array in results.items() if each == "loss" or each in capture.before}
     trace.outputs = {each: range_of(array) for each, array in floats.items() if array.dtype.kind == "f"}
     return Run(name, trace, StepResult.of(results["loss"].item(), {}))
 
 
-class Interpreter:
-    """Runs graphs op by op, bodies of scans too, recording a trace; frees values that are not read again."""
+def recorder(trace: Trace) -> Evaluate:
+    """Evaluates ops like the interpreter, and records them, those in the bodies of scans too."""
 
-    def __init__(self, trace: Trace):
-        self.trace = trace
-
-    def run(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        environment: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays, strict=True))
-        last = {operand: node for node in graph.nodes for operand in node.operands}
-        kept = set(graph.outputs.values())
-        for node in graph.nodes:
-            operands = [read(environment, operand) for operand in node.operands]
-            for value, array in zip(node.results, self.evaluate(node, operands), strict=True):
-                environment[value] = checked(array, value.type, self.trace.batch, node)
-            for operand in {*node.operands, *node.results}:
-                if last.get(operand, node) is node and operand not in kept and not isinstance(operand, Literal):
-                    environment.pop(operand, None)
-        return [read(environment, value) for value in graph.outputs.values()]
-
-    def evaluate(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def record(node: Node, operands: list[np.ndarray], batch: int) -> Sequence[np.ndarray]:
         if LOOP in node.op.traits:
-            return self.scan(node, operands)
+            return scan(*operands, **node.attributes, batch=batch, run=partial(run, evaluate_node=record))
         seen = (selected_ranges if node.op.name == "select" else ranges_of)(*operands)
-        results = evaluate(node, operands, self.trace.batch)
-        self.trace.add(node, seen, ranges_of(*results))
+        results = evaluate(node, operands, batch)
+        trace.add(node, seen, ranges_of(*results))
         return results
 
-    def scan(self, node: Node, operands: list[np.ndarray]) -> Sequence[np.ndarray]:
-        """Like the reference of `scan`, but its steps are recorded."""
-        carries, body = node.attributes["carries"], node.body
-        constants = carries + node.attributes["sequences"]
-        carried, length = operands[:carries], len(operands[carries])
-        stacks = [stack_of(value.type, length, self.trace.batch) for value in list(body.outputs.values())[carries:]]
-        for t in range(length - 1, -1, -1) if node.attributes["reverse"] else range(length):
-            steps = [np.asarray(sequence[t]) for sequence in operands[carries:constants]]
-            results = self.run(body, [*carried, *steps, *operands[constants:]])
-            carried = results[:carries]
-            for stack, result in zip(stacks, results[carries:], strict=True):
-                stack[t] = result
-        return [*carried, *stacks]
+    return record
 
 
 def fitting(capture: Capture, compiled: Compilation) -> str:
@@ -139,10 +112,7 @@ def fitting(capture: Capture, compiled: Compilation) -> str:
     if graph is None or not 1 <= batch <= compiled.executable.batch:
         return f"graph {capture.graph}, batch {batch}"
     program = LoadedProgram(compiled.executable, compiled.manifest)
-    wanted: Mapping[str, Arrays] = {
-        "variables": program.variables(),
-        "inputs": program.inputs(capture.graph, batch),
-    }
+    wanted: Mapping[str, Arrays] = {"variables": program.variables(), "inputs": program.inputs(capture.graph, batch)}
     for (kind, views), given in zip(wanted.items(), (capture.before, capture.inputs), strict=True):
         expected = {name: (view.dtype.name, view.shape) for name, view in views.items()}
         found = {name: (array.dtype.name, array.shape) for name, array in given.items()}

@@ -16,10 +16,12 @@ import numpy as np
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Value
-from compiler.ir.interpreter import interpret
+from compiler.ir.interpreter import reference_dtype, run
 from compiler.ir.op import BATCH, LOOP, REQUIRED, Op, error, expect_count, sample
-from compiler.ir.types import NUMPY_NAMES, TensorType, TypeRuleError, at_batch, parse_type
+from compiler.ir.types import TensorType, TypeRuleError, at_batch, parse_type
 from compiler.ops.rules import expect_integer, show_attribute
+
+RunBody = Callable[[Graph, list[np.ndarray], int], list[np.ndarray]]
 
 
 def infer_scan(
@@ -56,22 +58,20 @@ def expect_body(body: object) -> None:
         raise TypeRuleError("the body is not valid", "a graph", show_attribute(body))
 
 
-def scan(*arrays: np.ndarray, carries: int, sequences: int, reverse: bool, body: Graph, batch: int) -> list[np.ndarray]:
+def scan(
+    *arrays: np.ndarray, carries: int, sequences: int, reverse: bool, body: Graph, batch: int, run: RunBody = run
+) -> list[np.ndarray]:
+    """The reference; `run(body, arrays, batch)` runs one step."""
     carried, steps, constants = arrays[:carries], arrays[carries : carries + sequences], arrays[carries + sequences :]
     length = len(steps[0])
-    stacks = [stack_of(output.type, length, batch) for output in list(body.outputs.values())[carries:]]
+    types = [output.type for output in list(body.outputs.values())[carries:]]
+    stacks = [np.empty((length, *at_batch(type.shape, batch)), reference_dtype(type)) for type in types]
     for t in range(length - 1, -1, -1) if reverse else range(length):
-        values = (*carried, *(sequence[t] for sequence in steps), *constants)
-        names = (value.name for value in body.inputs)
-        results = list(interpret(body, dict(zip(names, values, strict=True)), batch).values())
+        results = run(body, [*carried, *(np.asarray(sequence[t]) for sequence in steps), *constants], batch)
         carried = results[:carries]
         for stack, result in zip(stacks, results[carries:], strict=True):
             stack[t] = result
     return [*carried, *stacks]
-
-
-def stack_of(type: TensorType, length: int, batch: int) -> np.ndarray:
-    return np.empty((length, *at_batch(type.shape, batch)), "float64" if type.is_float else NUMPY_NAMES[type.dtype])
 
 
 def body(inputs: str, outputs: Callable[..., Sequence[Value]]) -> Callable[[], Graph]:

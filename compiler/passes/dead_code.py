@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Node, Value
-from compiler.passes.rewriting import rebuild, results_of
+from compiler.ir.graph import Graph, Node, Value, needed_nodes
+from compiler.passes.rewriting import rebuild
 
 
 def remove_dead_code(graph: Graph) -> Graph:
     """f(x), unused = ∅"""
-    read = set(graph.outputs.values())
-    live = []
-    for node in reversed(graph.nodes):
-        if not read.isdisjoint(node.results):
-            read.update(node.operands)
-            live.append(node)
+    live = needed_nodes(graph.nodes, graph.outputs.values())
+    read = {*graph.outputs.values(), *(operand for node in live for operand in node.operands)}
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
         return with_less_of_body(builder, node, operands, read) if "body" in node.attributes else None
 
-    return rebuild(Graph(graph.name, graph.inputs, live[::-1], graph.outputs), rule)
+    return rebuild(Graph(graph.name, graph.inputs, live, graph.outputs), rule)
 
 
 def with_less_of_body(builder: Builder, node: Node, operands: list[Value], read: set[Value]) -> list[Value]:
@@ -30,5 +26,5 @@ def with_less_of_body(builder: Builder, node: Node, operands: list[Value], read:
     kept = [i < carries or result in read for i, result in enumerate(node.results)]
     outputs = {name: value for (name, value), keep in zip(node.body.outputs.items(), kept, strict=True) if keep}
     body = remove_dead_code(Graph(node.body.name, node.body.inputs, node.body.nodes, outputs))
-    results = iter(results_of(builder.emit(node.op.name, operands, {**node.attributes, "body": body})))
+    results = iter(builder.emit_like(node, operands, body=body))
     return [next(results) if keep else result for result, keep in zip(node.results, kept, strict=True)]

@@ -37,8 +37,7 @@ def materialize_outputs(graph: Graph, apart: bool = False) -> Graph:
         names = list(body.outputs)
         for each in [names] if apart else [names[:carries], names[carries:]]:
             copy_where_needed(body, each)
-        builder.emit(node.op.name, operands, {**node.attributes, "body": body})
-        return builder.graph.nodes[-1].results
+        return builder.emit_like(node, operands, body=body)
 
     result = rebuild(graph, rule)
     variables = {value.name for value in graph.of_kind(*VARIABLES)}

@@ -17,7 +17,7 @@ from compiler.ir.graph import Graph, Literal, Module, Node, Value, literal_key
 from compiler.ir.op import VIEW
 from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.fixed_values import fixed_values
-from compiler.passes.rewriting import rebuild, results_of
+from compiler.passes.rewriting import rebuild
 from runtime.program import INFERENCE, PREPARE
 
 
@@ -72,8 +72,7 @@ class Preparation:
             operands = [new.get(v, v) if v.node or isinstance(v, Literal) else self.variable(v) for v in node.operands]
             key = (node.op.name, tuple(map(literal_key, operands)), repr(node.attributes))
             if key not in self.known:
-                with self.builder.at(node.origin):
-                    self.known[key] = results_of(self.builder.emit(node.op.name, operands, node.attributes))
+                self.known[key] = self.builder.emit_like(node, operands)
             new.update(zip(node.results, self.known[key], strict=True))
         return new
 

@@ -32,7 +32,7 @@ def rebuild(
         if replaced is None:
             if "body" in node.attributes:
                 body = rebuild(node.body, rule, make_builder)
-                replaced = results_of(builder.emit(node.op.name, operands, {**node.attributes, "body": body}))
+                replaced = builder.emit_like(node, operands, body=body)
             else:
                 replaced = with_operands(builder, node, operands)
         if replaced is not node.results:
@@ -43,13 +43,7 @@ def rebuild(
 
 def with_operands(builder: Builder, node: Node, operands: list[Value]) -> list[Value]:
     """Adds the node with these operands, or the node itself if they are its own; returns the results."""
-    if operands == node.operands:
-        return builder.reuse(node)
-    return results_of(builder.emit(node.op.name, operands, node.attributes))
-
-
-def results_of(emitted: Value | list[Value]) -> list[Value]:
-    return [emitted] if isinstance(emitted, Value) else emitted
+    return builder.reuse(node) if operands == node.operands else builder.emit_like(node, operands)
 
 
 def keep(builder: Builder, node: Node, operands: list[Value]) -> None:
@@ -60,9 +54,6 @@ def inside_scans(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
     """A copy of a graph with a function applied to the bodies of its scans."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if LOOP not in node.op.traits:
-            return None
-        builder.emit(node.op.name, operands, {**node.attributes, "body": run(node.body)})
-        return builder.graph.nodes[-1].results
+        return builder.emit_like(node, operands, body=run(node.body)) if LOOP in node.op.traits else None
 
     return rebuild(graph, rule)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.op import LOOP
 from compiler.ir.types import merged
 from compiler.passes.rewriting import keep, rebuild
 
@@ -26,15 +27,12 @@ def hoist_from_scans(graph: Graph) -> Graph:
 
 
 def rewrite(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-    if node.op.name != "scan":
+    if LOOP not in node.op.traits:
         return None
     scan = Scan.of(node, operands)
     hoisted = scan.hoist_products(builder)
     totals = scan.take_totals()
-    if hoisted or totals:
-        return scan.emit(builder, totals)
-    builder.emit("scan", operands, {**node.attributes, "body": scan.body})
-    return builder.graph.nodes[-1].results
+    return scan.emit(builder, totals) if hoisted or totals else builder.emit_like(node, operands, body=scan.body)
 
 
 @dataclass

@@ -58,11 +58,6 @@ def unchanged(builder: Builder, node: Node) -> Value | None:
     return node.operands[0] if node.result.type == node.operands[0].type else None
 
 
-def stop_gradient(builder: Builder, node: Node) -> Value | None:
-    """stop_gradient(x) = x"""
-    return node.operands[0]
-
-
 def reshape_of_reshape(builder: Builder, node: Node) -> Value | None:
     """reshape(reshape(x)) = reshape(x)"""
     inner = made_by(node.operands[0], "reshape")
@@ -145,7 +140,7 @@ def is_zero_margin(pad: Node) -> bool:
 
 
 SHAPE_RULES: dict[str, tuple[Rule, ...]] = {
-    "stop_gradient": (stop_gradient,),
+    "stop_gradient": (unchanged,),
     "cast": (unchanged,),
     "reshape": (unchanged, reshape_of_reshape),
     "broadcast": (unchanged, broadcast_of_broadcast),

@@ -196,8 +196,8 @@ PASSES = (
     Bug(
         "live-node-dropped",
         "dead-code follows only the first operand of a node",
-        "compiler/passes/dead_code.py",
-        {"read.update(node.operands)\n            live": "read.update(node.operands[:1])\n            live"},
+        "compiler/ir/graph.py",
+        {"needed.update(node.operands)": "needed.update(node.operands[:1])"},
         f"{ALONE}_models[softmax-predict-dead-code]",
         "after dead-code: graph predict: an operand is not defined before its use",
     ),

@@ -104,6 +104,16 @@ def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i"
     return NamedIndex(tuple(names), {str(n): str(part) for n, part in zip(names, parts, strict=True) if n != 0})
 
 
+def raw_kernel(
+    launch: Launch, constants: Sequence[str], lines: Sequence[str], grid: str, block: str, arguments: Sequence[str]
+) -> DeviceKernel:
+    """A RawKernel, whose text follows those of some constants; the batch is the last argument."""
+    text = "".join(f"{name} + " for name in constants)
+    definition = [f'{launch.name} = RawKernel({text}r"""', *lines, f'""", "{launch.name}")']
+    call = f"{launch.name}({grid}, {block}, ({', '.join([*arguments, 'np.int32(B)'])}))"
+    return DeviceKernel(launch.name, definition, call)
+
+
 def constant_names(lines: Sequence[str]) -> list[str]:
     """The Python constants with the device functions that a text calls."""
     return [name.upper() for name in functions_in("\n".join(lines))]

@@ -14,15 +14,20 @@ Tiles are chosen with a cost model of a GPU with 132 processors; they give corre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isqrt
 
-from compiler.ir.graph import Node
+from compiler.ir.graph import Graph, Node
+from compiler.ir.op import CONVOLUTION
 from compiler.ir.types import BYTES, Dim, TensorType
 from compiler.ops.convolution import is_depthwise, sizes_of
+from compiler.targets.c_text.elements import Elements
+from compiler.targets.c_text.indices import Indices, squeezed
 from compiler.targets.c_text.scalars import C_TYPES
+from compiler.targets.cupy.calls import DeviceKernel, Launch, constant_names, named_index, raw_kernel
 from compiler.targets.cupy.regions import THREADS
 
 KernelParameter = tuple[str, str]  # C type and name
@@ -80,6 +85,36 @@ def product_kernel(node: Node, name: str, epilogue: Epilogue | None = None) -> P
     ]
     text = "".join(f"{line}\n" for line in lines)
     return ProductKernel(name, parameters, text, plan.grid, f"({plan.threads},)", scratch_of(node))
+
+
+def convolution_of(body: Graph) -> Node:
+    return next(node for node in body.nodes if CONVOLUTION in node.op.traits)
+
+
+def convolution_kernel(launch: Launch) -> DeviceKernel:
+    """A convolution, with statements for each element: `value`, at the index `i` of the result."""
+    node = convolution_of(launch.body)
+    read, written = launch.parameters()
+    indices = Indices()
+    e = Elements(launch.body, {value: array.name for value, array in read.items()}, indices)
+    e.used |= {array.name for array in written}
+    e.reduced[node.result] = "value"
+    shape = squeezed(node.result.type.shape)
+    named = named_index(indices, shape, "i")
+    stores = []
+    for value, array in zip(launch.body.outputs.values(), written, strict=True):
+        stores.append(f"{array.name}[i] = {e.at(value, indices.reshaped(named.index, shape, value.type.shape))};")
+    lines = [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+    others = [array for array in read.values() if array.name in words]
+    parameters = [(f"const {C_TYPES[array.type.dtype]}*", array.name) for array in others]
+    parameters += [(f"{C_TYPES[array.type.dtype]}*", array.name) for array in written]
+    kernel = product_kernel(node, launch.name, Epilogue("\n".join(lines), tuple(parameters)))
+    arguments = [read[value].argument for value in node.operands]
+    arguments += [array.argument for array in (*others, *written)]
+    arguments += [launch.scratch] if kernel.scratch else []
+    constants = ["CONVOLUTIONS", *constant_names(lines)]
+    return raw_kernel(launch, constants, kernel.text.splitlines(), kernel.grid, kernel.block, arguments)
 
 
 def scratch_of(node: Node) -> TensorType | None:

@@ -12,11 +12,10 @@ functions of its single elements. Products, gradients of filters and scans stay 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value, readers_of
+from compiler.ir.graph import Graph, Node, Value, needed_nodes, readers_of
 from compiler.ir.op import CONVOLUTION, ELEMENTWISE, IN_ORDER, VIEW
 from compiler.ir.types import Shape
 from compiler.passes.rewriting import inside_scans
@@ -25,9 +24,10 @@ from compiler.targets.cupy.regions import (
     loop_shape,
     reduces,
     reduction_of,
+    swaps_last_axes,
     typical,
 )
-from compiler.targets.shared.regions import Region, without_regions
+from compiler.targets.shared.regions import Region, after_sources, body_with, without_regions
 
 ALONE = ("matmul", "conv2d_filter_grad", "scan", "orthogonalize", "scatter_add")
 MOST_NODES = 200  # of a region: compiling a kernel takes time
@@ -95,7 +95,7 @@ class Grouping:
 
         def stores(reader: Node | None) -> bool:
             if reader is None or reader.op.name == "matmul":
-                return reader is None or not is_swapped(value)
+                return reader is None or value.node is None or not swaps_last_axes(value.node)
             if reader.op.name in ALONE or CONVOLUTION in reader.op.traits:
                 return True
             return IN_ORDER in reader.op.traits and self.is_stored(reader.result)
@@ -195,11 +195,8 @@ class Grouping:
         reduction = reduction_of(body, {str(i): value for i, value in enumerate(results)})
         if reduction is None:
             return "a kernel reduces one shape along the same axes, and its results have that shape or the reduced one"
-        return (
-            ""
-            if reduction.pays
-            else "nodes that depend on a sum over many elements have to wait for all blocks that share it"
-        )
+        waits = "nodes that depend on a sum over many elements have to wait for all blocks that share it"
+        return "" if reduction.pays else waits
 
     def together(self, one: int, other: int) -> list[Node]:
         return sorted([*self.members[one], *self.members[other]], key=self.position.__getitem__)
@@ -218,8 +215,7 @@ class Grouping:
 
     def connected_around(self, one: int, other: int) -> bool:
         """Whether a path leads from one group to the other through a third, which rules out joining them."""
-        pending = [(start, end) for start, end in ((one, other), (other, one))]
-        for start, end in pending:
+        for start, end in ((one, other), (other, one)):
             seen: set[int] = set()
             stack = [each for each in self.targets[start] if each != end]
             while stack:
@@ -234,7 +230,18 @@ class Grouping:
     # What one kernel can compute
 
     def work(self, nodes: Sequence[Node]) -> int:
-        return work(self.with_free(nodes), self.read_outside(nodes), self.readers)
+        """The number of elements that a map computes; an element counts once for every loop shape that needs it."""
+        inside, outputs = self.with_free(nodes), self.read_outside(nodes)
+        own = set(inside)
+        readers = {v: [reader if reader in own else None for reader in self.readers[v]] for v in outputs}
+        by_shape: dict[Shape, list[Value]] = {}
+        for value in outputs:
+            by_shape.setdefault(loop_shape(value, readers), []).append(value)
+        total = 0
+        for shape, values in by_shape.items():
+            computed = [node for node in needed_nodes(inside, values) if VIEW not in node.op.traits]
+            total += sum(max(typical(shape), typical(node.results[0].type.shape)) for node in computed)
+        return total
 
     def read_outside(self, nodes: Iterable[Node]) -> list[Value]:
         """The results that other nodes read, directly or through free nodes."""
@@ -271,17 +278,8 @@ class Grouping:
 
     def running_order(self) -> Iterator[int]:
         """The groups, each after those it reads; among groups that can run next, in the order of their last nodes."""
-        waiting = {number: len(sources) for number, sources in self.sources.items()}
         last = {number: self.position[nodes[-1]] for number, nodes in self.members.items()}
-        ready = [(last[number], number) for number, count in waiting.items() if not count]
-        heapify(ready)
-        while ready:
-            _, number = heappop(ready)
-            yield number
-            for target in self.targets[number]:
-                waiting[target] -= 1
-                if not waiting[target]:
-                    heappush(ready, (last[target], target))
+        return after_sources(self.sources, last)
 
     def renamed(self, value: Value) -> Value:
         """A value in the new graph; free nodes are added there when first read."""
@@ -291,52 +289,11 @@ class Grouping:
 
     def emit(self, node: Node) -> None:
         operands = [self.renamed(value) for value in node.operands]
-        with self.builder.at(node.origin):
-            self.builder.emit(node.op.name, operands, node.attributes)
-        self.new.update(zip(node.results, self.builder.graph.nodes[-1].results, strict=True))
+        self.new |= zip(node.results, self.builder.emit_like(node, operands), strict=True)
 
     def emit_region(self, nodes: Sequence[Node]) -> None:
-        body = Builder(Graph("body"))
-        inner: dict[Value, Value] = {}
-        operands: list[Value] = []
-        inside = self.with_free(nodes)
-        own = set(inside)
-        for node in inside:
-            for value in node.operands:
-                if value not in inner and value.node not in own and not isinstance(value, Literal):
-                    inner[value] = body.input(f"x{len(operands)}", value.type, "")
-                    operands.append(self.renamed(value))
-            with body.at(node.origin):
-                body.emit(node.op.name, [inner.get(value, value) for value in node.operands], node.attributes)
-            inner.update(zip(node.results, body.graph.nodes[-1].results, strict=True))
         results = self.read_outside(nodes)
-        body.graph.outputs = {f"y{i}": inner[value] for i, value in enumerate(results)}
+        body, operands = body_with(self.with_free(nodes), results)
         with self.builder.at(nodes[0].origin):
-            self.builder.emit("fused", operands, {"body": body.graph})
-        self.new.update(zip(results, self.builder.graph.nodes[-1].results, strict=True))
-
-
-def is_swapped(value: Value) -> bool:
-    """Whether a value is a transposed matrix or stack of matrices, which products accept."""
-    node, rank = value.node, value.type.rank
-    if node is None or node.op.name != "transpose":
-        return False
-    return node.attributes["permutation"] == (*range(rank - 2), rank - 1, rank - 2)
-
-
-def work(nodes: Sequence[Node], outputs: Sequence[Value], readers: Mapping[Value, Sequence[Node | None]]) -> int:
-    """The number of elements that a map computes; an element counts once for every loop shape that needs it."""
-    own = set(nodes)
-    inside = {value: [None if reader not in own else reader for reader in readers[value]] for value in outputs}
-    by_shape: dict[Shape, list[Value]] = {}
-    for value in outputs:
-        by_shape.setdefault(loop_shape(value, inside), []).append(value)
-    total = 0
-    for shape, values in by_shape.items():
-        needed = {value.node for value in values}
-        for node in reversed(nodes):
-            if node in needed:
-                needed |= {value.node for value in node.operands if value.node}
-        computed = [node for node in nodes if node in needed and VIEW not in node.op.traits]
-        total += sum(max(typical(shape), typical(node.results[0].type.shape)) for node in computed)
-    return total
+            self.builder.emit("fused", [self.renamed(value) for value in operands], {"body": body})
+        self.new |= zip(results, self.builder.graph.nodes[-1].results, strict=True)

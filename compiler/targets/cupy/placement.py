@@ -8,8 +8,14 @@ from compiler.ir.graph import Node, Value
 from compiler.ir.op import CONVOLUTION, REGION
 from compiler.planning.memory import Placement, Planner, Scratch
 from compiler.planning.strides import Order, Strides, strides_in_order, view_strides
-from compiler.targets.cupy.choosing import scratch_of
-from compiler.targets.cupy.regions import read_at_own_place, reduces
+from compiler.targets.cupy.convolutions import convolution_of, scratch_of
+from compiler.targets.cupy.regions import (
+    is_convolution_with_epilogue,
+    read_at_own_place,
+    reduces,
+    reduction_of,
+    swaps_last_axes,
+)
 from compiler.targets.shared.regions import body_of
 
 
@@ -28,19 +34,20 @@ def useful_view(node: Node, strides: Strides, readers: Sequence[Node | None]) ->
     found, shape = view_strides(node, strides), node.result.type.shape
     if found == strides_in_order(shape, tuple(range(len(shape)))):
         return found
-    for_products = node.op.name == "transpose" and all(reader and reader.op.name == "matmul" for reader in readers)
-    rank = len(shape)
-    swapped = (*range(rank - 2), rank - 1, rank - 2)
-    if for_products and rank >= 2 and node.attributes["permutation"] == swapped:
-        return found
-    return None
+    for_products = all(reader and reader.op.name == "matmul" for reader in readers)
+    return found if for_products and swaps_last_axes(node) else None
 
 
 def kernel_scratch(node: Node) -> Scratch | None:
-    if REGION in node.op.traits:
-        found = scratch_of(node.body)
+    """The scratch space of the kernel that runs a node."""
+    if REGION not in node.op.traits and not reduces(node) and CONVOLUTION not in node.op.traits:
+        return None
+    body = node.body if REGION in node.op.traits else body_of(node)
+    if is_convolution_with_epilogue(body):
+        found = scratch_of(convolution_of(body))
     else:
-        found = scratch_of(body_of(node)) if reduces(node) or CONVOLUTION in node.op.traits else None
+        reduction = reduction_of(body.nodes, body.outputs)
+        found = reduction.scratch if reduction else None
     return Scratch(found) if found else None
 
 

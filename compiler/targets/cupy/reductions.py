@@ -9,18 +9,15 @@ from compiler.ir.graph import Node, Value
 from compiler.targets.c_text.elements import INDENT, Elements, combined, first_value
 from compiler.targets.c_text.indices import Indices, elements
 from compiler.targets.c_text.scalars import C_TYPES, constant, least
-from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index
+from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index, raw_kernel
 from compiler.targets.cupy.regions import ELEMENT, KEPT, SCALAR, THREADS, Reduction
 
 
 def reduction_kernel(launch: Launch, reduction: Reduction) -> DeviceKernel:
     writer = ReductionWriter(launch, reduction)
     lines = writer.lines()
-    functions = "".join(f"{name} + " for name in constant_names(lines))
-    definition = [f'{launch.name} = RawKernel({functions}r"""', *lines, f'""", "{launch.name}")']
     grid = f"({blocks(reduction)}, {reduction.chunks})"
-    arguments = ", ".join([*writer.arguments, "np.int32(B)"])
-    return DeviceKernel(launch.name, definition, f"{launch.name}({grid}, ({THREADS},), ({arguments}))")
+    return raw_kernel(launch, constant_names(lines), lines, grid, f"({THREADS},)", writer.arguments)
 
 
 def blocks(reduction: Reduction) -> str:

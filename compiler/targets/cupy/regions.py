@@ -101,6 +101,13 @@ def reduces(node: Node) -> bool:
     return any(node.operands[0].type.shape[axis] != 1 for axis in node.reduced_axes)
 
 
+def swaps_last_axes(node: Node) -> bool:
+    """Whether a node transposes matrices, alone or in a stack: products accept them in both orders."""
+    rank = node.results[0].type.rank
+    swapped = (*range(rank - 2), rank - 1, rank - 2)
+    return node.op.name == "transpose" and rank >= 2 and node.attributes["permutation"] == swapped
+
+
 def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reduction | None:
     """How nodes, at least one of which reduces, run as one kernel; None if they cannot.
 
@@ -116,7 +123,8 @@ def reduction_of(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> Reducti
     kept = squeezed(dim for axis, dim in enumerate(shape) if axis not in axes)
     totals = [node for node in found if is_total(node, kept)]
     rest = [node for node in found if node not in totals]
-    if any(squeezed_axes(node) != squeezed_axes(main) for node in rest) or len({total_type(n) for n in totals}) > 1:
+    dtypes = {node.result.type.dtype for node in totals}
+    if len(dtypes) > 1 or any(squeezed_axes(node) != squeezed_axes(main) for node in rest):
         return None
     after = rounds_needed(nodes, rest, totals)
     last = max(after[node] for node in rest)
@@ -200,10 +208,6 @@ def is_total(node: Node, kept: Shape) -> bool:
         return False
     shape = node.operands[0].type.shape
     return squeezed(shape) == kept and all(shape[axis] == 1 or axis in node.reduced_axes for axis in range(len(shape)))
-
-
-def total_type(node: Node) -> str:
-    return node.result.type.dtype
 
 
 def rounds_needed(nodes: Sequence[Node], rest: Sequence[Node], totals: Sequence[Node]) -> dict[Node, int]:

@@ -26,7 +26,10 @@ from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
-from compiler.targets.cupy.choosing import device_kernel
+from compiler.targets.cupy.convolutions import convolution_kernel
+from compiler.targets.cupy.maps import map_kernel
+from compiler.targets.cupy.reductions import reduction_kernel
+from compiler.targets.cupy.regions import is_convolution_with_epilogue, reduction_of
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import GraphWriter, Ticks, functions_of
@@ -36,8 +39,11 @@ HEADER = (
     "",
     "from runtime.gpu.cuda import ElementwiseKernel, RawKernel, copy, matmul, steps, together, view",
 )
-# Names in the source besides the device functions.
-NAMES = ("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together")
+# Names that the source itself uses, besides those of every target.
+RESERVED = {
+    *("CONVOLUTIONS", "ElementwiseKernel", "RawKernel", "copy", "matmul", "steps", "together"),
+    *(name.upper() for name in DEVICE_FUNCTIONS),
+}
 
 
 def cannot_run(node: Node) -> UserError:
@@ -48,17 +54,19 @@ def cannot_run(node: Node) -> UserError:
     return UserError.plain(f"{message}{f' ({node.origin})' if node.origin else ''}", expected=hint, found=what)
 
 
-# The source -----------------------------------------------------------------------------------------------------------
+def device_kernel(launch: Launch) -> DeviceKernel:
+    """The kernel of a region. If it is not a reduction of one shape, it is a map, whose threads reduce alone."""
+    if is_convolution_with_epilogue(launch.body):
+        return convolution_kernel(launch)
+    reduction = reduction_of(launch.body.nodes, launch.body.outputs)
+    return map_kernel(launch) if reduction is None else reduction_kernel(launch, reduction)
 
 
 def generate(
-    title: str,
-    plans: Sequence[Plan],
-    variables: Sequence[PlacedVariable],
-    ticks: Mapping[str, Ticks] | None = None,
+    title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
 ) -> str:
     """The module's source; arguments as for `generate` of NumPy."""
-    kernels, kernel_names = [], Names(reserved())
+    kernels, kernel_names = [], Names(RESERVED)
     functions = functions_of(partial(CupyWriter, kernels, kernel_names), plans, variables, ticks)
     text = "\n".join(line for kernel in kernels for line in kernel.definition)
     constants = [
@@ -68,18 +76,10 @@ def generate(
         for line in ("", f'{name.upper()} = r"""', *source.split("\n"), '"""')
     ]
     definitions = [line for kernel in kernels for line in ("", *kernel.definition)]
-    imports = [*HEADER, *(["from runtime.gpu.gemm import CONVOLUTIONS"] if "(CONVOLUTIONS +" in text else [])]
-    header = [
-        comment(title),
-        "",
-        *imports,
-        *(["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []),
-    ]
+    header = [comment(title), "", *HEADER]
+    header += ["from runtime.gpu.gemm import CONVOLUTIONS"] if "(CONVOLUTIONS +" in text else []
+    header += ["from runtime.gpu.cuda import DeviceClock", "", "clock = DeviceClock()"] if ticks else []
     return "\n".join([*header, *constants, *definitions, *functions]) + "\n"
-
-
-def reserved() -> set[str]:
-    return {*NAMES, *(name.upper() for name in DEVICE_FUNCTIONS)}
 
 
 class CupyWriter(GraphWriter):
@@ -88,9 +88,9 @@ class CupyWriter(GraphWriter):
     STEPS, TOGETHER = "steps", "together"
 
     def __init__(
-        self, kernels: list[DeviceKernel], kernel_names: Names, plan: Plan, variables: dict[str, int], ticks: Ticks
+        self, kernels: list[DeviceKernel], kernel_names: Names, plan: Plan, variables: Mapping[str, int], ticks: Ticks
     ):
-        super().__init__(plan, variables, Names(reserved()), ticks=ticks)
+        super().__init__(plan, variables, Names(RESERVED), ticks=ticks)
         self.kernels, self.kernel_names = kernels, kernel_names
 
     def copy(self, out: str, source: str) -> str:
@@ -103,11 +103,8 @@ class CupyWriter(GraphWriter):
             return [f"matmul({', '.join(arguments)}, out={self.of[node.result]})"]
         if not is_elemental(node) and CONVOLUTION not in node.op.traits:
             raise cannot_run(node)
-        return [self.launch(node, body_of(node), self.given(node, arguments))]
-
-    def given(self, node: Node, arguments: Sequence[str]) -> list[str]:
-        """The arguments without numbers, which are inside the kernel."""
-        return [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
+        given = [each for each, value in zip(arguments, node.operands, strict=True) if not isinstance(value, Literal)]
+        return [self.launch(node, body_of(node), given)]  # numbers are inside the kernel
 
     def write_region(self, node: Node, note: str, depth: int) -> str:
         """Writes the launch of a kernel for a region. The kernel's name."""

@@ -48,11 +48,7 @@ def reshape_copy(s: Emission) -> list[str]:
 
 
 def assign(s: Emission) -> list[str]:
-    return [
-        f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"
-        if s.node.op.name == "cast"
-        else copy(s.out, s.arguments[0])
-    ]
+    return [copy(s.out, s.arguments[0])]
 
 
 def copy(out: str, source: str) -> str:
@@ -146,7 +142,8 @@ UFUNCS = {
 
 EMITTERS: dict[str, Emitter] = {
     **{op: ufunc(name) for op, name in UFUNCS.items()},
-    **dict.fromkeys(("copy", "cast", "stop_gradient", "broadcast"), assign),
+    "cast": lambda s: [f"np.copyto({s.out}, {s.arguments[0]}, casting='unsafe')"],
+    **dict.fromkeys(("copy", "stop_gradient", "broadcast"), assign),
     **dict.fromkeys(("transpose", "slice", "flip"), assign),  # of a literal: anything else is a view
     "reshape": reshape_copy,
     "select": select,

@@ -6,26 +6,15 @@ of a ufunc, im2col or pooling then runs over long contiguous rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from compiler.ir.graph import Literal, Node, Value
-from compiler.ir.op import ELEMENTWISE
+from compiler.ir.op import ELEMENTWISE, IMAGES, LOOP
 from compiler.ir.types import Batch, Shape
-from compiler.planning.strides import (
-    Order,
-    Strides,
-    batch_last,
-    order_of,
-    reshaped_strides,
-    strides_in_order,
-    view_strides,
-)
+from compiler.planning.strides import Order, Strides, batch_last, order_of, reshaped_strides, strides_in_order
 
 CHANNELS_FIRST_BATCH_LAST: Order = (3, 1, 2, 0)  # of images [N, H, W, C]
 PATCHES_BATCH_LAST: Order = (3, 4, 5, 1, 2, 0)  # of patches [N, OH, OW, kh, kw, C]
-IMAGE_OPS = (
-    "conv2d", "conv2d_input_grad", "fold", "max_pool2d", "max_pool2d_grad", "max_pool2d_with_index", "max_pool2d_route",
-)  # fmt: skip
 ROW_MAJOR_OPS = ("random", "gather", "scatter_add", "orthogonalize", "conv2d_filter_grad")  # written in reading order
 
 
@@ -34,15 +23,15 @@ def preferred_order(node: Node, index: int, strides: Mapping[Value, Strides]) ->
     shape, name = node.results[index].type.shape, node.op.name
     if name in ROW_MAJOR_OPS:
         return tuple(range(len(shape)))
-    if name in IMAGE_OPS:
+    if IMAGES in node.op.traits:
         return CHANNELS_FIRST_BATCH_LAST
     if name == "patches":
         return PATCHES_BATCH_LAST
     if name == "matmul":
         return product_order(shape)
-    if name in ("sum", "sum_of_products", "reduce_max"):
+    if node.op.reduces in ("sum", "max"):
         return reduced_order(node, strides) or batch_last(shape)
-    if name == "scan":
+    if LOOP in node.op.traits:
         return stacked_order(shape) if index >= node.attributes["carries"] else batch_last(shape)
     order = followed_order(node, shape, strides) or batch_last(shape)
     return reshaped_order(node, order) if name == "reshape" else order
@@ -75,7 +64,7 @@ def reduced_order(node: Node, strides: Mapping[Value, Strides]) -> Order | None:
     order = order_of(strides.get(node.operands[0], (0,)))
     if order is None or node.attributes.get("keepdims"):
         return order
-    axes = node.attributes["axes"]
+    axes = node.reduced_axes
     remaining = sorted(set(order) - set(axes))
     return tuple(remaining.index(axis) for axis in order if axis not in axes)
 
@@ -89,8 +78,3 @@ def followed_order(node: Node, shape: Shape, strides: Mapping[Value, Strides]) -
             if order is not None:
                 return order
     return None
-
-
-def view(node: Node, strides: Strides, readers: Sequence[Node | None]) -> Strides | None:
-    """Every view that NumPy can make, whatever reads it."""
-    return view_strides(node, strides)

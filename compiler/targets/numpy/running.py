@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from compiler.targets.running import Options, Runtime, late
+from compiler.targets.running import Runtime, late
 from runtime.allowed import CPU_PROGRAMS
 from runtime.cpu import free_memory
-from runtime.program import Executable, LoadedProgram, Manifest
-
-
-def load(executable: Executable, manifest: Manifest, options: Options) -> LoadedProgram:
-    return LoadedProgram(executable, manifest)
-
+from runtime.program import LoadedProgram
 
 RUNTIME = Runtime(
     start=lambda options: None,
-    load=load,
+    load=lambda executable, manifest, options: LoadedProgram(executable, manifest),
     measure=late("runtime.cpu.profiler", "measure"),
     measure_ceilings=late("runtime.cpu.profiler", "measure_ceilings"),
     free_bytes=free_memory.free,

@@ -69,13 +69,7 @@ a statement is the node that it computes.
 '''
 
 
-def standalone(
-    file: str,
-    manifest: Manifest,
-    module: Module,
-    data: str,
-    name: str,
-) -> str:
+def standalone(file: str, manifest: Manifest, module: Module, data: str, name: str) -> str:
     """The text of a script called `name` that trains the model of `file`, by default on the data set or path `data`."""
     chosen = manifest.settings
     plans, variables = TARGET.plan({graph: module[graph] for graph in GRAPHS if graph in module}, chosen.batch)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from compiler.passes.common_subexpressions import merge_common_subexpressions
-from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.materialize import materialize_outputs
-from compiler.passes.parameter_folding import fold_parameters
 from compiler.passes.pipeline import Pass
 from compiler.passes.pooling import pool_early
 from compiler.passes.scans_together import bring_scans_together
-from compiler.passes.simplify import simplify
-from compiler.passes.sums_of_products import sum_products
 from compiler.planning.memory import Placement
+from compiler.planning.strides import view_strides
 from compiler.targets.numpy.convolutions import lower_convolutions
 from compiler.targets.numpy.ops import scratch_of
-from compiler.targets.numpy.order import preferred_order, view
+from compiler.targets.numpy.order import preferred_order
 from compiler.targets.numpy.regions import fuse, reasons
 from compiler.targets.numpy.tiles import check_regions, place_region
 from compiler.targets.numpy.writer import generate
 from compiler.targets.running import late
-from compiler.targets.shared.passes import SIMPLIFYING
+from compiler.targets.shared.passes import COMBINING, SIMPLIFYING
 from compiler.targets.target import Target
 
 PIPELINE = (
@@ -27,18 +23,15 @@ PIPELINE = (
     # offsets are merged by now
     Pass("pooling", pool_early, required="NumPy has no kernel that searches for the maxima again"),
     Pass("convolutions", lower_convolutions, required="NumPy's kernels support neither padding nor groups"),
-    Pass("simplify", simplify),  # offsets that folding brought together, and the shapes of products
-    Pass("common-subexpressions", merge_common_subexpressions),  # forward and backward share patches; schedules repeat
-    Pass("sums-of-products", sum_products),  # before later passes look at the readers of products
-    Pass("dead-code", remove_dead_code),  # what is no longer used
-    Pass(
-        "fold-parameters", fold_parameters, of_module=True
-    ),  # everything that depends only on variables is known by now
+    *COMBINING,
     Pass("fusion", fuse),  # everything left must be computed: in tiles that stay in the cache
     Pass("scans-together", bring_scans_together),  # the order is final except for copies
     Pass("materialize", materialize_outputs, required="the memory plan relies on it"),  # last: nothing may undo it
 )
 
-PLACEMENT = Placement(scratch_of, preferred_order, view, place_region)
+# Every view that NumPy can make is one, whatever reads it.
+PLACEMENT = Placement(
+    scratch_of, preferred_order, lambda node, strides, readers: view_strides(node, strides), place_region
+)
 STANDALONE = late("compiler.targets.numpy.standalone", "standalone")
 TARGET = Target("numpy", PIPELINE, PLACEMENT, generate, check_regions, reasons, standalone=STANDALONE)

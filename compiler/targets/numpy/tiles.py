@@ -51,9 +51,8 @@ def tile_of(region: Node) -> Tile:
         axes = operand_axes(node)
         assert axes is not None, f"{node.op.name} cannot be divided, but is in a region with tiles"
         operands = [part(value, axis) for value, axis in zip(node.operands, axes, strict=True)]
-        with builder.at(node.origin):
-            builder.emit(node.op.name, operands, shortened_attributes(node, step))
-        made.update(zip(node.results, builder.graph.nodes[-1].results, strict=True))
+        results = builder.emit_like(node, operands, **shortened_attributes(node, step))
+        made.update(zip(node.results, results, strict=True))
     builder.graph.outputs = {name: made[value] for name, value in region.body.outputs.items()}
     divided = region.results[0].type
     count = divided.shape[divided_axis(divided)] // step  # type: ignore[index,operator]
@@ -65,13 +64,11 @@ def shortened(type: TensorType, axis: int, step: int) -> TensorType:
 
 
 def shortened_attributes(node: Node, step: int) -> dict[str, Any]:
-    """The attributes of a node for a tile: those with the shape of the result are shortened."""
-    axis = divided_axis(node.results[0].type)
+    """The attributes of a node that contain the shape of the result, for a tile."""
+    axis, attributes = divided_axis(node.results[0].type), node.attributes
     assert axis is not None
-    changed = dict(node.attributes)
-    for name in {"shape", "stop"} & changed.keys():
-        changed[name] = (*changed[name][:axis], step, *changed[name][axis + 1 :])
-    return changed
+    shapes = {name: attributes[name] for name in ("shape", "stop") if name in attributes}
+    return {name: (*shape[:axis], step, *shape[axis + 1 :]) for name, shape in shapes.items()}
 
 
 # Memory of a region ---------------------------------------------------------------------------------------------------

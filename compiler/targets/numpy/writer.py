@@ -26,29 +26,25 @@ from compiler.targets.shared.names import comment
 from compiler.targets.shared.python_text import Emission
 from compiler.targets.shared.writer import INDENT, START_CLOCK, GraphWriter, Ticks, functions_of
 
+HEADER = (
+    "import numpy as np",
+    "",
+    "from runtime.cpu import kernels",
+    "from runtime.cpu.kernels import view",
+    "from runtime.cpu.threads import run_tiles, tiles",
+)
+
 
 def generate(
-    title: str,
-    plans: Sequence[Plan],
-    variables: Sequence[PlacedVariable],
-    ticks: Mapping[str, Ticks] | None = None,
+    title: str, plans: Sequence[Plan], variables: Sequence[PlacedVariable], ticks: Mapping[str, Ticks] | None = None
 ) -> str:
     """The module's source. `variables`, with types and offsets, are for `bind_variables`; `ticks` are by graph."""
-    ticks = ticks or {}
-    probed = any(each.probed is not None for each in ticks.values())
-    header = [
-        comment(title),
-        "",
-        "import numpy as np",
-        "",
-        "from runtime.cpu import kernels",
-        "from runtime.cpu.kernels import view",
-        *(["from runtime.training.numerics import Probe, ranges_of, selected_ranges"] if probed else []),
-        *(["from runtime.cpu.profiler import Clock"] if ticks and not probed else []),
-        "from runtime.cpu.threads import run_tiles, tiles",
-        *(["", "clock = Clock()"] if ticks and not probed else []),
-        *(["", "probe = Probe()"] if probed else []),
-    ]
+    header = [comment(title), "", *HEADER]
+    if any(each.probed is not None for each in (ticks or {}).values()):
+        imports = "from runtime.training.numerics import Probe, ranges_of, selected_ranges"
+        header += [imports, "", "probe = Probe()"]
+    elif ticks:
+        header += ["from runtime.cpu.profiler import Clock", "", "clock = Clock()"]
     return "\n".join([*header, *functions_of(NumpyWriter, plans, variables, ticks)]) + "\n"
 
 

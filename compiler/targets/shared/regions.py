@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from typing import TypeVar
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.op import VIEW
+from compiler.ir.graph import Graph, Literal, Node, Value, needed_nodes
+from compiler.ir.op import REGION, VIEW
 from compiler.passes.rewriting import inside_scans, rebuild, with_operands
 
 Joins = Callable[[Node, Value, Node], bool]  # (producer, value, reader): whether they may be in one region
 Region = list[Node]
+Unit = TypeVar("Unit")
 
 
 def find_regions(nodes: Sequence[Node], joins: Joins) -> list[Region]:
@@ -72,13 +74,12 @@ def with_regions(graph: Graph, regions: Sequence[Region], step: Callable[[Region
     fused = {region[-1]: region for region in regions}
     read_outside = values_read_outside(graph, regions)
     for node in running_order(graph.nodes, regions):
-        with builder.at(fused[node][0].origin if node in fused else node.origin):
-            if node in fused:
-                results = emit_region(builder, fused[node], new, read_outside, step(fused[node]))
-            else:
-                builder.emit(node.op.name, [new.get(operand, operand) for operand in node.operands], node.attributes)
-                results = dict(zip(node.results, builder.graph.nodes[-1].results, strict=True))
-        new.update(results)
+        if node in fused:
+            with builder.at(fused[node][0].origin):
+                new |= emit_region(builder, fused[node], new, read_outside, step(fused[node]))
+        else:
+            operands = [new.get(operand, operand) for operand in node.operands]
+            new |= zip(node.results, builder.emit_like(node, operands), strict=True)
     result.outputs = {name: new.get(value, value) for name, value in graph.outputs.items()}
     return result
 
@@ -88,19 +89,24 @@ def running_order(nodes: Sequence[Node], regions: Sequence[Region]) -> Iterator[
     unit = {node: node for node in nodes} | {node: region[-1] for region in regions for node in region}
     position = {node: i for i, node in enumerate(nodes)}
     sources: dict[Node, set[Node]] = {unit[node]: set() for node in nodes}
-    readers: dict[Node, list[Node]] = {node: [] for node in sources}
     for node in nodes:
-        found = {unit[v.node] for v in node.operands if v.node is not None} - {unit[node]} - sources[unit[node]]
-        sources[unit[node]] |= found
+        sources[unit[node]] |= {unit[v.node] for v in node.operands if v.node is not None} - {unit[node]}
+    return after_sources(sources, position)
+
+
+def after_sources(sources: Mapping[Unit, Iterable[Unit]], position: Mapping[Unit, int]) -> Iterator[Unit]:
+    """Units that run as one, each after its sources; of those that can run next, the one with the first position."""
+    readers: dict[Unit, list[Unit]] = {unit: [] for unit in sources}
+    for unit, found in sources.items():
         for source in found:
-            readers[source].append(unit[node])
-    waiting = {node: len(found) for node, found in sources.items()}
-    ready = [(position[node], node) for node, count in waiting.items() if not count]
+            readers[source].append(unit)
+    waiting = {unit: len([*found]) for unit, found in sources.items()}
+    ready = [(position[unit], unit) for unit, count in waiting.items() if not count]
     heapify(ready)
     while ready:
-        _, node = heappop(ready)
-        yield node
-        for reader in readers[node]:
+        _, unit = heappop(ready)
+        yield unit
+        for reader in readers[unit]:
             waiting[reader] -= 1
             if not waiting[reader]:
                 heappush(ready, (position[reader], reader))
@@ -122,27 +128,29 @@ def emit_region(
     """Adds the `fused` node, and the views of its results that are read outside. The old values -> the new ones."""
     own = {value for node in region for value in node.results}
     views, results = exported(region, own, read_outside)
-    inside = Builder(Graph("body"))
-    inner: dict[Value, Value] = {}
-    operands: list[Value] = []
-    for node in needed(region, results):
-        for value in node.operands:
-            if value not in inner and value not in own and not isinstance(value, Literal):
-                inner[value] = inside.input(f"x{len(operands)}", value.type, "")
-                operands.append(new.get(value, value))
-        with inside.at(node.origin):
-            inside.emit(node.op.name, [inner.get(value, value) for value in node.operands], node.attributes)
-        inner.update(zip(node.results, inside.graph.nodes[-1].results, strict=True))
     outside: dict[Value, Value] = {}
     if results:
-        inside.graph.outputs = {f"y{i}": inner[value] for i, value in enumerate(results)}
-        builder.emit("fused", operands, {"step": step, "body": inside.graph})
+        body, operands = body_with(needed_nodes(region, results), results)
+        builder.emit("fused", [new.get(value, value) for value in operands], {"step": step, "body": body})
         outside.update(zip(results, builder.graph.nodes[-1].results, strict=True))
     for view in views:
         source = view.operands[0]
         source = outside.get(source, new.get(source, source))
         outside[view.result] = builder.emit(view.op.name, [source, *view.operands[1:]], view.attributes)
     return outside
+
+
+def body_with(nodes: Sequence[Node], results: Sequence[Value]) -> tuple[Graph, list[Value]]:
+    """A body of copies of some nodes, with these results, and the values from outside for its inputs."""
+    own = {value for node in nodes for value in node.results}
+    operands = dict.fromkeys(v for node in nodes for v in node.operands if not (v in own or isinstance(v, Literal)))
+    body = Builder(Graph("body"))
+    inner = {value: body.input(f"x{i}", value.type, "") for i, value in enumerate(operands)}
+    for node in nodes:
+        copies = body.emit_like(node, [inner.get(value, value) for value in node.operands])
+        inner |= zip(node.results, copies, strict=True)
+    body.graph.outputs = {f"y{i}": inner[value] for i, value in enumerate(results)}
+    return body.graph, list(operands)
 
 
 def exported(region: Region, own: set[Value], read_outside: set[Value]) -> tuple[list[Node], list[Value]]:
@@ -157,22 +165,11 @@ def exported(region: Region, own: set[Value], read_outside: set[Value]) -> tuple
     return [n for n in region if n in views], [v for node in region for v in node.results if v in results]
 
 
-def needed(region: Region, results: Sequence[Value]) -> Region:
-    """The nodes that the results depend on."""
-    live = set(results)
-    found = []
-    for node in reversed(region):
-        if not live.isdisjoint(node.results):
-            live.update(node.operands)
-            found.append(node)
-    return found[::-1]
-
-
 def without_regions(graph: Graph) -> Graph:
     """The graph with its regions inlined, in scans too; regions with a step are kept."""
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        is_region = node.op.name == "fused" and not node.attributes["step"]
+        is_region = REGION in node.op.traits and not node.attributes["step"]
         return builder.inline(node.body, operands) if is_region else None
 
     return rebuild(inside_scans(graph, without_regions), rule)
@@ -185,9 +182,7 @@ def body_of(node: Node) -> Graph:
     operands = [
         v if isinstance(v, Literal) else builder.input(f"x{i}", v.type, "") for i, v in enumerate(node.operands)
     ]
-    with builder.at(node.origin):
-        builder.emit(node.op.name, operands, node.attributes)
-    body.outputs = {f"y{i}": result for i, result in enumerate(body.nodes[-1].results)}
+    body.outputs = {f"y{i}": result for i, result in enumerate(builder.emit_like(node, operands))}
     return body
 
 
@@ -203,7 +198,7 @@ def flattened(graph: Graph) -> tuple[Graph, list[Region]]:
     regions: list[Region] = []
 
     def rule(builder: Builder, node: Node, operands: list[Value]) -> Sequence[Value] | None:
-        if node.op.name != "fused":
+        if REGION not in node.op.traits:
             return with_operands(builder, node, operands)  # without changing the body of a scan
         before = len(builder.graph.nodes)
         results = builder.inline(node.body, operands)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Origin, Value
+from compiler.ir.op import LOOP, REGION
 from compiler.ir.printer import number, print_node
 from compiler.ir.types import TensorType
 from compiler.planning.memory import Plan
@@ -102,7 +103,7 @@ class GraphWriter(ABC):
     def __init__(
         self,
         plan: Plan,
-        variables: dict[str, int],
+        variables: Mapping[str, int],
         names: Names | None = None,
         lane: str = "",
         ticks: Ticks = NO_TICKS,
@@ -168,18 +169,19 @@ class GraphWriter(ABC):
     def write_nodes(self, graph: Graph, numbers: dict[Value, str], prefix: str, depth: int) -> None:
         member_of = {node: group for group in (groups(graph) if depth == 0 else ()) for node in group}
         for node in graph.nodes:
-            self.write_heading(node, depth)
+            if node not in self.plan.views:
+                self.write_place(node.origin, depth)
             arguments = [self.show(operand) for operand in node.operands]
             for result in node.results:
                 self.declare(result, f"{prefix}{numbers[result]}")
             note = comment(print_node(node, numbers).split("  //")[0].split("graph body")[0])
-            if node.op.name == "fused":
+            if REGION in node.op.traits:
                 name = self.write_region(node, note, depth)
                 self.tick(Kernel(name, [node]), depth)
             elif node in member_of:
                 self.write(note, depth)
                 self.write_member(node, member_of[node], arguments)
-            elif node.op.name == "scan":
+            elif LOOP in node.op.traits:
                 self.write(note, depth)
                 name = self.write_scan(node, arguments, depth)
                 if not depth:
@@ -221,10 +223,6 @@ class GraphWriter(ABC):
     def write(self, line: str, depth: int) -> None:
         self.body.append(INDENT * depth + line)
 
-    def write_heading(self, node: Node, depth: int) -> None:
-        if node not in self.plan.views:
-            self.write_place(node.origin, depth)
-
     def write_place(self, origin: Origin | None, depth: int) -> None:
         text = heading(origin)
         if text != self.last_heading:
@@ -249,13 +247,18 @@ class GraphWriter(ABC):
             self.bound.append(f"{self.of[value]} = {view_of(value.type, place, self.plan.orders[owner])}")
 
     def write_view(self, node: Node, arguments: Sequence[str], note: str, depth: int) -> None:
-        """Makes a view of a fixed place once, and of a moving place in the loop."""
         line = f"{self.of[node.result]} = {VIEWS[node.op.name](Emission(node, arguments, ''))}  {note}"
-        if node.operands[0] in self.moving:
+        if self.write_bound(line, node, depth):
             self.moving.add(node.result)
+
+    def write_bound(self, line: str, node: Node, depth: int) -> bool:
+        """Makes views of a node's operands: once, or each time if an outer loop moves one of them. Whether it does."""
+        moves = not self.moving.isdisjoint(node.operands)
+        if moves:
             self.write(line, depth)
         else:
             self.bound.append(line)
+        return moves
 
     def write_scan(self, node: Node, arguments: Sequence[str], depth: int) -> str:
         """A loop over the steps, with views of the step for sequences and outputs; carries in place. Its name."""
@@ -272,7 +275,8 @@ class GraphWriter(ABC):
         stepped = dict(zip(body.inputs[carries:constants], arguments[carries:constants], strict=True))
         values = list(body.outputs.values())[carries:]
         stepped |= {value: self.of[stack] for value, stack in zip(values, node.results[carries:], strict=True)}
-        self.write_steps(node, scan, stepped, depth)
+        reverse = node.attributes["reverse"]
+        self.write_bound(f"{scan}_steps = {self.STEPS}({', '.join(stepped.values())}, reverse={reverse})", node, depth)
         numbers = number(body)
         for value in stepped:
             self.of[value] = self.names.fresh(f"{scan}_{numbers[value]}")
@@ -301,15 +305,6 @@ class GraphWriter(ABC):
             self.members.clear()
             self.write(f"{self.TOGETHER}({names})", 0)
             self.tick(Kernel(names, group), 0)
-
-    def write_steps(self, node: Node, scan: str, stepped: dict[Value, str], depth: int) -> None:
-        """Makes the views of every step: once, or each time if an outer loop moves the stacks."""
-        reverse = node.attributes["reverse"]
-        line = f"{scan}_steps = {self.STEPS}({', '.join(stepped.values())}, reverse={reverse})"
-        if any(operand in self.moving for operand in node.operands):
-            self.write(line, depth)
-        else:
-            self.bound.append(line)
 
 
 def show_names(names: dict[str, str]) -> str:
