@@ -163,7 +163,7 @@ def unary(
     return Op(
         name,
         infer=unary_rule(dtypes),
-        gradient=equation(lambda *values: [gradient(*values)]),
+        gradient=equation(lambda *rest: [gradient(*rest)]),
         reference=reference,
         traits=traits,
         samples=tuple(map(sample, (*(f"{type} {values}" for type in types), *more))),
