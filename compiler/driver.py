@@ -8,6 +8,7 @@ stages (reports/stages.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -194,9 +195,11 @@ def compile_tree(
     check_complete(passes, chosen.pipeline)
     timings = timings or Timings()
     found: dict[str, Stage] = {}
-    for stage in timings.of_stages(stages_of_program(tree, passes, storage, model, diagnostics, target), PHASES):
+    start = time.perf_counter()
+    for stage in stages_of_program(tree, passes, storage, model, diagnostics, target):
         if stage.name in PHASES:
             found[stage.name] = stage
+            start = timings.add(PHASES[stage.name], start)
     elaborated, planned = found["graph"].content, found["plan"].content
     assert isinstance(elaborated, ElaboratedModel) and isinstance(planned, PlannedModule)
     module, optimized = found["gradient"].module, found["optimized"].module

@@ -25,7 +25,7 @@ from compiler.elaborate.values import (
     snake_case,
 )
 from compiler.ir.builder import literal
-from compiler.ir.types import Batch, TypeRuleError
+from compiler.ir.types import Batch
 from compiler.language import syntax
 from compiler.language.formatter import format_type
 
@@ -56,7 +56,9 @@ def takes_tensors(closure: Closure, given: Sequence[Given]) -> bool:
 def with_hyperparameters(
     evaluator: Evaluator, closure: Closure, given: Sequence[Given], span: Span, frame: Frame
 ) -> Closure | Poison:
-    """The closure with its first group bound; hyperparameters that are not given take their defaults."""
+    """The closure with its first group bound, if it still waits for that; what is not given takes its default."""
+    if not closure.waits_for_hyperparameters:
+        return closure
     if too_deep(evaluator, closure, span, frame):
         return POISON
     group = closure.declaration.groups[0]
@@ -119,11 +121,10 @@ def enter(
     if too_deep(evaluator, closure, span, frame):
         return POISON
     evaluator.tick(span, frame, STEPS_OF_A_CALL)
-    if closure.waits_for_hyperparameters:
-        applied = with_hyperparameters(evaluator, closure, [], span, frame)
-        if isinstance(applied, Poison):
-            return POISON
-        closure = applied
+    complete = with_hyperparameters(evaluator, closure, [], span, frame)
+    if isinstance(complete, Poison):
+        return POISON
+    closure = complete
     group = closure.declaration.groups[-1]
     noun = "tensor" if closure.kind != "fn" or any(parameter.type for parameter in group) else "argument"
     bound = bind(closure.name, *names_and_optional(group), given, span, noun)
@@ -170,11 +171,7 @@ def place(evaluator: Evaluator, closure: Closure, inner: Frame, span: Span, fram
 
 
 def bind_arguments(
-    evaluator: Evaluator,
-    closure: Closure,
-    group: Sequence[syntax.Parameter],
-    bound: dict[str, Given],
-    inner: Frame,
+    evaluator: Evaluator, closure: Closure, group: Sequence[syntax.Parameter], bound: dict[str, Given], inner: Frame
 ) -> bool:
     """Binds the arguments in the frame; False after reporting those that do not match the signature."""
     checks: list[tuple[syntax.Parameter, Given, Computed]] = []
@@ -205,14 +202,11 @@ def tensor_argument(
 ) -> Any:
     """The argument of a typed parameter as a tensor: numbers and the batch become scalars."""
     assert inner.caller is not None and parameter.type is not None
-    value = given.value
+    value, dtype = given.value, parameter.type.dtype
     if isinstance(value, Batch):
         return Site(evaluator, given.span, inner.caller).scalar(value)
     if is_number(value):
-        try:
-            return literal(value, parameter.type.dtype)
-        except TypeRuleError as refusal:
-            return evaluator.refuse(refusal, given.span, inner.caller)
+        return evaluator.guarded(given.span, inner.caller, lambda _: literal(value, dtype))
     if not is_tensor(value):
         refuse_argument(evaluator, closure, parameter, given, inner)
         return POISON

@@ -47,12 +47,10 @@ def run_forward(model: syntax.Function, evaluator: Evaluator, storage: Mapping[s
 def model_frame(model: syntax.Function, evaluator: Evaluator) -> Frame | None:
     """The frame in which the model's body runs, with the defaults of its hyperparameters."""
     namespace, name = evaluator.namespace, model.name
-    closure = Closure(model, namespace)
-    if closure.waits_for_hyperparameters:
-        applied = calls.with_hyperparameters(evaluator, closure, [], name.span, root_frame(namespace, name.span))
-        if isinstance(applied, Poison):
-            return None
-        closure = applied
+    root = root_frame(namespace, name.span)
+    closure = calls.with_hyperparameters(evaluator, Closure(model, namespace), [], name.span, root)
+    if isinstance(closure, Poison):
+        return None
     variables = {"B": Batch(), **(closure.hyperparameters or {})}
     frame = Frame(namespace, "", "model", variables, damaged=model.damaged)
     frame.parameters = frozenset(p.name.id for group in model.groups for p in group)

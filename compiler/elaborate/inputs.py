@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.frames import Frame, ShapeStep
 from compiler.elaborate.signatures import ELLIPSIS, as_shape
-from compiler.elaborate.values import describe, poisoned
+from compiler.elaborate.values import Poison, describe, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.ir.graph import Value
-from compiler.ir.types import Batch, TensorType, TypeRuleError
+from compiler.ir.types import Batch, TensorType
 from compiler.language import syntax
 from compiler.language.formatter import format_type
 
@@ -53,11 +53,8 @@ def input_type(evaluator: Evaluator, parameter: syntax.Parameter, frame: Frame) 
         message = f"the shape of {name} is not the batch followed by whole numbers"
         evaluator.fail(pattern.span, frame, message, f"a type such as {pattern.dtype}[B, 28, 28]", found)
         return None
-    try:
-        return TensorType(pattern.dtype, shape)
-    except TypeRuleError as refusal:
-        evaluator.refuse(refusal, pattern.span, frame)
-        return None
+    type = evaluator.guarded(pattern.span, frame, lambda _: TensorType(pattern.dtype, shape))
+    return None if isinstance(type, Poison) else type
 
 
 def show_size(dim: Any) -> str:
@@ -65,12 +62,7 @@ def show_size(dim: Any) -> str:
 
 
 def declare_input(
-    evaluator: Evaluator,
-    name: syntax.Name,
-    type: TensorType,
-    kind: str,
-    storage: Mapping[str, Storage],
-    frame: Frame,
+    evaluator: Evaluator, name: syntax.Name, type: TensorType, kind: str, storage: Mapping[str, Storage], frame: Frame
 ) -> Value | None:
     """An input or target of the graph; None after reporting that its name is in use."""
     other = next((value for value in evaluator.context.graph.inputs if value.name == name.id), None)

@@ -31,7 +31,7 @@ def add_losses(
         evaluator.fail(at, root, message, expected, describe(loss))
         return None
     parameters = loss.declaration.groups[-1]
-    scope = output_shapes(loss, parameters, model, outputs, at, evaluator, root)
+    scope = output_shapes(loss, parameters, model, forward, at, root)
     targets = declare_targets(parameters[len(outputs) :], forward, scope, storage) if scope else None
     if targets is None:
         return None
@@ -51,15 +51,10 @@ def add_losses(
 
 
 def output_shapes(
-    loss: Closure,
-    parameters: Sequence[Parameter],
-    model: str,
-    outputs: Sequence[Value],
-    at: Span,
-    evaluator: Evaluator,
-    root: Frame,
+    loss: Closure, parameters: Sequence[Parameter], model: str, forward: Forward, at: Span, root: Frame
 ) -> Frame | None:
     """A frame of the loss in which the shape variables of its first parameters have the sizes of the outputs."""
+    evaluator, outputs = forward.evaluator, list(forward.outputs.values())
     if loss.declaration.damaged:
         return None
     if len(parameters) < len(outputs):
@@ -67,12 +62,10 @@ def output_shapes(
         found = counted(len(parameters), "parameter")
         evaluator.fail(at, root, message, f"a parameter for each of {counted(len(outputs), 'output')}", found)
         return None
-    if loss.waits_for_hyperparameters:
-        applied = calls.with_hyperparameters(evaluator, loss, [], at, root)
-        if isinstance(applied, Poison):
-            return None
-        loss = applied
-    scope = Frame(loss.namespace, loss.name, "fn", dict(loss.hyperparameters or {}), span=at, caller=root)
+    complete = calls.with_hyperparameters(evaluator, loss, [], at, root)
+    if isinstance(complete, Poison):
+        return None
+    scope = Frame(loss.namespace, loss.name, "fn", dict(complete.hyperparameters or {}), span=at, caller=root)
     for parameter, output in zip(parameters, outputs, strict=False):
         computed = match(parameter.type, output.type, scope.variables) if parameter.type else []
         if computed is None or not agree(computed, lambda dim: evaluator.evaluate(dim, scope)):

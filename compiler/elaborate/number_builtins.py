@@ -11,24 +11,18 @@ from compiler.elaborate.builtins import builtin, register
 from compiler.elaborate.evaluator import Site
 from compiler.elaborate.values import describe, is_function, is_number
 from compiler.ir.graph import Value
-from compiler.ir.types import Dim, TypeRuleError, extent
+from compiler.ir.types import Dim, TensorType, TypeRuleError, extent
 
 # Shapes ---------------------------------------------------------------------------------------------------------------
 
 
-@builtin
-def shape(site: Site, x: Any) -> Any:
-    return list(tensor(site, x).type.shape)
+def register_fact(name: str, fact: Callable[[TensorType], Any]) -> None:
+    register(name, lambda site, x: fact(tensor(site, x).type))
 
 
-@builtin
-def rank(site: Site, x: Any) -> Any:
-    return tensor(site, x).type.rank
-
-
-@builtin
-def dtype(site: Site, x: Any) -> Any:
-    return tensor(site, x).type.dtype
+register_fact("shape", lambda type: list(type.shape))
+register_fact("rank", lambda type: type.rank)
+register_fact("dtype", lambda type: type.dtype)
 
 
 @builtin

@@ -91,16 +91,16 @@ def stop_gradient(site: Site, x: Any) -> Any:
 # Reductions and shapes ------------------------------------------------------------------------------------------------
 
 
-@builtin
-def sum_(site: Site, x: Any, axes: Any = None, keepdims: Any = False) -> Any:
-    x = tensor(site, x)
-    return site.emit("sum", x, axes=axes_of(axes, x.type.rank), keepdims=boolean(keepdims, "keepdims"))
+def register_reduction(name: str) -> None:
+    def reduce(site: Site, x: Any, axes: Any = None, keepdims: Any = False) -> Any:
+        x = tensor(site, x)
+        return site.emit(name, x, axes=axes_of(axes, x.type.rank), keepdims=boolean(keepdims, "keepdims"))
+
+    register(name, reduce)
 
 
-@builtin
-def reduce_max(site: Site, x: Any, axes: Any = None, keepdims: Any = False) -> Any:
-    x = tensor(site, x)
-    return site.emit("reduce_max", x, axes=axes_of(axes, x.type.rank), keepdims=boolean(keepdims, "keepdims"))
+register_reduction("sum")
+register_reduction("reduce_max")
 
 
 @builtin
@@ -193,16 +193,13 @@ def full(site: Site, shape: Any, value: Any) -> Any:
     return site.emit("broadcast", tensor(site, value), shape=shape_of(shape))
 
 
-@builtin
-def zeros_like(site: Site, x: Any) -> Any:
+def filled_like(site: Site, x: Any, number: int) -> Value:
     x = tensor(site, x)
-    return site.emit("broadcast", literal(0, x.type.dtype), shape=x.type.shape)
+    return site.emit("broadcast", literal(number, x.type.dtype), shape=x.type.shape)
 
 
-@builtin
-def ones_like(site: Site, x: Any) -> Any:
-    x = tensor(site, x)
-    return site.emit("broadcast", literal(1, x.type.dtype), shape=x.type.shape)
+register("zeros_like", lambda site, x: filled_like(site, x, 0))
+register("ones_like", lambda site, x: filled_like(site, x, 1))
 
 
 # Convolution, pooling and recurrence ----------------------------------------------------------------------------------

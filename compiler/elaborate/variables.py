@@ -103,10 +103,8 @@ def declared_type(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> T
     if kind == "param" and node.type.dtype not in FLOATS:
         message = "a param is trained, so it needs a float dtype"
         return evaluator.fail(node.type.span, frame, message, " or ".join(FLOATS), node.type.dtype)
-    try:
-        return TensorType(node.type.dtype, shape)
-    except TypeRuleError as refusal:
-        return evaluator.refuse(refusal, node.type.span, frame)
+    dtype = node.type.dtype
+    return evaluator.guarded(node.type.span, frame, lambda _: TensorType(dtype, shape))
 
 
 def declare_variable(evaluator: Evaluator, node: syntax.Declare, type: TensorType | None, frame: Frame) -> Any:
@@ -179,10 +177,8 @@ def declare_carry(evaluator: Evaluator, node: syntax.Declare, type: TensorType |
         if is_number(value) and type is not None:
             value = filled(evaluator, value, type, node.value.span, frame)
         if is_tensor(value):
-            try:
-                body.parent.localize(value)
-            except TypeRuleError as refusal:
-                return evaluator.refuse(refusal, node.value.span, frame)
+            local = evaluator.guarded(node.value.span, frame, lambda site: site.context.localize(value))
+            value = POISON if isinstance(local, Poison) else value
     if isinstance(value, Poison):
         return POISON
     if not is_tensor(value) or (type is not None and value.type != type):

@@ -16,6 +16,7 @@ from compiler.diagnostics import Diagnostic, Note, Span, UserError
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import VARIABLES, Graph, Module, Origin, Scalar, Value
 from compiler.ir.op import known_ops
+from compiler.ir.printer import PLAIN_LITERALS
 from compiler.ir.types import DTYPES, Batch, TensorType, TypeRuleError, parse_type
 from runtime.errors import did_you_mean
 
@@ -36,7 +37,6 @@ IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 KINDS = ("input", "target", *VARIABLES, "carry", "sequence", "constant")
 WORDS: dict[str, Any] = {"true": True, "false": False, "inf": float("inf"), "nan": float("nan"), "B": Batch()}
-DTYPE_OF_LITERALS = {float: "f32", int: "i32", bool: "bool"}
 DEEPEST_NESTING = 30  # bodies within bodies, lists within lists
 LONGEST_INTEGER = 20  # digits: every value of 64 bits has fewer
 LONGEST_EXCERPT = 60  # characters of a token in a message
@@ -263,13 +263,13 @@ class Reader:
                 self.fail(token, message, "an input, or the result of a node above", token.text)
             return scope[token.text][0]
         value = self.attribute()
-        if type(value) not in DTYPE_OF_LITERALS:
+        if type(value) not in PLAIN_LITERALS:
             self.fail(token, "this cannot be an operand", "a value, a number, true or false", f"`{token.text}`")
         return self.literal(token, value)
 
     def literal(self, token: IrToken, value: Scalar) -> Value:
         """A number, with its dtype if one is written."""
-        dtype = DTYPE_OF_LITERALS[type(value)]
+        dtype = PLAIN_LITERALS[type(value)]
         if self.accept(":"):
             written = self.take("name")
             if written.text not in DTYPES:

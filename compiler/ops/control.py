@@ -10,6 +10,7 @@ per-step outputs stacked along a leading axis T, each at the position of its ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -112,13 +113,30 @@ def nested(builder: Builder, h: Value, rows: Value, k: Value) -> list[Value]:
     return [last, builder.sum(products, axes=(0,))]
 
 
+def loop(carries: int, sequences: int, inputs: str, outputs: Callable[..., Sequence[Value]]) -> dict[str, Any]:
+    """For samples: the attributes of a scan with such a `body`."""
+    return {"carries": carries, "sequences": sequences, "body": body(inputs, outputs)}
+
+
 LITERAL = Literal(TensorType("f32"), value=0.5)
-SUM = {"carries": 1, "sequences": 1, "body": body("h: f32[2]; x: f32[2]", lambda b, h, x: [h := plus(b, h, x), h])}
-RECURRENT = {
-    "carries": 1, "sequences": 1, "body": body("h: f32[B,3]; x: f32[B,2]; w: f32[2,3]; u: f32[3,3]", recurrent),
-}  # fmt: skip
-GATED = {"carries": 2, "sequences": 1, "body": body("h: f32[3]; c: f32[3]; x: f32[]; k: f32[3]", gated)}
-NESTED = {"carries": 1, "sequences": 1, "body": body("h: f32[2]; rows: f32[3,2]; k: f32[2]", nested)}
+SUM = loop(1, 1, "h: f32[2]; x: f32[2]", lambda b, h, x: [h := plus(b, h, x), h])
+RECURRENT = loop(1, 1, "h: f32[B,3]; x: f32[B,2]; w: f32[2,3]; u: f32[3,3]", recurrent)
+GATED = loop(2, 1, "h: f32[3]; c: f32[3]; x: f32[]; k: f32[3]", gated)
+NESTED = loop(1, 1, "h: f32[2]; rows: f32[3,2]; k: f32[2]", nested)
+NO_CARRY = loop(0, 2, "x: f32[2]; y: f64[]", lambda b, x, y: [b.exp(x), b.mul(y, y), x])
+INTEGER = loop(1, 1, "n: i32[]; x: f32[]", lambda b, n, x: [plus(b, n, 1), b.mul(x, b.cast(n, dtype="f32"))])
+# A carry that is replaced, one that stays, and an unused sequence and constant
+KEPT = loop(
+    2,
+    2,
+    "h: f32[]; c: f32[2]; x: f32[2]; n: i32[]; k: f32[]; m: f32[2]",
+    lambda b, h, c, x, n, k, m: [k, c, b.mul(c, h)],
+)
+LITERALS = loop(1, 1, "h: f32[]; x: f32[]", lambda b, h, x: [LITERAL, b.mul(h, x), LITERAL])
+# Refused
+SHRINKING = loop(1, 1, "h: f32[2]; x: f32[2]", lambda b, h, x: [b.sum(h, axes=(0,))])
+UNEQUAL = loop(0, 2, "x: f32[]; y: f32[]", lambda b, x, y: [x])
+ONE_SHORT = loop(2, 1, "h: f32[2]; c: f32[2]; x: f32[]", lambda b, h, c, x: [h])
 
 OPS = (
     Op(
@@ -138,75 +156,22 @@ OPS = (
             sample("f32[3]", "f32[3]", "f32[4]", "f32[3]", **GATED),
             sample("f32[3]", "f32[3]", "f32[4]", "f32[3]", **GATED, reverse=True),
             sample("f32[2]", "f32[2,3,2]", "f32[2]", **NESTED),
-            sample(  # two sequences, no carry
-                "f32[3,2]",
-                "f64[3]",
-                carries=0,
-                sequences=2,
-                body=body("x: f32[2]; y: f64[]", lambda b, x, y: [b.exp(x), b.mul(y, y), x]),
-            ),
-            sample(  # an integer carry
-                "i32[]",
-                "f32[3]",
-                carries=1,
-                sequences=1,
-                body=body("n: i32[]; x: f32[]", lambda b, n, x: [plus(b, n, 1), b.mul(x, b.cast(n, dtype="f32"))]),
-            ),
-            sample(  # a carry that is replaced, one that stays, and an unused sequence and constant
-                "f32[]",
-                "f32[2]",
-                "f32[3,2]",
-                "i32[3]",
-                "f32[]",
-                "f32[2]",
-                carries=2,
-                sequences=2,
-                body=body(
-                    "h: f32[]; c: f32[2]; x: f32[2]; n: i32[]; k: f32[]; m: f32[2]",
-                    lambda b, h, c, x, n, k, m: [k, c, b.mul(c, h)],
-                ),
-            ),
-            sample(  # a carry set to a literal, a literal per-step output
-                "f32[]",
-                "f32[3]",
-                carries=1,
-                sequences=1,
-                body=body("h: f32[]; x: f32[]", lambda b, h, x: [LITERAL, b.mul(h, x), LITERAL]),
-            ),
+            sample("f32[3,2]", "f64[3]", **NO_CARRY),
+            sample("i32[]", "f32[3]", **INTEGER),
+            sample("f32[]", "f32[2]", "f32[3,2]", "i32[3]", "f32[]", "f32[2]", **KEPT),
+            sample("f32[]", "f32[3]", **LITERALS),
         ),
         errors=(
-            error(
-                "carry h changes its type",
-                "f32[2]",
-                "f32[4,2]",
-                carries=1,
-                sequences=1,
-                body=body("h: f32[2]; x: f32[2]", lambda b, h, x: [b.sum(h, axes=(0,))]),
-            ),
+            error("carry h changes its type", "f32[2]", "f32[4,2]", **SHRINKING),
             error("a different type for h", "f32[3]", "f32[4,2]", **SUM),
             error("a different type for x", "f32[2]", "f32[4,3]", **SUM),
             error("a different type for k", "f32[3]", "f32[3]", "f32[4]", "f32[2]", **GATED),
             error("differ in length", "f32[2]", "f32[]", **SUM),
-            error(
-                "differ in length",
-                "f32[2]",
-                "f32[3]",
-                carries=0,
-                sequences=2,
-                body=body("x: f32[]; y: f32[]", lambda b, x, y: [x]),
-            ),
+            error("differ in length", "f32[2]", "f32[3]", **UNEQUAL),
             error("operands", "f32[2]", **SUM),
             error("number of sequences is not valid", "f32[2]", "f32[2]", carries=2, sequences=0, body=SUM["body"]),
             error("too few operands or results", "f32[2]", "f32[4,2]", carries=1, sequences=2, body=SUM["body"]),
-            error(
-                "too few operands or results",
-                "f32[2]",
-                "f32[2]",
-                "f32[2]",
-                carries=2,
-                sequences=1,
-                body=body("h: f32[2]; c: f32[2]; x: f32[]", lambda b, h, c, x: [h]),
-            ),
+            error("too few operands or results", "f32[2]", "f32[2]", "f32[2]", **ONE_SHORT),
             error("needs", "f32[2]", "f32[4,2]", carries=1, sequences=1),
             error("body is not valid", "f32[2]", "f32[4,2]", carries=1, sequences=1, body=0),
             error("reverse is not valid", "f32[2]", "f32[4,2]", **SUM, reverse=1),

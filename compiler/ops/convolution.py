@@ -26,10 +26,20 @@ from compiler.ops.rules import (
     expect_same_dtype,
     expect_static,
 )
-from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
+from compiler.ops.windows import (
+    WINDOW,
+    Padding,
+    Pair,
+    crop_images,
+    expect_gradient,
+    output_size,
+    pad_images,
+    taps,
+    window_of,
+)
 
 IMAGE_CONVOLUTION = frozenset({PRODUCT, CONVOLUTION, IMAGES})
-WINDOW = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
+GROUPED = {**WINDOW, "groups": 1}
 ALL_AT_ONCE = {"stride": (2, 2), "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "groups": 2}  # for samples
 
 
@@ -68,7 +78,7 @@ def infer_input_grad(types: Sequence[TensorType], input_size: Pair, groups: int,
     expect_integers("input size", input_size, 2)
     depth = expect_static(w.shape, "a dimension of the kernel")[2]
     x = dy.with_shape((dy.shape[0], *input_size, depth * groups))
-    expect_result(infer_conv2d([x, w], groups=groups, **window), dy)
+    expect_gradient(infer_conv2d([x, w], groups=groups, **window), dy, "convolution")
     return x
 
 
@@ -79,7 +89,7 @@ def infer_filter_grad(types: Sequence[TensorType], kernel: Pair, groups: int, **
     channels, filters = expect_static((x.shape[3], dy.shape[3]), "the channels")
     expect_groups("input channels", channels, groups)
     w = x.with_shape((*kernel, channels // groups, filters))
-    expect_result(infer_conv2d([x, w], groups=groups, **window), dy)
+    expect_gradient(infer_conv2d([x, w], groups=groups, **window), dy, "convolution")
     return w
 
 
@@ -95,11 +105,6 @@ def expect_operands(types: Sequence[TensorType], first: str, second: str, groups
 def expect_groups(what: str, channels: int, groups: int) -> None:
     if channels % groups:
         raise TypeRuleError(f"the {what} do not divide into groups", f"a multiple of {groups}", str(channels))
-
-
-def expect_result(y: TensorType, dy: TensorType) -> None:
-    if y != dy:
-        raise TypeRuleError("the gradient does not have the shape of the convolution's result", str(y), str(dy))
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, groups: int, stride: Pair, padding: Padding, dilation: Pair) -> np.ndarray:
@@ -133,11 +138,6 @@ def by_group(array: np.ndarray, groups: int) -> np.ndarray:
     return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
 
 
-def window_of(y: Any) -> dict[str, Any]:
-    """The attributes that all three ops share."""
-    return {name: y.node.attributes[name] for name in (*WINDOW, "groups")}
-
-
 def cost(output: TensorType, filters: TensorType, batch: int) -> int:
     """A multiplication and an addition for each output element, tap of the window, and channel of the group."""
     return 2 * elements(output, batch) * elements(filters.with_shape(filters.shape[:3]), batch)
@@ -154,7 +154,7 @@ OPS = (
             ]
         ),
         reference=conv2d,
-        attributes={**WINDOW, "groups": 1},
+        attributes=GROUPED,
         traits=IMAGE_CONVOLUTION,
         cost=lambda operands, results, batch: cost(results[0], operands[1], batch),
         samples=(
@@ -199,7 +199,7 @@ OPS = (
             ]
         ),
         reference=input_grad,
-        attributes={"input_size": REQUIRED, **WINDOW, "groups": 1},
+        attributes={"input_size": REQUIRED, **GROUPED},
         traits=IMAGE_CONVOLUTION,
         cost=lambda operands, results, batch: cost(operands[0], operands[1], batch),
         samples=(
@@ -232,7 +232,7 @@ OPS = (
             ]
         ),
         reference=filter_grad,
-        attributes={"kernel": REQUIRED, **WINDOW, "groups": 1},
+        attributes={"kernel": REQUIRED, **GROUPED},
         traits=frozenset({PRODUCT, CONVOLUTION}),
         cost=lambda operands, results, batch: cost(operands[1], results[0], batch),
         samples=(

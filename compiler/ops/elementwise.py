@@ -6,7 +6,8 @@ Gradients have the shape of the result; autodiff sums them back to that of the o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,21 +27,13 @@ from compiler.ir.op import (
     sample,
 )
 from compiler.ir.types import DTYPES, FLOATS, NUMPY_NAMES, TensorType, TypeRuleError, broadcast_shapes
-from compiler.ops.rules import (
-    NUMBERS,
-    SIGNED,
-    equation,
-    expect_dtype,
-    expect_same_dtype,
-    no_operations,
-    zero_gradient,
-)
+from compiler.ops.rules import NUMBERS, SIGNED, equation, expect_dtype, expect_same_dtype, no_operations, zero_gradient
 
 PLAIN = frozenset({ELEMENTWISE})
 SYMMETRIC = frozenset({ELEMENTWISE, COMMUTATIVE})
 
 
-def unary(dtypes: Sequence[str]) -> TypeRule:
+def unary_rule(dtypes: Sequence[str]) -> TypeRule:
     def infer(types: Sequence[TensorType]) -> TensorType:
         expect_count(types, 1)
         expect_dtype(types[0], dtypes)
@@ -49,7 +42,7 @@ def unary(dtypes: Sequence[str]) -> TypeRule:
     return infer
 
 
-def binary(dtypes: Sequence[str], result: str | None = None) -> TypeRule:
+def binary_rule(dtypes: Sequence[str], result: str | None) -> TypeRule:
     """Operands of one dtype from `dtypes`; the result has the same dtype unless `result` names another."""
 
     def infer(types: Sequence[TensorType]) -> TensorType:
@@ -119,20 +112,14 @@ def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> V
     return builder.mul(dz, builder.mul(z, builder.select(positive, builder.log(builder.select(positive, x, 1.0)), 0.0)))
 
 
-def unary_samples(values: str = "-2..2", *more: str) -> tuple[Sample, ...]:
-    """Operands of every rank with values in the range; `more` are further operands, complete."""
-    types = ("f32[]", "f32[1]", "f32[5]", "f64[2,3]", "f32[B,3]", "f32[2,1,2*B]", "f32[0,2]")
-    return tuple(map(sample, (*(f"{type} {values}" for type in types), *more)))
-
-
-def binary_samples(left: str = "-2..2", right: str = "-2..2", *more: Sample) -> tuple[Sample, ...]:
+def binary_samples(left: str = "-2..2", right: str = "-2..2") -> tuple[Sample, ...]:
     """Operands that broadcast in every way, with values in the two ranges."""
     pairs = (
         ("f32[]", "f32[]"), ("f32[3]", "f32[3]"), ("f32[2,3]", "f32[3]"), ("f32[3]", "f32[2,1]"), ("f64[1]", "f64[2]"),
         ("f32[4,1]", "f32[1,3]"), ("f32[2,3]", "f32[]"), ("f32[]", "f32[B,2]"), ("f32[B,1,3]", "f32[2,1]"),
         ("f32[1]", "f32[2*B]"), ("f32[0,3]", "f32[1,3]"), ("f32[0]", "f32[1]"),
     )  # fmt: skip
-    return tuple(sample(f"{a} {left}", f"{b} {right}") for a, b in pairs) + more
+    return tuple(sample(f"{a} {left}", f"{b} {right}") for a, b in pairs)
 
 
 FLOATS_ONLY = (error("dtype", "i32[3]"), error("dtype", "bool[]"), error("operands", "f32[]", "f32[]"))
@@ -148,73 +135,93 @@ BOOLS_ONLY = (
 )  # fmt: skip
 INTEGER_PAIRS = (sample("i32[2,1]", "i32[3]"), sample("i64[]", "i64[B]"), sample("u8[2]", "u8[2]"))
 BOOL_PAIRS = (sample("bool[]", "bool[3]"), sample("bool[B,2]", "bool[2]"), sample("bool[0]", "bool[1]"))
+NUMBER_PAIRS = binary_samples() + INTEGER_PAIRS
+
+# Keywords of `unary` and `binary` for dtypes other than the usual ones
+EXCEPT_BOOL: dict[str, Any] = {"dtypes": NUMBERS, "more": ("i32[3]", "u8[2]"), "errors": FLOATS_ONLY[1:]}
+ANY: dict[str, Any] = {"dtypes": DTYPES, "more": ("i32[3]", "bool[2]"), "errors": FLOATS_ONLY[2:]}
+BOOLS: dict[str, Any] = {"dtypes": ("bool",), "samples": BOOL_PAIRS, "errors": BOOLS_ONLY}
+
+
+def unary(
+    name: str,
+    reference: Callable[..., Any],
+    gradient: Callable[..., Value | None] = lambda *_: None,
+    *,
+    dtypes: Sequence[str] = FLOATS,
+    traits: frozenset[str] = PLAIN,
+    values: str = "-2..2",
+    more: Sequence[str] = (),
+    errors: tuple[Sample, ...] = FLOATS_ONLY,
+    **facts: Any,
+) -> Op:
+    """An op of one operand, whose type the result has: gradient(builder, dy, y, x) -> dx, or None (zero).
+
+    The samples are operands of every rank with values in the range, and `more` operands, complete.
+    """
+    types = ("f32[]", "f32[1]", "f32[5]", "f64[2,3]", "f32[B,3]", "f32[2,1,2*B]", "f32[0,2]")
+    return Op(
+        name,
+        infer=unary_rule(dtypes),
+        gradient=equation(lambda *values: [gradient(*values)]),
+        reference=reference,
+        traits=traits,
+        samples=tuple(map(sample, (*(f"{type} {values}" for type in types), *more))),
+        errors=errors,
+        **facts,
+    )
+
+
+def binary(
+    name: str,
+    reference: Callable[..., Any],
+    gradient: Callable[..., list[Value | None]] = lambda *_: [None, None],
+    *,
+    dtypes: Sequence[str] = NUMBERS,
+    result: str | None = None,
+    traits: frozenset[str] = PLAIN,
+    samples: tuple[Sample, ...] = NUMBER_PAIRS,
+    errors: tuple[Sample, ...] = NO_BOOL,
+) -> Op:
+    """An op of two operands that broadcast: gradient(builder, dz, z, x, y) -> [dx, dy], zero by default."""
+    return Op(
+        name,
+        infer=binary_rule(dtypes, result),
+        gradient=equation(gradient),
+        reference=reference,
+        traits=traits,
+        samples=samples,
+        errors=errors,
+    )
+
 
 ARITHMETIC = (
-    Op(
-        "add",
-        infer=binary(NUMBERS),
-        gradient=equation(lambda builder, dz, z, x, y: [dz, dz]),
-        reference=np.add,
-        traits=SYMMETRIC,
-        samples=binary_samples() + INTEGER_PAIRS,
-        errors=NO_BOOL,
-    ),
-    Op(
-        "sub",
-        infer=binary(NUMBERS),
-        gradient=equation(lambda builder, dz, z, x, y: [dz, builder.neg(dz)]),
-        reference=np.subtract,
-        traits=PLAIN,
-        samples=binary_samples() + INTEGER_PAIRS,
-        errors=NO_BOOL,
-    ),
-    Op(
+    binary("add", np.add, lambda builder, dz, z, x, y: [dz, dz], traits=SYMMETRIC),
+    binary("sub", np.subtract, lambda builder, dz, z, x, y: [dz, builder.neg(dz)]),
+    binary(
         "mul",
-        infer=binary(NUMBERS),
-        gradient=equation(lambda builder, dz, z, x, y: [builder.mul(dz, y), builder.mul(dz, x)]),
-        reference=np.multiply,
+        np.multiply,
+        lambda builder, dz, z, x, y: [builder.mul(dz, y), builder.mul(dz, x)],
         traits=SYMMETRIC,
-        samples=binary_samples() + INTEGER_PAIRS,
-        errors=NO_BOOL,
     ),
-    Op(
+    binary(
         "div",
-        infer=binary(FLOATS),
-        gradient=equation(lambda builder, dz, z, x, y: [dx := builder.div(dz, y), builder.neg(builder.mul(dx, z))]),
-        reference=np.divide,
-        traits=PLAIN,
+        np.divide,
+        lambda builder, dz, z, x, y: [dx := builder.div(dz, y), builder.neg(builder.mul(dx, z))],
+        dtypes=FLOATS,
         samples=binary_samples("-2..2", "0.5..2") + binary_samples("-2..2", "-3..-1"),
         errors=BINARY_FLOATS_ONLY,
     ),
-    Op(
+    binary(
         "pow",
-        infer=binary(FLOATS),
-        gradient=equation(
-            lambda builder, dz, z, x, y: [pow_base(builder, dz, x, y), pow_exponent(builder, dz, z, x, y)]
-        ),
-        reference=np.power,
-        traits=PLAIN,
+        np.power,
+        lambda builder, dz, z, x, y: [pow_base(builder, dz, x, y), pow_exponent(builder, dz, z, x, y)],
+        dtypes=FLOATS,
         samples=binary_samples("0.5..2", "-2..2"),
         errors=BINARY_FLOATS_ONLY,
     ),
-    Op(
-        "max",
-        infer=binary(NUMBERS),
-        gradient=equation(max_gradient),
-        reference=np.maximum,
-        traits=SYMMETRIC,
-        samples=binary_samples() + INTEGER_PAIRS,
-        errors=NO_BOOL,
-    ),
-    Op(
-        "min",
-        infer=binary(NUMBERS),
-        gradient=equation(min_gradient),
-        reference=np.minimum,
-        traits=SYMMETRIC,
-        samples=binary_samples() + INTEGER_PAIRS,
-        errors=NO_BOOL,
-    ),
+    binary("max", np.maximum, max_gradient, traits=SYMMETRIC),
+    binary("min", np.minimum, min_gradient, traits=SYMMETRIC),
     Op(
         "clip",  # min(max(x, low), high); a limit may be infinite
         infer=infer_clip,
@@ -244,156 +251,70 @@ ARITHMETIC = (
             error("needs", "f32[3]", low=0.0),
         ),
     ),
-    Op(
+    unary(
         "neg",
-        infer=unary(SIGNED),
-        gradient=equation(lambda builder, dy, y, x: [builder.neg(dy)]),
-        reference=np.negative,
-        traits=PLAIN,
-        samples=unary_samples("-2..2", "i32[3]", "i64[]"),
+        np.negative,
+        lambda builder, dy, y, x: builder.neg(dy),
+        dtypes=SIGNED,
+        more=("i32[3]", "i64[]"),
         errors=(error("dtype", "u8[3]"), *FLOATS_ONLY[1:]),
     ),
-    Op(
-        "abs",
-        infer=unary(NUMBERS),
-        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sign(x))]),
-        reference=np.abs,
-        traits=PLAIN,
-        on_number=abs,
-        samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
-        errors=FLOATS_ONLY[1:],
-    ),
-    Op(
-        "sign",
-        infer=unary(NUMBERS),
-        gradient=zero_gradient,
-        reference=np.sign,
-        traits=PLAIN,
-        on_number=lambda x: (x > 0) - (x < 0),
-        samples=unary_samples("-2..2", "i32[3]", "u8[2]"),
-        errors=FLOATS_ONLY[1:],
-    ),
-    Op(
-        "floor",
-        infer=unary(FLOATS),
-        gradient=zero_gradient,
-        reference=np.floor,
-        traits=PLAIN,
-        on_number=math.floor,
-        samples=unary_samples(),
-        errors=FLOATS_ONLY,
-    ),
+    unary("abs", np.abs, lambda builder, dy, y, x: builder.mul(dy, builder.sign(x)), on_number=abs, **EXCEPT_BOOL),
+    unary("sign", np.sign, on_number=lambda x: (x > 0) - (x < 0), **EXCEPT_BOOL),
+    unary("floor", np.floor, on_number=math.floor),
 )
 
 FUNCTIONS = (
-    Op(
-        "exp",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, y)]),
-        reference=np.exp,
-        traits=PLAIN,
-        on_number=math.exp,
-        samples=unary_samples(),
-        errors=FLOATS_ONLY,
-    ),
-    Op(
-        "log",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.div(dy, x)]),
-        reference=np.log,
-        traits=PLAIN,
-        on_number=math.log,
-        samples=unary_samples("0.5..2"),
-        errors=FLOATS_ONLY,
-    ),
-    Op(
+    unary("exp", np.exp, lambda builder, dy, y, x: builder.mul(dy, y), on_number=math.exp),
+    unary("log", np.log, lambda builder, dy, y, x: builder.div(dy, x), on_number=math.log, values="0.5..2"),
+    unary(
         "sqrt",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.div(builder.mul(dy, 0.5), y)]),
-        reference=np.sqrt,
-        traits=PLAIN,
+        np.sqrt,
+        lambda builder, dy, y, x: builder.div(builder.mul(dy, 0.5), y),
         on_number=math.sqrt,
-        samples=unary_samples("0.5..2"),
-        errors=FLOATS_ONLY,
+        values="0.5..2",
     ),
-    Op(
+    unary(
         "tanh",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.sub(1.0, builder.mul(y, y)))]),
-        reference=np.tanh,
-        traits=PLAIN,
+        np.tanh,
+        lambda builder, dy, y, x: builder.mul(dy, builder.sub(1.0, builder.mul(y, y))),
         on_number=math.tanh,
-        samples=unary_samples(),
-        errors=FLOATS_ONLY,
     ),
-    Op(
+    unary(
         "erf",
-        infer=unary(FLOATS),
-        gradient=equation(
-            lambda builder, dy, y, x: [
-                builder.mul(dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / math.sqrt(math.pi)))
-            ]
+        np.vectorize(math.erf, otypes=[np.float64]),
+        lambda builder, dy, y, x: builder.mul(
+            dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / math.sqrt(math.pi))
         ),
-        reference=np.vectorize(math.erf, otypes=[np.float64]),
-        traits=PLAIN,
         on_number=math.erf,
-        samples=unary_samples(),
-        errors=FLOATS_ONLY,
     ),
-    Op(
-        "sin",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.mul(dy, builder.cos(x))]),
-        reference=np.sin,
-        traits=PLAIN,
-        on_number=math.sin,
-        samples=unary_samples("-4..4"),
-        errors=FLOATS_ONLY,
-    ),
-    Op(
+    unary("sin", np.sin, lambda builder, dy, y, x: builder.mul(dy, builder.cos(x)), on_number=math.sin, values="-4..4"),
+    unary(
         "cos",
-        infer=unary(FLOATS),
-        gradient=equation(lambda builder, dy, y, x: [builder.neg(builder.mul(dy, builder.sin(x)))]),
-        reference=np.cos,
-        traits=PLAIN,
+        np.cos,
+        lambda builder, dy, y, x: builder.neg(builder.mul(dy, builder.sin(x))),
         on_number=math.cos,
-        samples=unary_samples("-4..4"),
-        errors=FLOATS_ONLY,
+        values="-4..4",
     ),
 )
 
 LOGIC = (
-    *(
-        Op(
-            name,
-            infer=binary(dtypes, "bool"),
-            gradient=zero_gradient,
-            reference=reference,
-            traits=traits,
-            samples=binary_samples() + INTEGER_PAIRS + more,
-            errors=errors,
-        )
-        for name, dtypes, reference, traits, more, errors in (
-            ("lt", NUMBERS, np.less, PLAIN, (), NO_BOOL),
-            ("le", NUMBERS, np.less_equal, PLAIN, (), NO_BOOL),
-            ("eq", DTYPES, np.equal, SYMMETRIC, BOOL_PAIRS, BINARY_ERRORS),
-        )
+    binary("lt", np.less, result="bool"),
+    binary("le", np.less_equal, result="bool"),
+    binary(
+        "eq",
+        np.equal,
+        dtypes=DTYPES,
+        result="bool",
+        traits=SYMMETRIC,
+        samples=NUMBER_PAIRS + BOOL_PAIRS,
+        errors=BINARY_ERRORS,
     ),
-    *(
-        Op(
-            name,
-            infer=binary(("bool",)),
-            gradient=zero_gradient,
-            reference=reference,
-            traits=SYMMETRIC,
-            samples=BOOL_PAIRS,
-            errors=BOOLS_ONLY,
-        )
-        for name, reference in (("and", np.logical_and), ("or", np.logical_or))
-    ),
+    binary("and", np.logical_and, traits=SYMMETRIC, **BOOLS),
+    binary("or", np.logical_or, traits=SYMMETRIC, **BOOLS),
     Op(
         "not",
-        infer=unary(("bool",)),
+        infer=unary_rule(("bool",)),
         gradient=zero_gradient,
         reference=np.logical_not,
         traits=PLAIN,
@@ -453,26 +374,9 @@ CONVERSIONS = (
         ),
         errors=(error("unknown dtype", "f32[3]", dtype="f16"), error("operands", dtype="i32"), error("needs", "f32[]")),
     ),
-    Op(
-        "stop_gradient",
-        infer=unary(DTYPES),
-        gradient=zero_gradient,
-        reference=np.copy,
-        traits=PLAIN | {VIEW, IN_ORDER},
-        cost=no_operations,
-        samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
-        errors=FLOATS_ONLY[2:],
-    ),
-    Op(
-        "copy",  # inserted by passes where bytes must move: the same value at a separate place
-        infer=unary(DTYPES),
-        gradient=equation(lambda builder, dy, y, x: [dy]),
-        reference=np.copy,
-        traits=PLAIN,
-        cost=no_operations,
-        samples=unary_samples("-2..2", "i32[3]", "bool[2]"),
-        errors=FLOATS_ONLY[2:],
-    ),
+    unary("stop_gradient", np.copy, traits=PLAIN | {VIEW, IN_ORDER}, cost=no_operations, **ANY),
+    # inserted by passes where bytes must move: the same value at a separate place
+    unary("copy", np.copy, lambda builder, dy, y, x: dy, cost=no_operations, **ANY),
 )
 
 OPS = ARITHMETIC + FUNCTIONS + LOGIC + CONVERSIONS

@@ -29,7 +29,18 @@ from compiler.ops.rules import (
     per_result,
     show_attribute,
 )
-from compiler.ops.windows import NO_PADDING, Padding, Pair, crop_images, output_size, pad_images, taps
+from compiler.ops.windows import (
+    NO_PADDING,
+    WINDOW,
+    Padding,
+    Pair,
+    crop_images,
+    expect_gradient,
+    output_size,
+    pad_images,
+    taps,
+    window_of,
+)
 
 
 def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding) -> TensorType:
@@ -49,9 +60,7 @@ def infer_max_pool2d(types: Sequence[TensorType], window: Pair, stride: Pair, pa
 def infer_max_pool2d_grad(types: Sequence[TensorType], window: Pair, stride: Pair, padding: Padding) -> TensorType:
     expect_count(types, 2)
     expect_same_dtype(types)
-    y = infer_max_pool2d(types[:1], window, stride, padding)
-    if y != types[1]:
-        raise TypeRuleError("the gradient does not have the shape of the pooling's result", str(y), str(types[1]))
+    expect_gradient(infer_max_pool2d(types[:1], window, stride, padding), types[1], "pooling")
     return types[0]
 
 
@@ -68,9 +77,7 @@ def infer_max_pool2d_route(types: Sequence[TensorType], input_size: Pair, window
     expect_integers("input size", input_size, 2)
     batch, *_, channels = dy.shape
     x = dy.with_shape((batch, *input_size, channels))
-    y = infer_max_pool2d([x], window, **steps)
-    if y != dy:
-        raise TypeRuleError("the gradient does not have the shape of the pooling's result", str(y), str(dy))
+    expect_gradient(infer_max_pool2d([x], window, **steps), dy, "pooling")
     expect_dtype(index, (index_dtype(window),), "the index")
     if index.shape != dy.shape:
         raise TypeRuleError("index and gradient differ in shape", show_shape(dy.shape), show_shape(index.shape))
@@ -178,13 +185,23 @@ def fold(parts: np.ndarray, input_size: Pair, stride: Pair, padding: Padding, di
     return crop_images(x, padding)
 
 
-def steps_of(y: Any) -> dict[str, Any]:
-    """The attributes that patches and fold share."""
-    return {name: y.node.attributes[name] for name in STEPS}
-
-
 POOLING = {"window": REQUIRED, "stride": REQUIRED, "padding": NO_PADDING}
-STEPS = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
+# For samples
+HALF = {"window": (2, 2), "stride": (2, 2)}
+DENSE = {"window": (2, 2), "stride": (1, 1)}
+POOLED = (
+    sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
+    sample("f32[B,4,4,2]", **HALF),
+    sample("f32[B,5,4,1]", window=(3, 2), stride=(2, 2)),
+    sample("f64[2,3,3,1]", **DENSE),
+    sample("f32[0,4,4,1]", **HALF),
+)
+POOLING_ERRORS = (
+    error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
+    error("entirely in the padding", "f32[B,3,3,1]", **DENSE, padding=((2, 0), (0, 0))),
+    error("operands", **DENSE),
+    error("needs", "f32[B,3,3,1]", window=(2, 2)),
+)
 
 OPS = (
     Op(
@@ -196,27 +213,20 @@ OPS = (
         traits=frozenset({IMAGES}),
         cost=per_operand,
         samples=(
-            sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
-            sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
-            sample("f32[B,5,4,1]", window=(3, 2), stride=(2, 2)),
-            sample("f64[2,3,3,1]", window=(2, 2), stride=(1, 1)),
+            *POOLED,
             sample("f32[2,4,5,2]", window=(1, 2), stride=(3, 1)),
-            sample("f32[B,3,3,1]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
+            sample("f32[B,3,3,1]", **HALF, padding=((1, 0), (0, 1))),
             sample("f32[B,4,4,1]", window=(3, 3), stride=(2, 2), padding=((1, 1), (1, 1))),
             sample("f32[2,3,2,3]", window=(3, 2), stride=(1, 1)),
-            sample("f32[0,4,4,1]", window=(2, 2), stride=(2, 2)),
-            sample("f32[1,1,1,2]", window=(2, 2), stride=(1, 1), padding=((1, 1), (1, 1))),
+            sample("f32[1,1,1,2]", **DENSE, padding=((1, 1), (1, 1))),
         ),
         errors=(
-            error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
-            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
-            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((0, 0), (0, 2))),
+            *POOLING_ERRORS,
+            error("entirely in the padding", "f32[B,3,3,1]", **DENSE, padding=((0, 0), (0, 2))),
             error("window is not valid", "f32[B,3,3,1]", window=(2, 0), stride=(1, 1)),
             error("stride is not valid", "f32[B,3,3,1]", window=(2, 2), stride=(0, 1)),
-            error("number of dimensions", "f32[B,3,3]", window=(2, 2), stride=(1, 1)),
-            error("dtype", "i32[B,3,3,1]", window=(2, 2), stride=(1, 1)),
-            error("operands", window=(2, 2), stride=(1, 1)),
-            error("needs", "f32[B,3,3,1]", window=(2, 2)),
+            error("number of dimensions", "f32[B,3,3]", **DENSE),
+            error("dtype", "i32[B,3,3,1]", **DENSE),
         ),
     ),
     Op(
@@ -229,16 +239,16 @@ OPS = (
         cost=per_result,
         samples=(
             sample("f32[1,1,1,1]", "f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
-            sample("f32[B,4,4,2]", "f32[B,2,2,2]", window=(2, 2), stride=(2, 2)),
+            sample("f32[B,4,4,2]", "f32[B,2,2,2]", **HALF),
             sample("f32[B,5,4,1]", "f32[B,2,2,1]", window=(3, 2), stride=(2, 2)),
-            sample("f64[2,3,3,1]", "f64[2,2,2,1]", window=(2, 2), stride=(1, 1)),
-            sample("f32[B,3,3,1] -3..-1", "f32[B,2,2,1]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
-            sample("f32[0,4,4,1]", "f32[0,2,2,1]", window=(2, 2), stride=(2, 2)),
+            sample("f64[2,3,3,1]", "f64[2,2,2,1]", **DENSE),
+            sample("f32[B,3,3,1] -3..-1", "f32[B,2,2,1]", **HALF, padding=((1, 0), (0, 1))),
+            sample("f32[0,4,4,1]", "f32[0,2,2,1]", **HALF),
         ),
         errors=(
-            error("shape of the pooling", "f32[B,4,4,2]", "f32[B,3,3,2]", window=(2, 2), stride=(2, 2)),
-            error("differ in dtype", "f32[B,4,4,2]", "f64[B,2,2,2]", window=(2, 2), stride=(2, 2)),
-            error("operands", "f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
+            error("shape of the pooling", "f32[B,4,4,2]", "f32[B,3,3,2]", **HALF),
+            error("differ in dtype", "f32[B,4,4,2]", "f64[B,2,2,2]", **HALF),
+            error("operands", "f32[B,4,4,2]", **HALF),
         ),
     ),
     Op(
@@ -255,20 +265,11 @@ OPS = (
         traits=frozenset({IMAGES}),
         cost=per_operand,
         samples=(
-            sample("f32[1,1,1,1]", window=(1, 1), stride=(1, 1)),
-            sample("f32[B,4,4,2]", window=(2, 2), stride=(2, 2)),
-            sample("f32[B,5,4,1]", window=(3, 2), stride=(2, 2)),
-            sample("f64[2,3,3,1]", window=(2, 2), stride=(1, 1)),
-            sample("f32[B,3,3,1] -3..-1", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 1))),
-            sample("f32[0,4,4,1]", window=(2, 2), stride=(2, 2)),
+            *POOLED,
+            sample("f32[B,3,3,1] -3..-1", **HALF, padding=((1, 0), (0, 1))),
             sample("f32[1,18,17,2]", window=(17, 16), stride=(1, 1)),
         ),
-        errors=(
-            error("window is larger", "f32[B,3,3,1]", window=(4, 1), stride=(1, 1)),
-            error("entirely in the padding", "f32[B,3,3,1]", window=(2, 2), stride=(1, 1), padding=((2, 0), (0, 0))),
-            error("operands", window=(2, 2), stride=(1, 1)),
-            error("needs", "f32[B,3,3,1]", window=(2, 2)),
-        ),
+        errors=POOLING_ERRORS,
     ),
     Op(
         "max_pool2d_route",  # index, dy -> dx: the gradient of each window goes to the tap with that number
@@ -279,61 +280,38 @@ OPS = (
         traits=frozenset({IMAGES}),
         samples=(
             sample("u8[1,1,1,1] 0..0", "f32[1,1,1,1]", input_size=(1, 1), window=(1, 1), stride=(1, 1)),
-            sample("u8[B,2,2,2] 0..3", "f32[B,2,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            sample("u8[B,2,2,2] 0..3", "f32[B,2,2,2]", input_size=(4, 4), **HALF),
             sample("u8[B,2,2,1] 0..5", "f32[B,2,2,1]", input_size=(5, 4), window=(3, 2), stride=(2, 2)),
-            sample("u8[2,2,2,1] 0..3", "f64[2,2,2,1]", input_size=(3, 3), window=(2, 2), stride=(1, 1)),
+            sample("u8[2,2,2,1] 0..3", "f64[2,2,2,1]", input_size=(3, 3), **DENSE),
             sample("u8[B,2,1,2] 0..1", "f32[B,2,1,2]", input_size=(4, 5), window=(1, 2), stride=(3, 4)),
-            sample(
-                "u8[B,2,2,1] 0..3",
-                "f32[B,2,2,1]",
-                input_size=(3, 3),
-                window=(2, 2),
-                stride=(2, 2),
-                padding=((1, 0), (0, 1)),
-            ),
-            sample("u8[0,2,2,1] 0..3", "f32[0,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
+            sample("u8[B,2,2,1] 0..3", "f32[B,2,2,1]", input_size=(3, 3), **HALF, padding=((1, 0), (0, 1))),
+            sample("u8[0,2,2,1] 0..3", "f32[0,2,2,1]", input_size=(4, 4), **HALF),
             sample("i32[1,2,2,1] 0..271", "f32[1,2,2,1]", input_size=(18, 17), window=(17, 16), stride=(1, 1)),
         ),
         errors=(
-            error(
-                "shape of the pooling", "u8[B,2,2,2]", "f32[B,2,2,2]", input_size=(9, 4), window=(2, 2), stride=(2, 2)
-            ),
-            error("differ in shape", "u8[B,2,2,1]", "f32[B,2,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
-            error(
-                "the index has the wrong",
-                "i32[B,2,2,1]",
-                "f32[B,2,2,1]",
-                input_size=(4, 4),
-                window=(2, 2),
-                stride=(2, 2),
-            ),
-            error(
-                "input size is not valid",
-                "u8[B,2,2,1]",
-                "f32[B,2,2,1]",
-                input_size=(4, -1),
-                window=(2, 2),
-                stride=(2, 2),
-            ),
-            error("dtype", "u8[B,2,2,1]", "i32[B,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
-            error("number of dimensions", "u8[B,2,2]", "f32[B,2,2]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
-            error("operands", "f32[B,2,2,1]", input_size=(4, 4), window=(2, 2), stride=(2, 2)),
-            error("needs", "u8[B,2,2,1]", "f32[B,2,2,1]", window=(2, 2), stride=(2, 2)),
+            error("shape of the pooling", "u8[B,2,2,2]", "f32[B,2,2,2]", input_size=(9, 4), **HALF),
+            error("differ in shape", "u8[B,2,2,1]", "f32[B,2,2,2]", input_size=(4, 4), **HALF),
+            error("the index has the wrong", "i32[B,2,2,1]", "f32[B,2,2,1]", input_size=(4, 4), **HALF),
+            error("input size is not valid", "u8[B,2,2,1]", "f32[B,2,2,1]", input_size=(4, -1), **HALF),
+            error("dtype", "u8[B,2,2,1]", "i32[B,2,2,1]", input_size=(4, 4), **HALF),
+            error("number of dimensions", "u8[B,2,2]", "f32[B,2,2]", input_size=(4, 4), **HALF),
+            error("operands", "f32[B,2,2,1]", input_size=(4, 4), **HALF),
+            error("needs", "u8[B,2,2,1]", "f32[B,2,2,1]", **HALF),
         ),
     ),
     Op(
         "patches",  # the elements of each window, zeros in the padding
         infer=infer_patches,
-        gradient=equation(lambda builder, dy, y, x: [builder.fold(dy, input_size=x.type.shape[1:3], **steps_of(y))]),
+        gradient=equation(lambda builder, dy, y, x: [builder.fold(dy, input_size=x.type.shape[1:3], **window_of(y))]),
         reference=patches,
-        attributes={"window": REQUIRED, **STEPS},
+        attributes={"window": REQUIRED, **WINDOW},
         samples=(
             sample("f32[1,1,1,1]", window=(1, 1)),
             sample("f32[B,4,4,2]", window=(2, 2)),
             sample("f32[B,4,5,1]", window=(2, 3), stride=(2, 1)),
             sample("f64[2,3,3,1]", window=(2, 2), padding=((1, 0), (0, 2))),
             sample("f32[B,5,6,1]", window=(2, 3), dilation=(3, 2)),
-            sample("f32[2,6,5,2]", window=(2, 2), stride=(2, 2), padding=((1, 0), (0, 2)), dilation=(2, 1)),
+            sample("f32[2,6,5,2]", **HALF, padding=((1, 0), (0, 2)), dilation=(2, 1)),
             sample("f32[0,3,3,1]", window=(2, 2)),
         ),
         errors=(
@@ -348,10 +326,10 @@ OPS = (
         "fold",  # the adjoint of patches: adds every patch back in its place
         infer=infer_fold,
         gradient=equation(
-            lambda builder, dx, x, parts: [builder.patches(dx, window=parts.type.shape[3:5], **steps_of(x))]
+            lambda builder, dx, x, parts: [builder.patches(dx, window=parts.type.shape[3:5], **window_of(x))]
         ),
         reference=fold,
-        attributes={"input_size": REQUIRED, **STEPS},
+        attributes={"input_size": REQUIRED, **WINDOW},
         traits=frozenset({IMAGES}),
         cost=per_operand,
         samples=(

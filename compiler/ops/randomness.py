@@ -16,11 +16,9 @@ DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
 def infer_random(types: Sequence[TensorType], shape: Shape, distribution: str, stream: int) -> TensorType:
     expect_count(types, 2)
-    for type, expected in zip(types, (TensorType("i64"), TensorType("i32")), strict=True):
-        if type != expected:
-            raise TypeRuleError(
-                "random numbers need the seed and the step", "i64[] and i32[]", " and ".join(map(str, types))
-            )
+    if list(types) != [TensorType("i64"), TensorType("i32")]:
+        found = " and ".join(map(str, types))
+        raise TypeRuleError("random numbers need the seed and the step", "i64[] and i32[]", found)
     if distribution not in DISTRIBUTIONS:
         raise TypeRuleError("unknown distribution", ", ".join(DISTRIBUTIONS), str(distribution))
     expect_integer("stream", stream)

@@ -85,6 +85,19 @@ def reduce_max_gradient(builder: Builder, node: Node, dy: Value) -> list[Value |
     return [builder.select(attained, builder.div(dy, ties), 0.0)]
 
 
+REDUCED = (
+    sample("f32[]", axes=()),
+    sample("f32[3]", axes=(0,)),
+    sample("f32[2,3]", axes=(0, 1)),
+    sample("f32[2,3]", axes=(1,)),
+    sample("f64[2,3]", axes=(0,), keepdims=True),
+    sample("f32[B,3]", axes=(0,)),
+    sample("f32[B,2,3]", axes=(0, 2), keepdims=True),
+    sample("f32[1,3]", axes=(0,)),
+    sample("f32[2,3]", axes=()),
+    sample("i32[B,3]", axes=(1,)),
+)
+
 OPS = (
     Op(
         "sum",
@@ -94,20 +107,7 @@ OPS = (
         attributes={"axes": REQUIRED, "keepdims": False},
         reduces="sum",
         cost=per_operand,
-        samples=(
-            sample("f32[]", axes=()),
-            sample("f32[3]", axes=(0,)),
-            sample("f32[2,3]", axes=(0, 1)),
-            sample("f32[2,3]", axes=(1,)),
-            sample("f64[2,3]", axes=(0,), keepdims=True),
-            sample("f32[B,3]", axes=(0,)),
-            sample("f32[B,2,3]", axes=(0, 2), keepdims=True),
-            sample("f32[1,3]", axes=(0,)),
-            sample("f32[0,3]", axes=(0,)),
-            sample("f32[2,3]", axes=()),
-            sample("i32[B,3]", axes=(1,)),
-            sample("i64[4]", axes=(0,)),
-        ),
+        samples=(*REDUCED, sample("f32[0,3]", axes=(0,)), sample("i64[4]", axes=(0,))),
         errors=(
             error("axis is out of range", "f32[2,3]", axes=(2,)),
             error("axis is out of range", "f32[2,3]", axes=(0, 0)),
@@ -155,20 +155,7 @@ OPS = (
         attributes={"axes": REQUIRED, "keepdims": False},
         reduces="max",
         cost=per_operand,
-        samples=(
-            sample("f32[]", axes=()),
-            sample("f32[3]", axes=(0,)),
-            sample("f32[2,3]", axes=(0, 1)),
-            sample("f32[2,3]", axes=(1,)),
-            sample("f64[2,3]", axes=(0,), keepdims=True),
-            sample("f32[B,3]", axes=(0,)),
-            sample("f32[B,2,3]", axes=(0, 2), keepdims=True),
-            sample("f32[1,3]", axes=(0,)),
-            sample("f32[0,3]", axes=(1,)),
-            sample("f32[2,3]", axes=()),
-            sample("i32[B,3]", axes=(1,)),
-            sample("u8[4]", axes=(0,)),
-        ),
+        samples=(*REDUCED, sample("f32[0,3]", axes=(1,)), sample("u8[4]", axes=(0,))),
         errors=(
             error("no elements", "f32[0,3]", axes=(0,)),
             error("axis is out of range", "f32[2,3]", axes=(2,)),

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir.types import Dim, TypeRuleError
+from compiler.ir.types import Dim, TensorType, TypeRuleError
 from compiler.ops.rules import expect_integers, expect_static, show_attribute
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
 NO_PADDING: Padding = ((0, 0), (0, 0))
+WINDOW = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}  # attributes with their defaults
 
 
 def output_size(size: Sequence[Dim], window: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> Pair:
@@ -33,6 +34,16 @@ def output_size(size: Sequence[Dim], window: Any, stride: Any, padding: Any, dil
         raise TypeRuleError("the window is larger than the padded image", f"at most {rooms[0]} x {rooms[1]}", found)
     rows, columns = ((room - reach) // step + 1 for room, reach, step in zip(rooms, reaches, stride, strict=True))
     return rows, columns
+
+
+def expect_gradient(y: TensorType, dy: TensorType, what: str) -> None:
+    if y != dy:
+        raise TypeRuleError(f"the gradient does not have the shape of the {what}'s result", str(y), str(dy))
+
+
+def window_of(y: Any) -> dict[str, Any]:
+    """The attributes that an op with windows and its adjoints share."""
+    return {name: value for name, value in y.node.attributes.items() if name in (*WINDOW, "groups")}
 
 
 def pad_images(x: np.ndarray, padding: Padding, value: float = 0.0) -> np.ndarray:

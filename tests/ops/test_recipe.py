@@ -75,7 +75,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def name_of_the_op() -> str:
-    (name,) = re.findall(r'^    Op\(\n        "(\w+)",$', edits()[0][2], re.MULTILINE)
+    (name,) = re.findall(r'^    unary\(\n        "(\w+)",$', edits()[0][2], re.MULTILINE)
     return name
 
 
