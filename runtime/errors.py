@@ -6,7 +6,7 @@ quick start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200  # characters of a name or path that a message shows
 LONGEST_GUESSED_NAME = 64  # characters: comparing names takes quadratic time
@@ -38,6 +38,11 @@ class RuntimeUserError(Exception):
         """The same as a warning, with a hint on what nnc does instead."""
         text = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
         return text.replace("error", "warning", 1)
+
+
+def shortened(items: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`"""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if items[most:] else "")
 
 
 def quoted(name: str) -> str:

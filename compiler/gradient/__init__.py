@@ -3,6 +3,6 @@
 Importing this package registers the gradient rules of ops with a body, which need the differentiation of graphs.
 """
 
-from compiler.gradient import regions, scans
+from compiler.gradient import scans
 
-__all__ = ["regions", "scans"]
+__all__ = ["scans"]

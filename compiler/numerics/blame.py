@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import LOOP
@@ -156,9 +156,7 @@ class Walk:
         if graph_run.node in self.trace.regions:
             index = self.trace.regions[graph_run.node].operands[index]
         elif LOOP in graph_run.node.op.traits and index < graph_run.node.attributes["carries"] and graph_run.step:
-            before = GraphRun(
-                graph_run.graph, graph_run.number - 1, graph_run.outer, graph_run.node, graph_run.step - 1
-            )
+            before = replace(graph_run, number=graph_run.number - 1, step=graph_run.step - 1)
             return [(before, list(graph_run.graph.outputs.values())[index])]
         return [(graph_run.outer, graph_run.node.operands[index])]
 

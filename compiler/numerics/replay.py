@@ -81,7 +81,6 @@ def replay(
     source = Source(recipe, file, check)
     try:
         fused = source.compile(source.passes(), diagnostics)
-        check(fused)
         if problem := fitting(capture, fused):
             raise RuntimeUserError("the dump does not fit the program in it", found=quoted(problem))
     except UserError as error:
@@ -93,7 +92,6 @@ def replay(
     lines += indented(report_of(run, capture, places))
     lines += ["", "code without fusion"]
     unfused = source.compile(without_joining(source.passes()), Diagnostics())
-    check(unfused)
     lines += indented(report_of(run_generated("unfused", unfused, capture), capture, places))
     lines += ["", "interpreter in float64"]
     exact = run_in_float64("float64", fused, capture)

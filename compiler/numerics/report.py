@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.ir.graph import Graph, Literal, Node, Value
-from compiler.ir.printer import number
+from compiler.ir.graph import Literal, Node
 from compiler.numerics.blame import Blame, Seen, find
 from compiler.numerics.runs import Run
+from runtime.errors import shortened
 from runtime.training.captures import Capture
 from runtime.training.numerics import Range, show_names
 
@@ -85,15 +85,6 @@ def excerpt(node: Node, places: Places) -> list[str]:
     return [f" {origin.line} | {line}", f" {' ' * len(str(origin.line))} | {' ' * len(before)}^"]
 
 
-def names_in(graph: Graph) -> dict[Value, str]:
-    """A name for every value of a graph and of its bodies."""
-    names = {value: f"%{name}" for value, name in number(graph).items()}
-    for node in graph.nodes:
-        if "body" in node.attributes:
-            names |= names_in(node.body)
-    return names
-
-
 def tensors(node: Node, seen: Seen) -> Iterator[str]:
     """A line for each operand and result."""
     rows = [("operand", value, range) for value, range in zip(node.operands, seen.operands, strict=True)]
@@ -111,17 +102,14 @@ def show_indices(capture: Capture) -> str:
     indices = capture.indices.tolist()
     if len(indices) > 2 and indices == list(range(indices[0], indices[0] + len(indices))):
         return f"{indices[0]} … {indices[-1]}"
-    shown = ", ".join(map(str, indices[:MOST_INDICES]))
-    return f"{shown} and {len(indices) - MOST_INDICES} more" if len(indices) > MOST_INDICES else shown
+    return shortened(list(map(str, indices)), MOST_INDICES)
 
 
 def bad_examples(capture: Capture, name: str) -> str:
     """The examples of the data set with a NaN or an infinity in an array."""
     array = capture.inputs[name]
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
-    found = capture.indices[bad].tolist()
-    more = f" and {len(found) - MOST_INDICES} more" if len(found) > MOST_INDICES else ""
-    return ", ".join(map(str, found[:MOST_INDICES])) + more
+    return shortened(list(map(str, capture.indices[bad].tolist())), MOST_INDICES)
 
 
 # The text -------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ ACTIVATION = body("x0: f32[B,4]; x1: f32[4]", activated)
 OPS = (
     Op(
         "fused",
-        infer=infer_fused,  # the gradient rule is in compiler/gradient/regions.py
+        infer=infer_fused,  # the gradient rule is in compiler/gradient/autodiff.py
         reference=fused,
         attributes={"step": 0, "body": REQUIRED},
         traits=frozenset({BATCH, REGION}),

@@ -165,9 +165,7 @@ def read_pattern(tokens: list[str]) -> Pattern:
     """Takes one pattern off the front of the tokens."""
     word = tokens.pop(0)
     if not tokens or tokens[0] != "(":
-        return (
-            NAMED[word] if word in NAMED else NumberPattern(float(word)) if word[0].isdigit() else VariablePattern(word)
-        )
+        return NAMED.get(word) or (NumberPattern(float(word)) if word[0].isdigit() else VariablePattern(word))
     operands: list[Pattern] = []
     attributes: list[tuple[str, VariablePattern]] = []
     while tokens.pop(0) != ")":

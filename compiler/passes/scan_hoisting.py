@@ -111,11 +111,8 @@ class Scan:
         self.body.nodes = [node for node in self.body.nodes if node not in updates]
         self.body.inputs = [inner for inner, _ in pairs]
         self.body.outputs = {f"y{i}": value for i, value in enumerate(outputs)}
-        attributes = dict(
-            carries=len(kept), sequences=len(self.sequences), reverse=self.node.attributes["reverse"], body=self.body
-        )
-        builder.emit("scan", [outer for _, outer in pairs], attributes)
-        results = builder.graph.nodes[-1].results
+        changed = {"carries": len(kept), "sequences": len(self.sequences), "body": self.body}
+        results = builder.emit_like(self.node, [outer for _, outer in pairs], **changed)
         stacks |= dict(zip([*self.steps, *extra], results[len(kept) :], strict=True))
         final = dict(zip(kept, results, strict=False))
         for total in totals:

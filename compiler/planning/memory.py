@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Value, readers_of
-from compiler.ir.op import ELEMENTWISE, VIEW
+from compiler.ir.op import ELEMENTWISE, LOOP, REGION, VIEW
 from compiler.ir.types import TensorType, extent
 from compiler.planning.packing import Block, assign_offsets, peak_of_live
 from compiler.planning.schedule import groups
@@ -111,10 +111,10 @@ def bytes_computed(graph: Graph, batch: int) -> int:
     """All bytes that nodes write, in regions and in every step of a scan too; views write nothing."""
     total = 0
     for node in graph.nodes:
-        if VIEW not in node.op.traits and node.op.name != "fused":  # results of a region are those of its body
+        if not node.op.traits & {VIEW, REGION}:  # results of a region are those of its body
             total += sum(result.type.bytes_at(batch) for result in node.results)
         if "body" in node.attributes:
-            total += bytes_computed(node.body, batch) * (scan_length(node, batch) if node.op.name == "scan" else 1)
+            total += bytes_computed(node.body, batch) * (scan_length(node, batch) if LOOP in node.op.traits else 1)
     return total
 
 
@@ -163,11 +163,11 @@ class Planner:
             self.time += 1
             starts[node] = self.time
             self.touch(node.operands)
-            if node.op.name == "scan":
+            if LOOP in node.op.traits:
                 self.visit_scan(node)
                 if node in ends:
                     self.keep_apart(starts[ends[node]])
-            elif node.op.name == "fused":
+            elif REGION in node.op.traits:
                 self.placement.region(self, node, replaced, position)
             else:
                 self.place_node(node, replaced, position)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.ir.graph import Graph, Node
+from compiler.ir.op import LOOP
 
 
 def groups(graph: Graph) -> Iterator[list[Node]]:
     """The runs of two or more neighbouring scans that do not depend on each other."""
     group: dict[Node, None] = {}
     for node in graph.nodes:
-        is_scan = node.op.name == "scan"
+        is_scan = LOOP in node.op.traits
         if not is_scan or any(operand.node in group for operand in node.operands):
             if len(group) > 1:
                 yield list(group)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from compiler.driver import Compilation
 from compiler.elaborate.values import CallRecord, tensors_in
 from compiler.ir.graph import VARIABLES, Graph, Node, Origin
+from compiler.ir.op import REGION
 from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
 from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_clock
@@ -160,7 +161,7 @@ def nodes_by_line(graph: Graph | None) -> dict[ModelLine, Nodes]:
 
     def visit(nodes: Sequence[Node], in_region: bool) -> None:
         for node in nodes:
-            is_region = node.op.name == "fused"
+            is_region = REGION in node.op.traits
             if node.origin and not is_region:
                 found.setdefault(line_of(node.origin), Counter())[node.op.name, in_region] += 1
             if "body" in node.attributes:

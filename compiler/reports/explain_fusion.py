@@ -15,11 +15,12 @@ from compiler.elaborate.library import library
 from compiler.elaborate.signatures import counted
 from compiler.elaborate.values import snake_case
 from compiler.ir.graph import Graph, Literal, Module, Node
-from compiler.ir.op import VIEW
+from compiler.ir.op import LOOP, VIEW
 from compiler.ir.printer import number
 from compiler.language.syntax import Program
 from compiler.targets.shared.regions import Region, flattened, is_backward
 from compiler.targets.target import Target
+from runtime.errors import shortened
 
 MOST_EDGES = 4  # pairs of neighbours shown for each reason
 MOST_WORDS = 8  # describing a region
@@ -75,7 +76,7 @@ class GraphReport:
         self.title = scan or f"graph {graph.name}"
         self.graph, self.regions = flattened(graph)
         self.numbers = number(graph)
-        self.scans = [node for node in graph.nodes if node.op.name == "scan"]
+        self.scans = [node for node in graph.nodes if LOOP in node.op.traits]
         self.reason = target.reasons(self.graph, self.regions, bool(scan))
         self.home = {node: i for i, region in enumerate(self.regions, 1) for node in region}
         self.params = {value.name for value in graph.of_kind("param")}
@@ -131,12 +132,7 @@ class GraphReport:
         for node in self.graph.nodes:
             for value in dict.fromkeys(node.operands):
                 source = value.node
-                if (
-                    source
-                    and VIEW not in node.op.traits
-                    and VIEW not in source.op.traits
-                    and not self.are_fused(source, node)
-                ):
+                if source and VIEW not in node.op.traits | source.op.traits and not self.are_fused(source, node):
                     edge = f"{self.place(source)} → {self.place(node)}"
                     reasons.setdefault(self.reason(source, value, node), Counter())[edge] += 1
         for reason, edges in reasons.items():
@@ -172,7 +168,3 @@ def common_path(nodes: Iterable[Node]) -> str:
     paths = [node.origin.path.split(".") for node in nodes if node.origin and node.origin.path]
     shared = [names[0] for names in zip(*paths, strict=False) if len(set(names)) == 1]
     return f" in {'.'.join(shared)}" if shared and any(len(path) > len(shared) for path in paths) else ""
-
-
-def shortened(items: Sequence[str], most: int) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if items[most:] else "")

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 from compiler.ir.graph import VARIABLES, Literal, Value
-from compiler.ir.op import ELEMENTWISE
+from compiler.ir.op import ELEMENTWISE, REGION
 from compiler.ir.printer import number
 from compiler.planning.memory import Plan
 from compiler.planning.packing import Block
+from runtime.errors import shortened
 
 COLUMNS, ROWS = 60, 8  # of the chart
 MOST_AT_PEAK = 30
@@ -202,7 +203,7 @@ class Explanation:
         alike = [v for v in node.operands if not isinstance(v, Literal) and v.type == value.type]
         if not alike:
             return "no operand has its type"
-        if ELEMENTWISE not in node.op.traits and node.op.name != "fused":
+        if not node.op.traits & {ELEMENTWISE, REGION}:
             return f"{node.op.name} reads its operands while it writes"
         for operand in alike:
             other = self.plan.block(operand)
@@ -229,8 +230,7 @@ class Explanation:
         return f"live at the same time as {self.named(others)}" if others else "nothing else is live"
 
     def named(self, blocks: Sequence[Block]) -> str:
-        names = [self.names[block.value] for block in blocks[:MOST_NAMED]]
-        return ", ".join(names) + (f" and {len(blocks) - MOST_NAMED} more" if len(blocks) > MOST_NAMED else "")
+        return shortened([self.names[block.value] for block in blocks], MOST_NAMED)
 
     def origin(self, value: Value) -> str:
         node = value.node or self.scratch_of.get(value)

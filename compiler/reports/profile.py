@@ -106,20 +106,14 @@ def with_clock(compiled: Compilation, graph: str, inside: bool = False) -> tuple
 
 def rows_of(kernels: Sequence[Kernel], measured: Measured | None, batch: int) -> list[KernelRow]:
     """Kernels grouped by name and place, the slowest first; in running order if they were not measured."""
-    found: dict[tuple[str, tuple[Origin, ...]], list[KernelRow]] = {}
+    rows: dict[tuple[str, tuple[Origin, ...]], KernelRow] = {}
     figures = zip(measured.calls, measured.seconds, strict=True) if measured else [(1.0, 0.0)] * len(kernels)
     for kernel, (calls, seconds) in zip(kernels, figures, strict=True):
-        cost = kernel_cost(kernel, batch)
-        here = tuple(places_of(kernel.nodes))
-        each = KernelRow(
-            kernel.name, here, calls, seconds, Cost(round(calls * cost.bytes), round(calls * cost.operations))
-        )
-        found.setdefault((kernel.name, here), []).append(each)
-    rows = [
-        KernelRow(name, here, sum(r.calls for r in rows), sum(r.seconds for r in rows), total(r.cost for r in rows))
-        for (name, here), rows in found.items()
-    ]
-    return sorted(rows, key=lambda row: -row.seconds)
+        cost, key = kernel_cost(kernel, batch), (kernel.name, tuple(places_of(kernel.nodes)))
+        row = rows.setdefault(key, KernelRow(*key, 0, 0, Cost(0, 0)))
+        costs = total([row.cost, Cost(round(calls * cost.bytes), round(calls * cost.operations))])
+        rows[key] = KernelRow(*key, row.calls + calls, row.seconds + seconds, costs)
+    return sorted(rows.values(), key=lambda row: -row.seconds)
 
 
 def kernel_cost(kernel: Kernel, batch: int) -> Cost:

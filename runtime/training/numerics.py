@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.errors import quoted
+from runtime.errors import quoted, shortened
 from runtime.program import Arrays
 
 SPAN = 20  # steps over which the trend of the loss is computed
@@ -116,8 +116,7 @@ def advice(growth: str, optimizer: str) -> str:
 
 
 def show_names(names: tuple[str, ...], most: int = 5) -> str:
-    shown = ", ".join(quoted(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    return shortened(list(map(quoted, names)), most)
 
 
 # Records of generated source ------------------------------------------------------------------------------------------

@@ -17,16 +17,7 @@ from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
 from compiler.ir.types import Shape, TensorType
 from compiler.ops import OPS
-from compiler.targets.c_text.indices import (
-    Coordinate,
-    ElementIndex,
-    Indices,
-    minus,
-    plus,
-    quotient,
-    size_of,
-    times,
-)
+from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, minus, plus, quotient, size_of, times
 from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, constant, least
 
 INDENT = "    "
@@ -205,8 +196,9 @@ def padded(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     low = node.attributes["low"]
     interior = node.attributes["interior"] or (0,) * len(low)
     x, shape = node.operands[0], node.operands[0].type.shape
+    value = constant(node.attributes["value"], x.type.dtype)
     if 0 in shape:
-        return constant(node.attributes["value"], x.type.dtype)
+        return value
     conditions: list[str] = []
     inside: list[Coordinate] = []
     for axis, part in enumerate(index):
@@ -215,9 +207,7 @@ def padded(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
         conditions += within(moved, size) if (node.attributes["high"][axis], low[axis], spread) != (0, 0, 1) else []
         conditions += [f"({moved}) % {spread} == 0"] if spread > 1 else []
         inside.append(quotient(moved, spread))
-    name = e.accumulator(
-        node.result.type, constant(node.attributes["value"], x.type.dtype), f"t{e.numbers[node.result]}"
-    )
+    name = e.accumulator(node.result.type, value, f"t{e.numbers[node.result]}")
     with e.block(f"if ({' && '.join(conditions) or 'true'})"):
         e.write(f"{name} = {e.at(x, tuple(inside))};")
     return name

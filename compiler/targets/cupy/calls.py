@@ -29,9 +29,8 @@ WORDS_OF_KERNELS = frozenset({
     "abs", "min", "max", "i", "j", "k", "r", "c", "n", "B", "reducer", "inside", "scratch", "complex", "thrust",
     "half", "value", "room", "partial", "products", "x0", "x1",
 })  # fmt: skip
-WORDS = re.compile(  # of CUDA, CuPy and kernels
-    r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*"
-)
+# Words of CUDA, CuPy and kernels.
+WORDS = re.compile(r"\w+_t|u?int\d*|float\d*|double\d*|[ijkrt]\d+(_\d+)?|.*(Idx|Dim|_done)|shared_.*|_.*")
 FUNCTIONS = {f"{name}{suffix}" for name in EXPRESSIONS for suffix in ("", "f")}
 RESERVED = WORDS_OF_CPP | WORDS_OF_KERNELS | set(DEVICE_FUNCTIONS) | FUNCTIONS
 

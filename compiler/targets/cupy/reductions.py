@@ -63,15 +63,12 @@ class ReductionWriter:
         self.last_elements()
         self.write_kept()
         self.write_totals()
-        body = "\n".join(e.lines)
         before = [*self.kept.used_in(e.lines)]
         arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for name, dtype in self.shared.items()]
-        counter = (
-            [f"__device__ unsigned int {self.launch.name}_done[{self.counters}];"] if "last_block(" in body else []
-        )
+        counter = f"__device__ unsigned int {self.launch.name}_done[{self.counters}];"
         head = ",\n    ".join(self.signature())
         return [
-            *counter,
+            *([counter] if any("last_block(" in line for line in e.lines) else []),
             f'extern "C" __global__ void {self.launch.name}(\n    {head}) {{',
             *(INDENT + line for line in (*arrays, *self.threads(), *before)),
             *e.lines,
@@ -93,16 +90,13 @@ class ReductionWriter:
         """Which kept position a thread works on, and which of its threads it is."""
         columns, reducers = self.reduction.columns, self.reduction.reducers
         if columns == 1:
-            lines = ["const int reducer = threadIdx.x, k = blockIdx.x;"]
+            reducer, k = "threadIdx.x", "blockIdx.x"
         elif self.reduction.along_last:
-            lines = [
-                f"const int reducer = threadIdx.x % {reducers}, k = blockIdx.x * {columns} + threadIdx.x / {reducers};"
-            ]
+            reducer, k = f"threadIdx.x % {reducers}", f"blockIdx.x * {columns} + threadIdx.x / {reducers}"
         else:
-            lines = [
-                f"const int reducer = threadIdx.x / {columns}, k = blockIdx.x * {columns} + threadIdx.x % {columns};"
-            ]
-        return [*lines, f"const bool inside = k < {elements(self.reduction.kept_shape)};"]
+            reducer, k = f"threadIdx.x / {columns}", f"blockIdx.x * {columns} + threadIdx.x % {columns}"
+        inside = f"const bool inside = k < {elements(self.reduction.kept_shape)};"
+        return [f"const int reducer = {reducer}, k = {k};", inside]
 
     @property
     def stride(self) -> int:
@@ -165,10 +159,9 @@ class ReductionWriter:
         dtype = node.operands[0].type.dtype
         where = f"reducer, {self.reduction.reducers}, {self.stride}"
         if node.op.reduces == "argmax":
+            most, place = names
             places = self.shared_array("i32", "shared_places")
-            self.e.write(
-                f"{names[1]} = block_argmax({names[0]}, {names[1]}, {self.shared_array(dtype)}, {places}, {where});"
-            )
+            self.e.write(f"{place} = block_argmax({most}, {place}, {self.shared_array(dtype)}, {places}, {where});")
         else:
             function = "block_max" if node.op.reduces == "max" else "block_sum"
             self.e.write(f"{names[0]} = {function}({names[0]}, {self.shared_array(dtype)}, {where});")

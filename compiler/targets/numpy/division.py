@@ -18,7 +18,6 @@ from compiler.ops import OPS
 
 SHARED = -1  # in place of an axis: every part needs the whole operand
 Axes = list[int]
-CHANNELS = 3  # of images [N, H, W, C]
 
 
 def divided_axis(type: TensorType) -> int | None:

@@ -26,9 +26,7 @@ from compiler.targets.shared.regions import (
 )
 
 MUCH_WORK = 400_000  # elements written: below that, starting threads costs more than they save
-TILE_BYTES = (
-    2_000_000  # of the largest tensor in a tile: with smaller tiles, threads wait for the interpreter too often
-)
+TILE_BYTES = 2_000_000  # of the largest tensor in a tile: with smaller tiles, threads often wait for the interpreter
 FEWEST_TILES = 2
 LARGEST_TILE = 2**28  # bytes of the largest tensor in a tile of one index: more than any cache
 SMALL = 64  # elements per example: a tile of so small a tensor is not worth a call

@@ -13,7 +13,7 @@ from typing import Any
 from compiler.diagnostics import UserError
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Module, Node, Value
-from compiler.ir.op import ELEMENTWISE, VIEW
+from compiler.ir.op import ELEMENTWISE, LOOP, REGION, VIEW
 from compiler.ir.types import TensorType
 from compiler.planning.memory import Planner, RegionPlan, last_reads
 from compiler.planning.packing import assign_offsets
@@ -139,8 +139,8 @@ def check_regions(module: Module) -> None:
     """Raises UserError for a region that cannot run in tiles, as IR text may contain."""
     for graph in module.values():
         for node in graph.walk():
-            in_scan = node.op.name == "scan" and any(each.op.name == "fused" for each in node.body.walk())
-            problem = "a region in a scan" if in_scan else problem_of(node) if node.op.name == "fused" else ""
+            in_scan = LOOP in node.op.traits and any(REGION in each.op.traits for each in node.body.walk())
+            problem = "a region in a scan" if in_scan else problem_of(node) if REGION in node.op.traits else ""
             if problem:
                 expected = "nodes that can be divided along one axis, and a step that divides its length"
                 raise UserError.plain(f"a region of {graph.name} cannot run in tiles", expected=expected, found=problem)
