@@ -136,7 +136,7 @@ PASSES = (
 )
 STAGE = (
     flag("--graph", metavar="NAME", help="only this graph: train_step, evaluate, predict or init"),
-    flag("--target", choices=tuple(TARGETS), default=HOST, help=f"the kind of code (default: {HOST})"),
+    flag("--target", choices=TARGETS, default=HOST, help=f"the kind of code (default: {HOST})"),
     *PASSES,
 )
 NO_GRAPH = switch("--no-graph", "with --gpu: launch each kernel separately, for debugging")
