@@ -65,10 +65,10 @@ class ReductionWriter:
         self.write_totals()
         before = [*self.kept.used_in(e.lines)]
         arrays = [f"__shared__ {C_TYPES[dtype]} {name}[{THREADS}];" for name, dtype in self.shared.items()]
-        counter = f"__device__ unsigned int {self.launch.name}_done[{self.counters}];"
+        counts = any("last_block(" in line for line in e.lines)
         head = ",\n    ".join(self.signature())
         return [
-            *([counter] if any("last_block(" in line for line in e.lines) else []),
+            *([f"__device__ unsigned int {self.launch.name}_done[{self.counters}];"] if counts else []),
             f'extern "C" __global__ void {self.launch.name}(\n    {head}) {{',
             *(INDENT + line for line in (*arrays, *self.threads(), *before)),
             *e.lines,
