@@ -1,4 +1,4 @@
-"""Errors for the author of a model: positions in source text; how errors are collected, sorted and printed."""
+"""Errors and warnings for the author of a model: positions in source text; how they are collected, sorted, printed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 TAB_WIDTH = 4
 LONGEST_EXCERPT = 160  # columns of a source line shown around the caret
+ERROR, WARNING = "error", "warning"  # severities: a program with an error cannot run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark below an error, such as where a shape comes from."""
+    """A remark below an error or warning, such as where a shape comes from."""
 
     message: str
     span: Span | None = None
@@ -33,13 +34,14 @@ class Note:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One error: what is wrong and where, what was expected there and what was found."""
+    """One error or warning: what is wrong and where, what was expected there and what was found."""
 
     message: str
     span: Span | None = None
     expected: str | None = None
     found: str | None = None
     notes: tuple[Note, ...] = ()
+    severity: str = ERROR
 
 
 class UserError(Exception):
@@ -62,11 +64,15 @@ class UserError(Exception):
 
 
 class Diagnostics:
-    """The errors of one compilation. `sources` maps file names to their text, for the excerpts."""
+    """The errors and warnings of one compilation; its length is the number of errors.
+
+    `sources` maps file names to their text, for the excerpts.
+    """
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
         self._found: dict[tuple[Span | None, str], Diagnostic] = {}
+        self._warnings: dict[tuple[Span | None, str], Diagnostic] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -83,6 +89,26 @@ class Diagnostics:
         """Records an error. The same message at the same place is kept once."""
         self._found.setdefault((span, message), Diagnostic(message, span, expected, found, tuple(notes)))
 
+    def warn(
+        self,
+        span: Span | None,
+        message: str,
+        *,
+        expected: str | None = None,
+        found: str | None = None,
+        notes: Iterable[Note] = (),
+    ) -> None:
+        """Records a warning: the program runs, but probably not as its author means. The same one is kept once."""
+        warning = Diagnostic(message, span, expected, found, tuple(notes), WARNING)
+        self._warnings.setdefault((span, message), warning)
+
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """All warnings so far, in the order of errors."""
+        return tuple(sorted(self._warnings.values(), key=_position))
+
+    def warning_texts(self) -> tuple[str, ...]:
+        return tuple(render(warning, self.sources) for warning in self.warnings())
+
     def raise_if_any(self) -> None:
         """Raises a UserError with all errors so far: first those without a position, then by file, line and column."""
         if self._found:
@@ -90,9 +116,10 @@ class Diagnostics:
 
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
-    """The error as text: position and message, the source line with a caret below, expected, found and notes."""
+    """An error or warning as text: position, message, source line with a caret below, expected, found and notes."""
     span = diagnostic.span
-    lines = [f"{span}: error: {diagnostic.message}" if span else f"error: {diagnostic.message}"]
+    label = f"{diagnostic.severity}: {diagnostic.message}"
+    lines = [f"{span}: {label}" if span else label]
     if span:
         lines += _excerpt(span, sources)
     for label, text in (("expected", diagnostic.expected), ("found", diagnostic.found)):

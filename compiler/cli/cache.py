@@ -43,6 +43,7 @@ class Build:
     manifest: Manifest
     text: str  # the resolved program
     data: str  # the name of its data set
+    warnings: tuple[str, ...] = ()  # as they are printed
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class CacheEntry:
         }
         rest = {"metrics": tuple(manifest["metrics"]), "settings": Settings(**manifest["settings"])}
         whole = Manifest(**{**manifest, **specs, **rest})
-        build = Build(executable_from(build["executable"]), whole, build["text"], build["data"])
+        build = Build(
+            executable_from(build["executable"]), whole, build["text"], build["data"], tuple(build["warnings"])
+        )
         entry = cls(build, dict(values["files"]), values["storage"])
         if not conforms(entry, cls):
             raise ValueError("it has other contents")

@@ -41,7 +41,8 @@ def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings
     arrays = describe(data, flags.data_dir) if for_data else None
     compiled = compile_to_train(tree, arrays, flags, timings)
     check_memory(compiled, memory_of(flags), footprint(data, flags.data_dir) if for_data else None)
-    build = Build(compiled.executable, compiled.manifest, resolved_text(compiled), data)
+    text, warnings = resolved_text(compiled), flags.diagnostics.warning_texts()
+    build = Build(compiled.executable, compiled.manifest, text, data, warnings)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)
     files = {path: found for path in paths if (found := hash_of_file(path))}  # settings of flags are no files
     return CacheEntry(build, files, None if arrays is None else storage_of(arrays))

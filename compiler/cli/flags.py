@@ -13,6 +13,7 @@ from compiler import __version__
 from compiler.targets.registry import HOST, TARGETS
 from runtime.errors import RuntimeUserError, did_you_mean
 
+USER_ERROR = 2  # exit code
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
 TARGET_OPTIONS = {"tf32": "--gpu", "no_graph": "--gpu"}  # flags that some targets have, and the flag that chooses them
 EXAMPLES = """examples:
@@ -187,7 +188,7 @@ COMMANDS = {
             flag("--out", metavar="DIR", type=Path, help="the folder of the run (default: runs/MODEL-DATE)"),
             flag("--resume", metavar="DIR", type=Path, help="continue the run in this folder"),
             switch("--check-numerics", "check all variables for NaN and Inf after every step"),
-            switch("--quiet", "print only the final summary"),
+            switch("--quiet", "print only warnings and the final summary"),
             switch("--timings", "print how long each phase takes until the first step"),
         ),
     ),
@@ -221,7 +222,11 @@ COMMANDS = {
         "inspect:summary_command",
         (flag("file", metavar="FILE", help=RUN_HELP), MODEL),
     ),
-    "check": Command("report all errors in a file", "inspect:check_command", (IR_FILE, MODEL)),
+    "check": Command(
+        "report all errors in a file, and warnings about likely mistakes",
+        "inspect:check_command",
+        (IR_FILE, MODEL, switch("--strict", "exit with 2 if there are warnings, as for errors")),
+    ),
     "emit": Command(
         "print a stage of compilation, up to the generated code",
         "inspect:emit_command",

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from compiler.cli.flags import COMMANDS, read_flags
+from compiler.cli.flags import COMMANDS, USER_ERROR, read_flags
 from compiler.diagnostics import Diagnostics, UserError
 from runtime.errors import RuntimeUserError
 from runtime.training.interrupt import Interrupted
 
-USER_ERROR, BROKEN_PIPE = 2, 141  # exit codes; the last is 128 + the signal
+BROKEN_PIPE = 141  # exit code, 128 + the signal
 
 
 def run(arguments: Sequence[str], started: float) -> int:

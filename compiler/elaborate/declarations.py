@@ -1,4 +1,4 @@
-"""Checks of declarations before anything runs: their signatures, and names that nothing declares.
+"""Checks of declarations before anything runs: their signatures, names that nothing declares, and unused names.
 
 So mistakes are found even in a layer that no model uses, and in a branch that never runs.
 """
@@ -30,6 +30,8 @@ def check_declarations(program: syntax.Program, namespace: Namespace, diagnostic
         lost = function.damaged  # an assignment may be lost with a statement that has a syntax error
         unknown = [name for name in uses if name.id not in bound and not (lost and not name.id[0].isupper())]
         report_unknown(unknown, bound, namespace, diagnostics)
+        if not lost:
+            warn_about_unused(function, {name.id for name in uses}, diagnostics)
     for train in program.trains:
         for entry in train.entries:
             if entry.key.id != "data" or not isinstance(entry.value, syntax.Name):
@@ -57,6 +59,41 @@ def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None
         if len(tensors) < least or required > most:
             found = "(" + ", ".join(parameter.name.id for parameter in tensors) + ")"
             diagnostics.error(name.span, f"{name.id} does not take {takes}", expected=expected, found=found)
+
+
+def warn_about_unused(function: syntax.Function, used: set[str], diagnostics: Diagnostics) -> None:
+    """Warns about assigned names, variables and hyperparameters that the declaration never reads.
+
+    Not about tensors of a signature, which callers prescribe, loop variables, or names that begin with `_`; nor about
+    some names of an unpacked list, if others are read.
+    """
+    types = [parameter.type for group in function.groups for parameter in group if parameter.type]
+    used = used | {name.id for type in types for name in descendants(type) if isinstance(name, syntax.Name)}
+    nodes = list(descendants(function))
+    declared = {node.name.id for node in nodes if isinstance(node, syntax.Declare)}
+    assigned = {target.id for node in nodes if isinstance(node, syntax.Assign) for target in node.targets}
+    reported: set[str] = set()
+    for node in nodes:
+        noun, names, needed = "", (), used
+        if isinstance(node, syntax.Assign):
+            names, needed = node.targets, used | declared
+        elif isinstance(node, syntax.Declare):
+            noun, names, needed = f"the {node.kind} ", (node.name,), used | assigned
+        elif node is function and len(function.groups) == 2 and not stands_in(function):
+            noun, names = "the hyperparameter ", tuple(parameter.name for parameter in function.groups[0])
+        if isinstance(node, syntax.Assign) and any(name.id in needed for name in names):
+            continue
+        for name in names:
+            if name.id not in needed and name.id not in reported and not name.id.startswith("_"):
+                reported.add(name.id)
+                diagnostics.warn(name.span, f"{noun}{name.id} is never used in {function.name.id}")
+
+
+def stands_in(function: syntax.Function) -> bool:
+    """Whether it returns a parameter as it is: it may stand in for a declaration that needs its hyperparameters."""
+    return all(
+        isinstance(s, syntax.Return) and all(isinstance(v, syntax.Name) for v in s.values) for s in function.body
+    )
 
 
 def names_of(node: syntax.SyntaxNode) -> tuple[set[str], list[syntax.Name]]:

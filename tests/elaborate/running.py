@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from compiler.diagnostics import Diagnostics, UserError
-from compiler.driver import Compilation
+from compiler.driver import Compilation, check_models
 from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.library import user_namespace
+from compiler.elaborate.library import user_namespace, with_imports
 from compiler.ir.graph import Graph
 from compiler.language.parser import parse, parse_expression
 from tests.programs import compile_text, initialized, run_program
@@ -74,6 +74,17 @@ def marked_places(program: str) -> list[tuple[int, int]]:
         parts = line.split(MARK)
         places += [(number, sum(map(len, parts[: i + 1])) + 1) for i in range(len(parts) - 1)]
     return places
+
+
+def check_warnings(program: str, *fragments: str) -> None:
+    """The program is valid, has one warning at each mark and no other, and the warnings contain all fragments."""
+    diagnostics = Diagnostics()
+    tree = with_imports(parse(program.replace(MARK, ""), "test.nn", diagnostics), diagnostics)
+    check_models(tree, None, diagnostics)
+    text = "\n".join(diagnostics.warning_texts())
+    assert [(d.span.line, d.span.column) for d in diagnostics.warnings() if d.span] == marked_places(program), text
+    for fragment in fragments:
+        assert fragment in text, text
 
 
 def check_mistakes(program: str, *fragments: str) -> None:

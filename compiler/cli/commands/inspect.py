@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 from compiler.cli.compiling import chosen_passes, compile_to_train, load_program
+from compiler.cli.flags import USER_ERROR
 from compiler.cli.programs import find_program, is_ir, names_in, read_number, refuse_ir
 from compiler.driver import PlannedModule, Stage, check_models, elaborate_models, load_tree, stages_of_program
 from compiler.language.syntax import Program as Tree
@@ -32,16 +34,21 @@ def summary_command(flags: argparse.Namespace) -> None:
     print("\n\n".join(map(format_summary, models)))
 
 
-def check_command(flags: argparse.Namespace) -> None:
+def check_command(flags: argparse.Namespace) -> int:
+    """Prints errors and warnings; 2 for an error, with --strict also for a warning."""
     if is_ir(flags.file):
         check_ir(flags)
-        return
+        return 0
     tree = read_tree(flags)
     models = check_models(tree, flags.model, flags.diagnostics)
     for model in models:
         print(f"{flags.file}: {model.name}: no errors, {sum(totals(model)):,} parameters")
     if not models:
         print(f"{flags.file}: {', '.join(f.name.id for f in tree.functions)}: no errors, no model")
+    warnings = flags.diagnostics.warning_texts()
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    return USER_ERROR if warnings and flags.strict else 0
 
 
 def check_ir(flags: argparse.Namespace) -> None:

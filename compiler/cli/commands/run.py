@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def train_command(flags: argparse.Namespace) -> None:
     timings.seconds["import"] = process_age(flags)
     folder = RunFolder.open(flags.resume) if flags.resume else None
     build, cached = find_build(find_program(flags.file or flags.resume), flags, timings)
+    if flags.file:  # a run that is resumed printed them when it started
+        print_warnings(build.warnings)
     with timings.phase("load"):
         program = program_of(build, flags)
     with timings.phase("data"):
@@ -107,6 +110,11 @@ def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> None:
         load(folder.best, program)
     else:
         folder.restore(program)
+
+
+def print_warnings(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        print(warning, file=sys.stderr)
 
 
 def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) -> None:
