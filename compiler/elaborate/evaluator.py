@@ -47,6 +47,7 @@ class Evaluator:
         self.training = training
         self.updates: dict[str, Value] = {}  # new values of states, by name
         self.history: dict[Value, ShapeStep] = {}
+        self.pairs: dict[Value, tuple[list[Value], Span, Frame]] = {}  # see cautions.py
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -123,15 +124,28 @@ class Evaluator:
         tensors: Iterable[Any] = (),
     ) -> Poison:
         """Records a mistake, with the history of the tensors involved, and returns POISON."""
-        user_span, user_frame = self.site(span, frame)
-        notes = self.shape_history(tensors)
-        if user_frame is not frame:
-            notes.append(Note(f"inside {frame.name}", span))
-        elif frame.name and frame.caller and frame.span:
-            caller_span, _ = self.site(frame.span, frame.caller)
-            notes.append(Note(f"in {frame.name}, used here", caller_span))
+        user_span, _ = self.site(span, frame)
+        notes = [*self.shape_history(tensors), *self.surroundings(span, frame)]
         self.diagnostics.error(user_span, message, expected=expected, found=found, notes=notes)
         return POISON
+
+    def warn(
+        self, span: Span, frame: Frame, message: str, expected: str | None, found: str | None, notes: Iterable[Note]
+    ) -> None:
+        """Records a warning at the innermost position in the user's own files."""
+        user_span, _ = self.site(span, frame)
+        notes = [*notes, *self.surroundings(span, frame)]
+        self.diagnostics.warn(user_span, message, expected=expected, found=found, notes=notes)
+
+    def surroundings(self, span: Span, frame: Frame) -> list[Note]:
+        """The declaration that a position is in: of the library, or with the place where it is used."""
+        _, user_frame = self.site(span, frame)
+        if user_frame is not frame:
+            return [Note(f"inside {frame.name}", span)]
+        if frame.name and frame.caller and frame.span:
+            caller_span, _ = self.site(frame.span, frame.caller)
+            return [Note(f"in {frame.name}, used here", caller_span)]
+        return []
 
     def refuse(self, refusal: TypeRuleError, span: Span, frame: Frame, tensors: Iterable[Any] = ()) -> Poison:
         """Records the error that an op or a builtin has raised."""
@@ -172,6 +186,14 @@ class Evaluator:
                 notes.append(Note(f"{tensor.type} from {step.name}", step.span))
                 tensor = step.source
         return list(dict.fromkeys(notes))
+
+    def shape_origin(self, tensor: Value) -> list[Note]:
+        """The latest step in the history of a shape; operations that keep the shape are skipped."""
+        at: Value | None = tensor
+        while at is not None and at not in self.history:
+            operands = at.node.operands if at.node else []
+            at = next((each for each in operands if each.type.shape == tensor.type.shape), None)
+        return self.shape_history([at])[:1]
 
 
 @dataclass(slots=True)

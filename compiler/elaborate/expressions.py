@@ -7,6 +7,7 @@ from typing import Any
 
 from compiler.elaborate import calls
 from compiler.elaborate.arithmetic import binary, unary
+from compiler.elaborate.cautions import note_pairs
 from compiler.elaborate.evaluator import EXPRESSIONS, Evaluator
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.indexing import index
@@ -51,6 +52,7 @@ def evaluate_binary(evaluator: Evaluator, node: syntax.Binary, frame: Frame) -> 
         return left
     right = evaluator.evaluate(node.right, frame)
     result = evaluator.guarded(node.span, frame, binary, node.operator, left, right)
+    note_pairs(evaluator, (left, right), result, node.span, frame)
     evaluator.remember(node.operator, result, left if is_tensor(left) else right, node.span, frame)
     return result
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.diagnostics import Diagnostics
 from compiler.elaborate import calls
+from compiler.elaborate.cautions import warn_about_pairs
 from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator, GaveUp
 from compiler.elaborate.forward import Forward, run_forward
@@ -67,6 +68,8 @@ class ModelBuilder:
             targets = add_losses(train, self.model.name.id, forward, root_frame(self.namespace), self.storage)
             if result and targets is not None:
                 result.train, result.targets = train, targets
+        for forward in filter(None, (predicted, evaluated, trained)):
+            warn_about_pairs(forward.evaluator)
         if result and result.train and trained and result.train.values["optimizer"]:
             result.trainer = trained.evaluator
             result.train_root = root_frame(self.namespace, result.train.spans["optimizer"])

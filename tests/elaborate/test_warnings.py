@@ -56,3 +56,71 @@ def test_unused_name(program: str):
 )
 def test_used_name(program: str):
     check_warnings(program)
+
+
+# Pairs of examples ----------------------------------------------------------------------------------------------------
+
+
+def fitted(
+    loss: str, output: str = "x |> Dense(1)", parameters: str = "p: f32[B, 1], y: f32[B]", more: str = ""
+) -> str:
+    """A program with a loss of its own; the target is `y: f32[B]`."""
+    return (
+        f"fn own({parameters}) {{ {loss} }}\nmodel M(x: f32[B, 4]) {{ return {output} }}\n"
+        f"train M {{ loss = own; optimizer = SGD(lr=0.1){more} }}\n"
+    )
+
+
+MEAN, PAIRS = "return mean(p - reshape(y, [B, 1]))", "the operands make [B,B], a value for each pair of examples"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        fitted("return mean(square(§p - y))"),
+        fitted("return mean(square(§y - p))"),
+        fitted("return sum(mean(abs(§p - y), axes=-1))"),
+        fitted('return mean(square(§2 * p - cast(y, "f32")))'),
+        fitted("return mean(§max(p, y))"),
+        fitted('return mean(p) + mean(cast(§p != y, "f32"))'),
+        fitted("return mean(§where(y > 0, p, 1 - p))"),
+        fitted("e = §p - y; return mean(e * §(p + y))"),
+        fitted(MEAN, more="; metrics = [hits]")
+        + 'fn hits(p: f32[B, 1], y: f32[B]) { return mean(cast(§p == y, "f32")) }',
+        fitted(
+            MEAN.replace("- reshape(y, [B, 1])", ""),
+            output="§x[:, 0] * (x |> Dense(1)) |> reduce",
+            parameters="p: f32[B]",
+        )
+        + "fn reduce(x) { return mean(x, axes=1) }",
+    ],
+)
+def test_pairs_of_examples(program: str):
+    check_warnings(program, PAIRS)
+
+
+def test_pairs_of_examples_name_shapes_and_origins():
+    check_warnings(
+        fitted("return mean(square(§p - y))"),
+        "found: f32[B,1] and f32[B]",
+        "note: test.nn:2:37: f32[B,1] from Dense",
+        "note: test.nn:1:22: f32[B] from the target y",
+    )
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        fitted("return mean(square(reshape(p, [B]) - y))"),
+        fitted("return mean(square(p - reshape(y, [B, 1])))"),
+        fitted("return mean(square(p - reshape(y, [1, B])))"),  # all pairs, written out
+        fitted("return mean(square(p - reshape(p, [B])))"),  # all pairs of one tensor
+        fitted('s = cast(reshape(y, [B, 1]) == y, "f32"); return mean(s * (p @ transpose(p, [1, 0])))'),
+        fitted("q = square(p); return mean(q + square(y) - 2 * (p @ reshape(y, [1, B])))"),  # distances of all pairs
+        fitted("return mean(square(p - mean(y)))"),
+        fitted("return mean(square(p - y))", parameters="p: f32[B, 1], y: f32[B, 1]"),
+        fitted("return mean(square(p - y))", output="x |> Dense(3)", parameters="p: f32[B, 3], y: f32[B, 1]"),
+    ],
+)
+def test_no_pairs_of_examples(program: str):
+    check_warnings(program)
