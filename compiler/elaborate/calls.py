@@ -7,6 +7,7 @@ from typing import Any
 
 from compiler.diagnostics import Span
 from compiler.elaborate.builtins import call_builtin
+from compiler.elaborate.cautions import note_activation, warn_about_activated, warn_about_second_use
 from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.frames import CONTINUE, Frame
 from compiler.elaborate.signatures import ELLIPSIS, Computed, Given, Mismatch, agree, bind, match, names_and_optional
@@ -104,6 +105,7 @@ def apply_last(
     inner = enter(evaluator, function, given, span, frame, piped)
     if isinstance(inner, Poison):
         return POISON
+    warn_about_activated(evaluator, inner, given, span, frame)
     result = evaluator.run(function.declaration.body, inner)
     if result is CONTINUE:
         if function.declaration.damaged:
@@ -111,6 +113,8 @@ def apply_last(
         name = function.declaration.name
         return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "the end of the body")
     leave(evaluator, inner, result, given[0].value if given else None, span, frame)
+    note_activation(evaluator, inner, result, span, frame)
+    warn_about_second_use(evaluator, function, inner, span, frame)
     return result
 
 

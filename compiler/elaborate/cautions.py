@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from compiler.diagnostics import Span
+from compiler.diagnostics import Note, Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.values import is_tensor, tensors_in
+from compiler.elaborate.signatures import Given
+from compiler.elaborate.values import CallRecord, Closure, is_tensor, tensors_in
 from compiler.ir.graph import Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.types import Batch, TensorType, show_shape
@@ -66,3 +67,64 @@ def warn_about_pairs(evaluator: Evaluator) -> None:
                 " and ".join(dict.fromkeys(str(each.type) for each in operands)),
                 [note for each in operands for note in evaluator.shape_origin(each)],
             )
+
+
+# Losses that expect logits --------------------------------------------------------------------------------------------
+
+# What a loss of the library applies to its first argument, and functions whose results are not meant for it.
+APPLIED_BY_LOSS = {
+    "softmax_cross_entropy": ("softmax", ("softmax", "log_softmax")),
+    "binary_cross_entropy_with_logits": ("sigmoid", ("sigmoid", "hard_sigmoid", "softmax", "log_softmax")),
+}
+ACTIVATIONS = {name for _, names in APPLIED_BY_LOSS.values() for name in names}
+
+
+def note_activation(evaluator: Evaluator, called: Frame, result: Any, span: Span, frame: Frame) -> None:
+    """Remembers the results of activations of the library, and where the user applies them."""
+    if called.namespace.is_library and called.name in ACTIVATIONS and is_tensor(result):
+        evaluator.activated.setdefault(result, (called.name, evaluator.site(span, frame)[0]))
+
+
+def warn_about_activated(evaluator: Evaluator, called: Frame, given: Sequence[Given], span: Span, frame: Frame) -> None:
+    """Warns about a loss that applies softmax or sigmoid to what is the result of one."""
+    if not (called.namespace.is_library and called.name in APPLIED_BY_LOSS and given and is_tensor(given[0].value)):
+        return
+    name, at = evaluator.activated.get(source_of(given[0].value), ("", span))
+    applies, activations = APPLIED_BY_LOSS[called.name]
+    if name in activations:
+        evaluator.warn(
+            span,
+            frame,
+            f"{called.name} applies {applies} itself, but is given the result of {name}",
+            f"logits: the values before {name}",
+            f"the result of {name}",
+            [Note(f"{name} is applied here", at)],
+        )
+
+
+# Layers that are applied twice ----------------------------------------------------------------------------------------
+
+
+def warn_about_second_use(evaluator: Evaluator, layer: Closure, called: Frame, span: Span, frame: Frame) -> None:
+    """Warns about a layer value with parameters, such as `enc = Encoder(64)`, that one declaration applies twice.
+
+    A hyperparameter is not meant: it says what layers to make.
+    """
+    if layer.hyperparameters is None or frame.namespace.is_library or not has_variables(evaluator, called.call):
+        return
+    given = [frame.variables.get(name) for name in frame.parameters]
+    if layer.kind == "fn" or any(layer is each or (isinstance(each, list) and layer in each) for each in given):
+        return
+    if (layer, frame) not in evaluator.applied:
+        evaluator.applied[layer, frame] = span
+    elif first := evaluator.applied[layer, frame]:
+        evaluator.applied[layer, frame] = None  # a third use has the same cause
+        message = f"this {layer.kind} is applied a second time, with a second set of parameters"
+        expected = f"{layer.name}(…) written at each place, for separate parameters"
+        notes = [Note("the first time is here; parameters are not shared", first)]
+        evaluator.warn(span, frame, message, expected, f"one {layer.name}(…), applied twice", notes)
+
+
+def has_variables(evaluator: Evaluator, call: CallRecord | None) -> bool:
+    """Whether a call, or one inside of it, declared params or states."""
+    return call is not None and (bool(call.variables) or any(has_variables(evaluator, each) for each in call.children))

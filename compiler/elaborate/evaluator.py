@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.elaborate.context import Context, TooLarge, Variables
 from compiler.elaborate.frames import CONTINUE, Frame, ShapeStep
-from compiler.elaborate.values import POISON, Namespace, Poison, poisoned, tensors_in
+from compiler.elaborate.values import POISON, Closure, Namespace, Poison, poisoned, tensors_in
 from compiler.ir.graph import Origin, Scalar, Value
 from compiler.ir.types import Dim, TypeRuleError
 from compiler.language import syntax
@@ -47,7 +47,9 @@ class Evaluator:
         self.training = training
         self.updates: dict[str, Value] = {}  # new values of states, by name
         self.history: dict[Value, ShapeStep] = {}
-        self.pairs: dict[Value, tuple[list[Value], Span, Frame]] = {}  # see cautions.py
+        self.pairs: dict[Value, tuple[list[Value], Span, Frame]] = {}  # this and the next two: see cautions.py
+        self.activated: dict[Value, tuple[str, Span]] = {}
+        self.applied: dict[tuple[Closure, Frame], Span | None] = {}
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compiler.elaborate import calls
+from compiler.elaborate.cautions import warn_about_second_use
 from compiler.elaborate.context import Context
 from compiler.elaborate.evaluator import Site
 from compiler.elaborate.frames import CONTINUE, Frame
@@ -52,6 +53,7 @@ def scan_cell(site: Site, cell: Closure, x: Value, reverse: bool) -> Value | lis
     stacked = [site.emit("flip", y, axes=(1,)) for y in stacked] if reverse else stacked
     value = stacked[0] if len(stacked) == 1 else stacked
     calls.leave(evaluator, frame, value, x, site.span, site.frame)
+    warn_about_second_use(evaluator, cell, frame, site.span, site.frame)
     return value
 
 

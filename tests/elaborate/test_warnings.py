@@ -124,3 +124,106 @@ def test_pairs_of_examples_name_shapes_and_origins():
 )
 def test_no_pairs_of_examples(program: str):
     check_warnings(program)
+
+
+# Losses that expect logits --------------------------------------------------------------------------------------------
+
+
+def classifier(output: str, loss: str = "softmax_cross_entropy", more: str = "") -> str:
+    train = f"train M {{ loss = {loss}; optimizer = SGD(lr=0.1) }}"
+    return f"{more}\nmodel M(x: f32[B, 4]) {{ return {output} }}\n{train}\n"
+
+
+OWN = "fn own(p: f32[B, n], y: i32[B]) { return §softmax_cross_entropy(p, y) + mean(p) }"
+SIGMOID_LOSS = "binary_cross_entropy_with_logits"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        classifier("x |> Dense(3) |> softmax", "§softmax_cross_entropy"),
+        classifier("x |> Dense(3, activation=softmax)", "§softmax_cross_entropy"),
+        classifier("x |> Dense(3) |> log_softmax", "§softmax_cross_entropy"),
+        classifier("x |> Dense(6) |> Reshape([2, 3]) |> softmax |> Reshape([2, 3])", "§softmax_cross_entropy"),
+        classifier("x |> Dense(3) |> softmax", "own", OWN),
+        classifier("x |> Dense(1) |> sigmoid", f"§{SIGMOID_LOSS}"),
+        classifier("x |> Dense(2, activation=softmax)", f"§{SIGMOID_LOSS}"),
+    ],
+)
+def test_activation_before_a_loss_that_applies_it(program: str):
+    check_warnings(program, "itself, but is given the result of ", "is applied here")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        classifier("x |> Dense(3)"),
+        classifier("x |> Dense(3, activation=sigmoid)"),
+        classifier("(x |> Dense(3) |> softmax) * 10"),
+        classifier("x |> Dense(3) |> softmax |> Dense(3)"),
+        classifier("x |> Dense(1) |> sigmoid", "binary_cross_entropy"),
+        classifier("x |> Dense(1)", SIGMOID_LOSS),
+        classifier("softmax(x)", more="fn softmax(x: f32[B, n]) { return x }").replace(
+            "softmax(x) }", "x |> Dense(3) }"
+        ),
+        classifier(
+            "x |> Dense(3) |> softmax", "own", "fn own(p: f32[B, n], y: i32[B]) { return mean(log(p) * one_hot(y, n)) }"
+        ),
+        classifier("x |> Dense(3)").replace("optimizer", "metrics = [accuracy, most]; optimizer")
+        + "fn most(p: f32[B, n]) { return mean(reduce_max(softmax(p), axes=-1)) }",
+    ],
+)
+def test_logits_before_a_loss(program: str):
+    check_warnings(program)
+
+
+# Layers that are applied twice ----------------------------------------------------------------------------------------
+
+ENCODER = "layer Encoder(units)(x: f32[B, n]) { return x |> Dense(units) |> relu }\n"
+CELL = """cell Sum(units)(x: f32[B, n]) {
+  param w: f32[n, units] = zeros
+  carry h: f32[B, units] = 0
+  h = h + x @ w
+  return h
+}
+"""
+SEQUENCE = "x: f32[B, 3, 4]"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ENCODER + model("enc = Encoder(2); return enc(x) + §enc(2 * x)"),
+        ENCODER + model("enc = Encoder(2); return enc(x) + (2 * x |> §enc) + (3 * x |> enc)"),
+        model("layer_ = Dense(4); for i in range(3) { x = x |> §layer_ }; return x"),
+        model("layers = [Dense(4), Dense(4)]; return x |> layers[0] |> §layers[0] |> layers[1]"),
+        model("norm = BatchNorm(0.9); return norm(x) + §norm(2 * x)"),
+        CELL + model("c = Sum(2); return last(scan(c, x)) + last(§scan(c, 2 * x))", SEQUENCE),
+        ENCODER
+        + "layer Both(units)(x: f32[B, n]) { enc = Encoder(units); return enc(x) + §enc(2 * x) }\n"
+        + model("return x |> Both(2)"),
+    ],
+)
+def test_layer_applied_twice(program: str):
+    check_warnings(program, "is applied a second time, with a second set of parameters", "the first time is here")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ENCODER + model("enc = Encoder(2); return enc(x)"),
+        ENCODER + model("return (x |> Encoder(2)) + (2 * x |> Encoder(2))"),
+        ENCODER + model("a = Encoder(2); b = Encoder(2); return a(x) + b(2 * x)"),
+        model("drop = Dropout(0.5); return x |> drop |> drop"),  # no parameters
+        model("act = leaky_relu(0.1); return x |> act |> act"),
+        model("for i in range(3) { x = x |> Dense(4) }; return x"),
+        model("for each in [Dense(4), Dense(4)] { x = x |> each }; return x"),
+        "layer Twice(block)(x: f32[B, n]) { return x |> block |> block }\n" + model("return x |> Twice(Dense(4))"),
+        "layer Twice(blocks)(x: f32[B, n]) { return x |> blocks[0] |> blocks[0] }\n"
+        + model("return x |> Twice([Dense(4)])"),
+        model("norm = BatchNorm; return x |> norm |> relu |> norm"),  # another name of the declaration
+        model("return x |> Bidirectional(LSTM(4))", SEQUENCE),
+    ],
+)
+def test_layer_applied_once(program: str):
+    check_warnings(program)
