@@ -1,4 +1,4 @@
-"""The train block: every key with its default and the values it accepts."""
+"""The train block: every key with its default and the values it accepts, and warnings about unusual values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from compiler.diagnostics import Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.values import Closure, describe, is_function, poisoned
+from compiler.elaborate.values import Closure, describe, is_function, is_number, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
 from runtime.datasets import BUILT_IN
@@ -98,7 +98,9 @@ def read_train_block(node: syntax.Train, evaluator: Evaluator, frame: Frame) -> 
             evaluator.fail(node.model.span, frame, message, expected, ", ".join(spans) or "no entries")
     good = {name: value for name, value in values.items() if not poisoned(value)}
     complete = {name: good.get(name, key.default) for name, key in KEYS.items()}
-    return TrainBlock(node.model.id, complete, spans, metric_spans, node.span) if "loss" in good else None
+    train = TrainBlock(node.model.id, complete, spans, metric_spans, node.span)
+    warn_about_settings(train, evaluator, frame)
+    return train if "loss" in good else None
 
 
 def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
@@ -120,3 +122,39 @@ def item_spans(node: syntax.Expression, count: int) -> list[Span]:
     """The spans of the items of a list, if it is written out; else the span of the whole list for each."""
     written = isinstance(node, syntax.ListLiteral) and len(node.items) == count
     return [item.span for item in node.items] if written else [node.span] * count  # type: ignore[union-attr]
+
+
+# Warnings -------------------------------------------------------------------------------------------------------------
+
+# For the optimizers of the library: the learning rates that most programs use, and the largest without a warning.
+# Recurrent networks have been trained with SGD(lr=30) (arXiv:1708.02182).
+USUAL_RATES = {
+    "SGD": (1e-3, 1, 100),
+    "Adam": (1e-5, 1e-2, 0.3),
+    "AdamW": (1e-5, 1e-2, 0.3),
+    "RMSprop": (1e-5, 1e-2, 0.3),
+    "Adagrad": (1e-3, 1e-1, 10),
+}
+LEAST_RATE = 1e-8  # below it, updates mostly vanish in the rounding of weights in f32
+
+
+def warn_about_settings(train: TrainBlock, evaluator: Evaluator, frame: Frame) -> None:
+    """Warns about a learning rate far outside of the usual, and about stopping by the loss of the test rows."""
+    optimizer = train.values["optimizer"]
+    if isinstance(optimizer, Closure) and optimizer.namespace.is_library and optimizer.name in USUAL_RATES:
+        rate, (low, high, largest) = peak_rate((optimizer.hyperparameters or {}).get("lr")), USUAL_RATES[optimizer.name]
+        if rate is not None and (rate > largest or 0 < rate < LEAST_RATE):
+            side, usual = "above" if rate > largest else "below", f"mostly between {low:g} and {high:g}"
+            message = f"the learning rate is far {side} the usual for {optimizer.name}"
+            evaluator.warn(train.spans["optimizer"], frame, message, usual, f"{rate:g}", [])
+    if train.values["patience"] is not None and not train.values.get("validation"):
+        message = "patience watches the loss on the test rows, so their loss and metrics look too good afterwards"
+        evaluator.warn(train.spans["patience"], frame, message, None, None, [])
+
+
+def peak_rate(rate: Any) -> float | None:
+    """A learning rate that is a number, or the one that a schedule of the library starts from; else None."""
+    if isinstance(rate, Closure) and rate.namespace.is_library:
+        values = rate.hyperparameters or {}
+        rate = values.get("lr", values.get("value"))
+    return rate if is_number(rate) else None

@@ -227,3 +227,61 @@ def test_layer_applied_twice(program: str):
 )
 def test_layer_applied_once(program: str):
     check_warnings(program)
+
+
+# Settings of a train block --------------------------------------------------------------------------------------------
+
+
+def trained(optimizer: str, more: str = "") -> str:
+    train = f"train M {{ loss = mean_squared_error; optimizer = {optimizer}{more} }}"
+    return f"model M(x: f32[B, 4]) {{ return x |> Dense(1) }}\n{train}\n"
+
+
+@pytest.mark.parametrize(
+    "optimizer, fragment",
+    [
+        ("§SGD(lr=1000)", "far above the usual for SGD"),
+        ("§SGD(lr=1e-10)", "far below the usual for SGD"),
+        ("§Adam(lr=1)", "mostly between 1e-05 and 0.01"),
+        ("§Adam(1)", "found: 1"),
+        ("§AdamW(lr=0.5)", "far above"),
+        ("§RMSprop(lr=1e-9)", "far below"),
+        ("§Adagrad(lr=50)", "far above"),
+        ("§Adam(lr=cosine(1, steps=100))", "far above"),
+        ("§Adam(lr=constant(1, warmup=10))", "far above"),
+    ],
+)
+def test_unusual_learning_rate(optimizer: str, fragment: str):
+    check_warnings(trained(optimizer), fragment)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "SGD",
+        "Adam",
+        "SGD(lr=30)",
+        "SGD(lr=1e-6)",
+        "SGD(lr=0)",
+        "Adam(lr=0.3)",
+        "Adam(lr=1e-7)",
+        "Adagrad(lr=1)",
+        "Adam(lr=cosine(0.005, steps=3760, warmup=100))",
+        "Adam(lr=later)",
+        "Mine(lr=1000)",
+    ],
+)
+def test_usual_learning_rate(optimizer: str):
+    mine = (
+        'optimizer Mine(lr)(p, g, step) { return p - lr * g }\nfn later(step) { return 1 / (cast(step, "f32") + 9) }\n'
+    )
+    check_warnings(mine + trained(optimizer))
+
+
+def test_patience_without_validation():
+    check_warnings(trained("SGD(lr=0.1)", "; patience = §3"), "patience watches the loss on the test rows")
+
+
+def test_no_patience():
+    check_warnings(trained("SGD(lr=0.1)", "; patience = none"))
+    check_warnings(trained("SGD(lr=0.1)"))
