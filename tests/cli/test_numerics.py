@@ -31,7 +31,9 @@ def only_dump(folder: str = "run") -> Path:
 def test_the_report(place: Path, flags: tuple[str, ...]):
     result = diverge(*flags)
     assert (result.code, result.out) == (2, "")
-    first, *lines = result.err.splitlines()
+    warning, error, rest = result.err.partition("error: ")
+    assert "far above the usual for SGD" in warning and warning.count("warning: ") == 1
+    first, *lines = (error + rest).splitlines()
     assert first.startswith("error: training diverged in epoch 1, step ") and first.endswith(" of 5")
     report = "\n".join(lines)
     for part in (
