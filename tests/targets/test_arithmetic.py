@@ -29,6 +29,15 @@ def test_numpy(case: Case):
 @pytest.mark.parametrize(("x", "y"), [pair for pair in QUOTIENTS if np.isfinite(pair[1])])
 def test_numbers_and_tensors_agree(operator: str, x: float, y: float):
     """Within float32: the same expression of numbers at compile time, and of tensors at run time."""
-    x, y = float(np.float32(x)), float(np.float32(y))
-    found = output(model(f"return x {operator} y", "x: f32[B], y: f32[B]"), np.float32([x]), np.float32([y]))
+    xs, ys = np.array([x], np.float32), np.array([y], np.float32)
+    x, y = float(xs[0]), float(ys[0])
+    found = output(model(f"return x {operator} y", "x: f32[B], y: f32[B]"), xs, ys)
     assert found[0] == pytest.approx(value_of(f"{x:.60f} {operator} {y:.60f}"), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("operator", ["//", "%"])
+@pytest.mark.parametrize("divisor", ["n", "0"])
+@np.errstate(all="ignore")
+def test_whole_numbers_divided_by_zero_in_a_model(operator: str, divisor: str):
+    program = model(f'return cast(7 * (n + 1) {operator} {divisor}, "f32") + 0 * x', "x: f32[B], n: i32[B]")
+    assert output(program, np.ones(2, np.float32), np.zeros(2, np.int32)).tolist() == [0, 0]
