@@ -112,6 +112,11 @@ def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> V
     return builder.mul(dz, builder.mul(z, builder.select(positive, builder.log(builder.select(positive, x, 1.0)), 0.0)))
 
 
+def without_warnings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A NumPy function that says nothing about whole numbers divided by zero."""
+    return np.errstate(all="ignore")(lambda *operands: function(*operands))
+
+
 def binary_samples(left: str = "-2..2", right: str = "-2..2") -> tuple[Sample, ...]:
     """Operands that broadcast in every way, with values in the two ranges."""
     pairs = (
@@ -136,6 +141,8 @@ BOOLS_ONLY = (
 INTEGER_PAIRS = (sample("i32[2,1]", "i32[3]"), sample("i64[]", "i64[B]"), sample("u8[2]", "u8[2]"))
 BOOL_PAIRS = (sample("bool[]", "bool[3]"), sample("bool[B,2]", "bool[2]"), sample("bool[0]", "bool[1]"))
 NUMBER_PAIRS = binary_samples() + INTEGER_PAIRS
+# Whole numbers draw zeros among their divisors.
+QUOTIENTS = binary_samples("-9..9", "0.5..2") + binary_samples("-9..9", "-3..-1") + INTEGER_PAIRS
 
 # Keywords of `unary` and `binary` for dtypes other than the usual ones
 EXCEPT_BOOL: dict[str, Any] = {"dtypes": NUMBERS, "more": ("i32[3]", "u8[2]"), "errors": FLOATS_ONLY[1:]}
@@ -211,6 +218,17 @@ ARITHMETIC = (
         dtypes=FLOATS,
         samples=binary_samples("-2..2", "0.5..2") + binary_samples("-2..2", "-3..-1"),
         errors=BINARY_FLOATS_ONLY,
+    ),
+    binary(
+        "floor_div",  # the quotient rounded down; of whole numbers by 0, it is 0
+        without_warnings(np.floor_divide),
+        samples=QUOTIENTS,
+    ),
+    binary(
+        "mod",  # x - y * floor_div(x, y), without rounding the product; of whole numbers by 0, it is 0
+        without_warnings(np.remainder),
+        lambda builder, dz, z, x, y: [dz, builder.neg(builder.mul(dz, builder.floor_div(x, y)))],
+        samples=QUOTIENTS,
     ),
     binary(
         "pow",
