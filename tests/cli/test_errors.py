@@ -27,6 +27,7 @@ FLAGS = [
     ("train a\udcff.nn", "an argument is not valid UTF-8"),
     ("train points.nn --out a\udcff", "an argument is not valid UTF-8"),
     ("plan cnn --batch 2147483647", "batch 2147483647 is too large", "note: choose a smaller --batch"),
+    ("emit points.nn --standalone=", 'cannot write "."', "expected: a file name"),
     ("predict run", "required arguments are missing: --input, --output"),
     ("summary", "required arguments are missing: FILE"),
     ("train points.nn --set batch", "--set takes KEY=VALUE", "found: batch"),
