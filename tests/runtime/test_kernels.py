@@ -12,6 +12,7 @@ from compiler.ops import OPS
 from runtime.cpu import kernels
 from runtime.cpu.kernels import convolution, depthwise
 from runtime.cpu.kernels.products import partial_sums, piece
+from runtime.cpu.kernels.windows import strided
 from runtime.cpu.threads import together
 from tests.programs import MODELS, compiled_model, initialized, values_for
 
@@ -242,6 +243,30 @@ def test_patches_and_fold(threads: int, monkeypatch: pytest.MonkeyPatch):
 
 
 # The rest -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride, dilation", [((9, 1), (1, 1)), ((1, 9), (1, 1)), ((1, 1), (40, 1)), ((-3, 1), (1, 1))])
+def test_no_kernel_leaves_its_arrays(stride: Any, dilation: Any):
+    """As a forged entry of the cache could ask for."""
+    x, w, y = (np.zeros(shape, np.float32) for shape in ((2, 8, 8, 3), (3, 3, 3, 4), (2, 6, 6, 4)))
+    room = np.zeros(convolution.conv2d_grad_scratch(27, 4, 3) + convolution.conv2d_scratch(27), np.float32)
+    for call in (
+        lambda: kernels.conv2d(x, w, y, stride, dilation, room),
+        lambda: kernels.conv2d_input_grad(y, w, x, stride, dilation, room),
+        lambda: kernels.conv2d_filter_grad(x, y, w, stride, dilation, room),
+    ):
+        with pytest.raises(ValueError, match="leaves its array"):
+            call()
+
+
+def test_views_stay_in_their_array():
+    array = np.arange(12.0).reshape(3, 4)
+    assert np.array_equal(strided(array, (2, 2), (32, 8)), array[:2, :2])
+    assert np.array_equal(strided(array[::-1], (3,), (-32,)), array[::-1, 0])
+    assert strided(array, (0, 99), (32, 8)).size == 0
+    for shape, strides in (((4, 4), (32, 8)), ((3, 4), (40, 8)), ((2,), (-8,)), ((12,), (9,))):
+        with pytest.raises(ValueError, match="leaves its array"):
+            strided(array, shape, strides)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
