@@ -99,15 +99,36 @@ def test_pieces_cover_a_length_and_stay_small():
 
 
 @pytest.mark.parametrize(
-    "shapes", [((5, 40, 30), (30, 20)), ((2, 3, 40, 30), (3, 30, 20)), ((4, 200, 300), (300, 250))]
+    "shapes",
+    [
+        ((5, 40, 30), (30, 20)),
+        ((2, 3, 40, 30), (3, 30, 20)),
+        ((4, 200, 300), (300, 250)),
+        ((2, 3, 5, 30), (1, 1, 30, 20)),
+        ((5, 30), (4, 30, 20)),
+        ((3, 1, 30), (30, 20)),
+        ((0, 4, 30), (30, 20)),
+        ((3, 4, 0), (2, 1, 0, 5)),
+    ],
 )
 def test_matmul_of_stacks_in_any_layout(shapes: Any, monkeypatch: pytest.MonkeyPatch):
     on_threads(monkeypatch, 2)
     a, b = (rng().normal(size=shape).astype("f4") for shape in shapes)
     turned = np.ascontiguousarray(a.transpose(*range(1, a.ndim), 0)).transpose(a.ndim - 1, *range(a.ndim - 1))
     for left in (a, turned):
-        out = np.empty(np.matmul(a, b).shape, "f4")
-        kernels.matmul(left, b, out=out)
+        for order in ("C", "F"):
+            out = np.full(np.matmul(a, b).shape, POISON, "f4", order=order)  # type: ignore[call-overload]
+            kernels.matmul(left, b, out=out)
+            assert_close(out, a.astype("f8") @ b.astype("f8"))
+
+
+def test_a_stack_times_one_matrix_is_one_product(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.cpu.kernels.products.matmul_stacks", None)
+    batch_last = rng().normal(size=(30, 4, 6)).astype("f4").transpose(1, 2, 0)
+    for a in (rng().normal(size=(2, 4, 6, 30)).astype("f4"), batch_last):
+        out = np.empty((*a.shape[:-1], 20), "f4")
+        b = rng().normal(size=(30, 20)).astype("f4")
+        kernels.matmul(a, b, out=out)
         assert_close(out, a.astype("f8") @ b.astype("f8"))
 
 
