@@ -284,7 +284,20 @@ ARITHMETIC = (
 
 FUNCTIONS = (
     unary("exp", np.exp, lambda builder, dy, y, x: builder.mul(dy, y), on_number=math.exp),
+    unary(  # exp(x) - 1; the gradient is not result + 1, which loses its digits below zero
+        "expm1",
+        np.expm1,
+        lambda builder, dy, y, x: builder.mul(dy, builder.exp(x)),
+        on_number=math.expm1,
+    ),
     unary("log", np.log, lambda builder, dy, y, x: builder.div(dy, x), on_number=math.log, values="0.5..2"),
+    unary(  # log(1 + x)
+        "log1p",
+        np.log1p,
+        lambda builder, dy, y, x: builder.div(dy, builder.add(1.0, x)),
+        on_number=math.log1p,
+        values="-0.75..2",
+    ),
     unary(
         "sqrt",
         np.sqrt,

@@ -335,7 +335,7 @@ PROPOSALS: dict[str, Proposal] = {
     **{name: unary(name) for name in ("neg", "abs", "sign", "floor", "tanh", "stop_gradient", "copy")},
     **{name: unary(name, 30.0) for name in ("sin", "cos", "erf")},
     "exp": unary("exp", 4.0),
-    **{name: of_positive(name) for name in ("log", "sqrt")},
+    **{name: of_positive(name) for name in ("log", "log1p", "sqrt")},
     **{name: logic(name) for name in ("and", "or", "not")},
     "div": divide("div"),
     **{name: quotient(name) for name in ("floor_div", "mod")},

@@ -137,7 +137,7 @@ UFUNCS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "floor_div": "floor_divide",
     "mod": "remainder", "pow": "power", "neg": "negative",
     "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp", "log": "log", "sqrt": "sqrt", "tanh": "tanh",
-    "sin": "sin", "cos": "cos",
+    "expm1": "expm1", "log1p": "log1p", "sin": "sin", "cos": "cos",
     "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not", "and": "logical_and", "or": "logical_or",
 }  # fmt: skip
 
