@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from compiler import __version__
 from compiler.targets.registry import HOST, TARGETS
-from runtime.errors import RuntimeUserError, did_you_mean
+from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 USER_ERROR = 2  # exit code
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
@@ -63,6 +63,8 @@ class Parser(argparse.ArgumentParser):
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags of a command. Raises RuntimeUserError; prints and exits for --help, --version and no arguments."""
+    for word in arguments:
+        check_word(word)
     flags, unknown = parser().parse_known_args(arguments or ["--help"])
     flags.arguments = list(arguments)
     if not unknown:
@@ -73,6 +75,18 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     known = re.findall(r"--[a-z0-9-]+", flags.usage)
     hint = did_you_mean(found.partition("=")[0], known)
     raise RuntimeUserError(f"{flags.command} has no flag {found}", expected=", ".join(known), found=found, hint=hint)
+
+
+def check_word(word: str) -> None:
+    """Raises RuntimeUserError for text that is not UTF-8, and for `--flag=--`, which argparse takes for no value."""
+    name, _, value = word.partition("=")
+    if not value.isascii() or not name.isascii():
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise RuntimeUserError("an argument is not valid UTF-8", expected="UTF-8", found=quoted(word)) from None
+    if name.startswith("--") and value == "--":
+        raise RuntimeUserError(f"{name} needs a value", found="--, which ends the flags")
 
 
 def parser() -> argparse.ArgumentParser:

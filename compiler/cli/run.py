@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from compiler.cli.flags import COMMANDS, USER_ERROR, read_flags
@@ -25,6 +26,7 @@ BROKEN_PIPE = 141  # exit code, 128 + the signal
 def run(arguments: Sequence[str], started: float) -> int:
     """Runs one command. User errors go to standard error and exit with 2; signals exit with 128 + their number."""
     gc.disable()  # a compilation makes many objects and little garbage
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # some terminals only know ASCII
@@ -34,7 +36,7 @@ def run(arguments: Sequence[str], started: float) -> int:
         sys.stdout.flush()
         return code
     except RuntimeUserError as error:
-        print(error, file=sys.stderr)
+        show_error(error)
         return USER_ERROR
     except KeyboardInterrupt as interruption:
         return 128 + getattr(interruption, "signal", signal.SIGINT)
@@ -42,9 +44,25 @@ def run(arguments: Sequence[str], started: float) -> int:
         drop_output()
         return BROKEN_PIPE
     except OSError as error:  # code that reads or writes files reports its own errors: this is most likely our output
-        print(f"error: cannot write {error.filename or 'the output'}\n  found: {error.strerror}", file=sys.stderr)
+        show_error(f"error: cannot write {error.filename or 'the output'}\n  found: {error.strerror}")
         drop_output()
         return USER_ERROR
+
+
+def open_closed_streams() -> None:
+    """Gives a process that was started without standard output or error (`>&-`) streams that discard everything.
+
+    Otherwise Python has None in their place, and the next file that is opened gets their number.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # open until the process ends
+
+
+def show_error(error: object) -> None:
+    """Prints an error; the exit code is the same if nobody can read it."""
+    with suppress(OSError):
+        print(error, file=sys.stderr, flush=True)
 
 
 def drop_output() -> None:
@@ -59,8 +77,8 @@ def run_command(flags: argparse.Namespace, started: float) -> int:
     try:
         return getattr(import_module(f"compiler.cli.commands.{module}"), function)(flags) or 0
     except UserError as error:
-        print(error, file=sys.stderr)
+        show_error(error)
         return USER_ERROR
     except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
+        show_error(interruption)
         return 128 + interruption.signal

@@ -17,7 +17,9 @@ LARGEST_FLOAT = 1e308
 LARGEST_EXPONENT = 1_000
 LONGEST_LIST = 100_000
 LONGEST_STRING = 10_000
-TENSOR_OPS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "@": "matmul"}
+TENSOR_OPS = {
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_div", "%": "mod", "**": "pow", "@": "matmul",
+}  # fmt: skip
 COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True)}
 PYTHON: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
@@ -155,18 +157,7 @@ def tensors(site: Site, operation: str, left: Any, right: Any) -> Value:
     if operation in ("==", "!="):
         same = site.emit("eq", x, y)
         return same if operation == "==" else site.emit("not", same)
-    if operation in ("//", "%"):
-        quotient = floor_quotient(site, x, y)
-        return quotient if operation == "//" else site.emit("sub", x, site.emit("mul", quotient, y))
     return site.emit(TENSOR_OPS[operation], x, y)
-
-
-def floor_quotient(site: Site, x: Value, y: Value) -> Value:
-    """x // y. Whole numbers of up to 32 bits are divided in f64, in which the quotient rounds down exactly."""
-    dtype = x.type.dtype
-    if dtype not in ("i32", "u8") or y.type.dtype != dtype:
-        return site.emit("floor", site.emit("div", x, y))
-    return site.cast(site.emit("floor", site.emit("div", as_float(site, x, "f64"), as_float(site, y, "f64"))), dtype)
 
 
 def as_float(site: Site, value: Any, dtype: str) -> Any:

@@ -48,7 +48,7 @@ def reason_of(node: Node, seen: Seen) -> str:
             return "the logarithm of zero"
         case "sqrt" if first.low < 0:
             return "the square root of a negative number"
-        case "div" if seen.operands[1].low <= 0 <= seen.operands[1].high:
+        case "div" | "floor_div" | "mod" if seen.operands[1].low <= 0 <= seen.operands[1].high:
             return "a division by zero, or overflow"
         case _ if overflow:
             return "overflow: beyond the range of the type"

@@ -119,4 +119,7 @@ def fitting(capture: Capture, compiled: Compilation) -> str:
         for name in (*expected, *found):
             if expected.get(name) != found.get(name):
                 return f"{kind}: {name}"
+    for name, count in compiled.manifest.classes.items():
+        if name in capture.inputs and not ((given := capture.inputs[name]) >= 0).all() & (given < count).all():
+            return f"inputs: {name}, whose values must be from 0 to {count - 1}"
     return ""

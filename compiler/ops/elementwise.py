@@ -112,6 +112,11 @@ def pow_exponent(builder: Builder, dz: Value, z: Value, x: Value, y: Value) -> V
     return builder.mul(dz, builder.mul(z, builder.select(positive, builder.log(builder.select(positive, x, 1.0)), 0.0)))
 
 
+def without_warnings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A NumPy function that says nothing about whole numbers divided by zero."""
+    return np.errstate(all="ignore")(lambda *operands: function(*operands))
+
+
 def binary_samples(left: str = "-2..2", right: str = "-2..2") -> tuple[Sample, ...]:
     """Operands that broadcast in every way, with values in the two ranges."""
     pairs = (
@@ -136,6 +141,8 @@ BOOLS_ONLY = (
 INTEGER_PAIRS = (sample("i32[2,1]", "i32[3]"), sample("i64[]", "i64[B]"), sample("u8[2]", "u8[2]"))
 BOOL_PAIRS = (sample("bool[]", "bool[3]"), sample("bool[B,2]", "bool[2]"), sample("bool[0]", "bool[1]"))
 NUMBER_PAIRS = binary_samples() + INTEGER_PAIRS
+# Whole numbers draw zeros among their divisors.
+QUOTIENTS = binary_samples("-9..9", "0.5..2") + binary_samples("-9..9", "-3..-1") + INTEGER_PAIRS
 
 # Keywords of `unary` and `binary` for dtypes other than the usual ones
 EXCEPT_BOOL: dict[str, Any] = {"dtypes": NUMBERS, "more": ("i32[3]", "u8[2]"), "errors": FLOATS_ONLY[1:]}
@@ -213,6 +220,17 @@ ARITHMETIC = (
         errors=BINARY_FLOATS_ONLY,
     ),
     binary(
+        "floor_div",  # the quotient rounded down; of whole numbers by 0, it is 0
+        without_warnings(np.floor_divide),
+        samples=QUOTIENTS,
+    ),
+    binary(
+        "mod",  # x - y * floor_div(x, y), without rounding the product; of whole numbers by 0, it is 0
+        without_warnings(np.remainder),
+        lambda builder, dz, z, x, y: [dz, builder.neg(builder.mul(dz, builder.floor_div(x, y)))],
+        samples=QUOTIENTS,
+    ),
+    binary(
         "pow",
         np.power,
         lambda builder, dz, z, x, y: [pow_base(builder, dz, x, y), pow_exponent(builder, dz, z, x, y)],
@@ -266,7 +284,20 @@ ARITHMETIC = (
 
 FUNCTIONS = (
     unary("exp", np.exp, lambda builder, dy, y, x: builder.mul(dy, y), on_number=math.exp),
+    unary(  # exp(x) - 1; the gradient is not result + 1, which loses its digits below zero
+        "expm1",
+        np.expm1,
+        lambda builder, dy, y, x: builder.mul(dy, builder.exp(x)),
+        on_number=math.expm1,
+    ),
     unary("log", np.log, lambda builder, dy, y, x: builder.div(dy, x), on_number=math.log, values="0.5..2"),
+    unary(  # log(1 + x)
+        "log1p",
+        np.log1p,
+        lambda builder, dy, y, x: builder.div(dy, builder.add(1.0, x)),
+        on_number=math.log1p,
+        values="-0.75..2",
+    ),
     unary(
         "sqrt",
         np.sqrt,

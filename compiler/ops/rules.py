@@ -78,8 +78,8 @@ def sum_to(builder: Builder, gradient: Value, type: TensorType) -> Value:
     """The adjoint of broadcasting from `type`: sums over the broadcast axes."""
     lead = gradient.type.rank - type.rank
     stretched = [lead + i for i, dim in enumerate(type.shape) if dim == 1 and gradient.type.shape[lead + i] != 1]
-    axes = (*range(lead), *stretched)
-    total = builder.sum(gradient, axes=axes) if axes else gradient
+    alike = extent(gradient.type.shape) == extent(type.shape)  # then all such axes are 1
+    total = gradient if alike else builder.sum(gradient, axes=(*range(lead), *stretched))
     return total if total.type == type else builder.reshape(total, shape=type.shape)
 
 

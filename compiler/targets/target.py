@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from compiler.diagnostics import Note, UserError
 from compiler.ir.graph import Graph, Module, Node, Value
+from compiler.ir.types import TypeRuleError
 from compiler.passes.pipeline import Pass
 from compiler.planning.memory import Placement, Plan
 from compiler.planning.program import PlacedVariable, plan_module
@@ -41,8 +43,19 @@ class Target:
     standalone: Callable[..., str] | None = None
 
     def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[PlacedVariable]]:
-        """Plans of all graphs that run on the target, and the variables with their offsets."""
-        return plan_module(module, batch, self.placement, self.on_host)
+        """Plans of all graphs that run on the target, and the variables with their offsets.
+
+        Raises UserError for a batch so large that a buffer would exceed the limits of tensors.
+        """
+        try:
+            return plan_module(module, batch, self.placement, self.on_host)
+        except TypeRuleError as error:  # of a buffer: at a smaller batch all tensors have valid types
+            raise UserError.plain(
+                f"batch {batch} is too large: a buffer of the step would exceed what a tensor may have",
+                expected=error.expected,
+                found=error.found,
+                notes=[Note("choose a smaller --batch")],
+            ) from error
 
 
 def find_target(name: str = HOST) -> Target:

@@ -176,12 +176,15 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
     recipe, result = recipe_from(**values["recipe"]), StepResult(**values["found"])
     if values["graph"] not in ("train_step", "evaluate"):
         raise ValueError(values["graph"])
+    indices = batch["indices"]
+    if indices.ndim != 1 or indices.dtype != np.int64:
+        raise ValueError("indices")
     capture = Capture(
         graph=values["graph"],
         epoch=int(values["epoch"]),
         step=int(values["step"]),
         steps=int(values["steps"]),
-        indices=batch["indices"],
+        indices=indices,
         inputs=inputs,
         before=variables,
         result=StepResult(float.fromhex(result.loss).hex(), dict(result.variables)),

@@ -34,6 +34,8 @@ def write_atomically(path: Path, data: bytes, backup: Path | None = None) -> Non
     With `backup`, the old file gets that name. Raises RuntimeUserError if the disk fails, and if the path is that of a
     folder, a pipe or a device, which must not be replaced by a file.
     """
+    if not path.name:  # "." and "/", which an empty flag becomes
+        raise RuntimeUserError(f"cannot write {quoted(str(path))}", expected="a file name", found="a folder")
     temporary = _temporary(path)
     try:
         if path.exists() and not path.is_file():

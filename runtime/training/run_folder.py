@@ -227,7 +227,7 @@ def _place_of(line: str) -> tuple[float, bool]:
     try:
         record = json.loads(line)
         return float(record.get("epoch", record.get("start_after_epoch", math.inf))), "epoch" not in record
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return math.inf, False
 
 

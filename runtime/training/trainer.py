@@ -12,7 +12,7 @@ import numpy as np
 from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
-from runtime.program import LoadedProgram
+from runtime.program import LoadedProgram, TensorSpec
 from runtime.training.captures import Capture, capture_of, first_bad_batch
 from runtime.training.checkpoint import encode, load, write_atomically
 from runtime.training.interrupt import Interrupted, Signals
@@ -107,17 +107,50 @@ def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
 
 @np.errstate(all="ignore")
 def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The model's outputs [N, ...] by name, for inputs [N, ...] by name."""
+    """The model's outputs by name, for inputs [N, ...] by name.
+
+    Raises RuntimeUserError if there are several batches and an output cannot be joined: it has no axis B, or has 2*B
+    rows, and is not the same in all batches.
+    """
     inputs = _runner(program, "predict", arrays, "given")
-    results: dict[str, np.ndarray] = {}
+    joined: dict[str, _Joined] = {}
     done = 0
     for count, outputs in inputs.batches(np.arange(inputs.examples), program.batch):
-        for name, view in outputs.items():
+        for spec in program.manifest.outputs:
             if not done:
-                results[name] = np.empty((inputs.examples, *view.shape[1:]), view.dtype)
-            results[name][done : done + count] = view
+                joined[spec.name] = _Joined(spec, outputs[spec.name], count, inputs.examples)
+            joined[spec.name].add(outputs[spec.name], done, count)
         done += count
-    return results
+    return {name: each.whole for name, each in joined.items()}
+
+
+class _Joined:
+    """An output of the whole data, joined from those of its batches along its axis B."""
+
+    def __init__(self, spec: TensorSpec, first: np.ndarray, count: int, examples: int):
+        self.spec, self.shape = spec, first.shape
+        axes = [axis for axis, size in enumerate(spec.shape) if size is None]
+        self.axis = axes[0] if len(axes) == 1 and first.shape[axes[0]] == count else None  # not for 2*B
+        if self.axis is None and axes and count < examples:
+            raise self.error(count)
+        sizes = [examples if axis == self.axis else size for axis, size in enumerate(first.shape)]
+        self.whole = np.empty(sizes, first.dtype)
+
+    def add(self, part: np.ndarray, done: int, count: int) -> None:
+        """Adds the output of a batch that begins at example `done`."""
+        if self.axis is not None:
+            np.moveaxis(self.whole, self.axis, 0)[done : done + count] = np.moveaxis(part, self.axis, 0)
+        elif not done:
+            self.whole[...] = part
+        elif self.whole.tobytes() != part.tobytes():
+            raise self.error(done)
+
+    def error(self, batch: int) -> RuntimeUserError:
+        return RuntimeUserError(
+            f"output {quoted(self.spec.name)} cannot be joined from batches: it has no row per example",
+            expected=f"an output with a dimension B, or at most {batch} examples, which are one batch",
+            found=f"shape {list(self.shape)} for each batch",
+        )
 
 
 def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:

@@ -162,6 +162,46 @@ def test_predict(place: Path):
         assert archive["output"] == pytest.approx(scores[:3], rel=1e-5)
 
 
+SHAPES = """\
+model M(x: f32[B, 3]) {
+  param w: f32[3, 2] = ones
+  y = x @ w
+  return y, OUTPUT
+}
+fn first(y: f32[B, 2], z: f32[...], label: i32[B]) { return softmax_cross_entropy(y, label) }
+train M { data = "x.npz"; loss = first; optimizer = SGD(lr=0.1); batch = 8; epochs = 1 }
+"""
+
+
+@pytest.mark.parametrize(
+    "output, shape",
+    [
+        ("transpose(y, [1, 0])", (2, 20)),  # joined along B
+        ("w", (3, 2)),  # the same in every batch
+        ("mean(y, axes=[0])", None),
+        ("reshape(y, [2 * B, 1])", None),
+    ],
+)
+def test_predict_of_outputs_that_do_not_begin_with_the_batch(output: str, shape: tuple[int, ...] | None, place: Path):
+    x = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    np.savez("x.npz", x=x, label=np.arange(20, dtype=np.int32) % 2)
+    text = SHAPES.replace("  return y, OUTPUT", f"  z = {output}\n  return y, z")
+    (place / "m.nn").write_text(text)
+    train("m.nn", "--out", "run")
+    np.savez("in.npz", x=x)
+    result = nnc("predict", "run", "--input", "in.npz", "--output", "out.npz")
+    if shape is None:
+        assert result.code == 2 and 'output "z" cannot be joined from batches' in result.err
+        np.savez("in.npz", x=x[:8])
+        assert nnc("predict", "run", "--input", "in.npz", "--output", "out.npz").code == 0
+        return
+    assert result.code == 0, result.err
+    with np.load("out.npz") as found:
+        assert found["z"].shape == shape
+        if output != "w":
+            np.testing.assert_array_equal(found["z"], found["y"].T)
+
+
 def test_predict_writes_an_output_named_file(place: Path):
     """numpy.savez has an argument of this name."""
     text = (place / "points.nn").read_text()

@@ -192,5 +192,10 @@ def test_dumps_that_fit_no_program(dump: Path):
     refused(forged(dump, storage={"point": [1]}))
     refused(forged(dump, graph="init"), "contents are not valid")
     refused(forged(dump, indices=np.arange(10_000)), "does not fit")
+    refused(forged(dump, indices=np.array(3)), "contents are not valid")
+    refused(forged(dump, indices=capture.indices.reshape(1, -1)), "contents are not valid")
+    label = capture.inputs["label"]
+    for wrong in (-1, 3, 2**31 - 1):
+        refused(forged(dump, inputs={**capture.inputs, "label": np.full_like(label, wrong)}), "from 0 to 2")
     refused(forged(dump, before={}), "does not fit", "variables")
     refused(forged(dump, inputs={**capture.inputs, "point": np.zeros((1, 1), np.float32)}), "does not fit", "point")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -72,6 +73,23 @@ def test_output_that_cannot_be_written():
         )
     assert done.returncode == 2 and done.stderr.startswith("error: cannot write the output\n")
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str, place: Path):
+    words = shlex.join(command("train", "points.nn", "--epochs", "1", "--out", "run"))
+    done = subprocess.run(f"{words} {closed}", cwd=place, env=environment(), shell=True, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert (place / "run/last.safetensors").exists() and nnc("eval", "run").code == 0
+    words = shlex.join(command("train", "points.nn", "--batch", "0"))
+    assert subprocess.run(f"{words} {closed}", cwd=place, env=environment(), shell=True, timeout=60).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_error_that_nobody_can_read():
+    with open("/dev/full", "w") as full:
+        for arguments in (("train", "none.nn"), ("train",), ("train", "mlp", "--batch", "0")):
+            assert subprocess.run(command(*arguments), env=environment(), stderr=full, timeout=60).returncode == 2
 
 
 def test_a_terminal_that_knows_ascii_alone():

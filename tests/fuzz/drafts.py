@@ -178,7 +178,7 @@ class Draft:
             return limits[0] * limits[-1] * min(inner, 16)
         if name in ("sum", "fold", "scatter_add", "max_pool2d_grad", "max_pool2d_route"):
             return max(limits) * min(16, max(1, elements(operands[0].type.shape)))
-        if name in ("exp", "pow", "div"):
+        if name in ("exp", "pow", "div", "floor_div"):
             return 60.0
         return max(limits)
 

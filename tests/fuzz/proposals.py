@@ -50,12 +50,21 @@ def binary(name: str, dtypes: tuple[str, ...] = (*FLOATS, *FLOATS, *FLOATS, *INT
     return propose
 
 
-def divide(draft: Draft) -> Any:
-    x = draft.small(draft.floats())
-    if draft.random.random() < 0.3:
-        return draft.emit("div", [x, literal(draft.random.choice((1.0, -1.0, 2.0, 3.0, 0.5)), x.type.dtype)], {})
-    y = draft.positive(draft.partner(x, numbers=False))
-    return draft.emit("div", [draft.partner(y) if draft.random.random() < 0.2 else x, y], {})
+def divide(name: str) -> Proposal:
+    def propose(draft: Draft) -> Any:
+        x = draft.small(draft.floats())
+        if draft.random.random() < 0.3:
+            return draft.emit(name, [x, literal(draft.random.choice((1.0, -1.0, 2.0, 3.0, 0.5)), x.type.dtype)], {})
+        y = draft.positive(draft.partner(x, numbers=False))
+        return draft.emit(name, [draft.partner(y) if draft.random.random() < 0.2 else x, y], {})
+
+    return propose
+
+
+def quotient(name: str) -> Proposal:
+    """Of floats that are not 0, and of whole numbers, which may be."""
+    of_floats, of_integers = divide(name), binary(name, INTEGERS)
+    return lambda draft: (of_floats if draft.random.random() < 0.6 else of_integers)(draft)
 
 
 def power(draft: Draft) -> Any:
@@ -326,9 +335,10 @@ PROPOSALS: dict[str, Proposal] = {
     **{name: unary(name) for name in ("neg", "abs", "sign", "floor", "tanh", "stop_gradient", "copy")},
     **{name: unary(name, 30.0) for name in ("sin", "cos", "erf")},
     "exp": unary("exp", 4.0),
-    **{name: of_positive(name) for name in ("log", "sqrt")},
+    **{name: of_positive(name) for name in ("log", "log1p", "sqrt")},
     **{name: logic(name) for name in ("and", "or", "not")},
-    "div": divide,
+    "div": divide("div"),
+    **{name: quotient(name) for name in ("floor_div", "mod")},
     "pow": power,
     "clip": clip,
     "cast": cast,

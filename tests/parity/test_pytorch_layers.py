@@ -196,6 +196,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
     "abs": torch.abs,
     "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log_sigmoid": F.logsigmoid,
     "erf": torch.erf,
     "sin": torch.sin,
     "cos": torch.cos,

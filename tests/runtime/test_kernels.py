@@ -12,6 +12,7 @@ from compiler.ops import OPS
 from runtime.cpu import kernels
 from runtime.cpu.kernels import convolution, depthwise
 from runtime.cpu.kernels.products import partial_sums, piece
+from runtime.cpu.kernels.windows import strided
 from runtime.cpu.threads import together
 from tests.programs import MODELS, compiled_model, initialized, values_for
 
@@ -98,15 +99,36 @@ def test_pieces_cover_a_length_and_stay_small():
 
 
 @pytest.mark.parametrize(
-    "shapes", [((5, 40, 30), (30, 20)), ((2, 3, 40, 30), (3, 30, 20)), ((4, 200, 300), (300, 250))]
+    "shapes",
+    [
+        ((5, 40, 30), (30, 20)),
+        ((2, 3, 40, 30), (3, 30, 20)),
+        ((4, 200, 300), (300, 250)),
+        ((2, 3, 5, 30), (1, 1, 30, 20)),
+        ((5, 30), (4, 30, 20)),
+        ((3, 1, 30), (30, 20)),
+        ((0, 4, 30), (30, 20)),
+        ((3, 4, 0), (2, 1, 0, 5)),
+    ],
 )
 def test_matmul_of_stacks_in_any_layout(shapes: Any, monkeypatch: pytest.MonkeyPatch):
     on_threads(monkeypatch, 2)
     a, b = (rng().normal(size=shape).astype("f4") for shape in shapes)
     turned = np.ascontiguousarray(a.transpose(*range(1, a.ndim), 0)).transpose(a.ndim - 1, *range(a.ndim - 1))
     for left in (a, turned):
-        out = np.empty(np.matmul(a, b).shape, "f4")
-        kernels.matmul(left, b, out=out)
+        for order in ("C", "F"):
+            out = np.full(np.matmul(a, b).shape, POISON, "f4", order=order)  # type: ignore[call-overload]
+            kernels.matmul(left, b, out=out)
+            assert_close(out, a.astype("f8") @ b.astype("f8"))
+
+
+def test_a_stack_times_one_matrix_is_one_product(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.cpu.kernels.products.matmul_stacks", None)
+    batch_last = rng().normal(size=(30, 4, 6)).astype("f4").transpose(1, 2, 0)
+    for a in (rng().normal(size=(2, 4, 6, 30)).astype("f4"), batch_last):
+        out = np.empty((*a.shape[:-1], 20), "f4")
+        b = rng().normal(size=(30, 20)).astype("f4")
+        kernels.matmul(a, b, out=out)
         assert_close(out, a.astype("f8") @ b.astype("f8"))
 
 
@@ -242,6 +264,30 @@ def test_patches_and_fold(threads: int, monkeypatch: pytest.MonkeyPatch):
 
 
 # The rest -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride, dilation", [((9, 1), (1, 1)), ((1, 9), (1, 1)), ((1, 1), (40, 1)), ((-3, 1), (1, 1))])
+def test_no_kernel_leaves_its_arrays(stride: Any, dilation: Any):
+    """As a forged entry of the cache could ask for."""
+    x, w, y = (np.zeros(shape, np.float32) for shape in ((2, 8, 8, 3), (3, 3, 3, 4), (2, 6, 6, 4)))
+    room = np.zeros(convolution.conv2d_grad_scratch(27, 4, 3) + convolution.conv2d_scratch(27), np.float32)
+    for call in (
+        lambda: kernels.conv2d(x, w, y, stride, dilation, room),
+        lambda: kernels.conv2d_input_grad(y, w, x, stride, dilation, room),
+        lambda: kernels.conv2d_filter_grad(x, y, w, stride, dilation, room),
+    ):
+        with pytest.raises(ValueError, match="leaves its array"):
+            call()
+
+
+def test_views_stay_in_their_array():
+    array = np.arange(12.0).reshape(3, 4)
+    assert np.array_equal(strided(array, (2, 2), (32, 8)), array[:2, :2])
+    assert np.array_equal(strided(array[::-1], (3,), (-32,)), array[::-1, 0])
+    assert strided(array, (0, 99), (32, 8)).size == 0
+    for shape, strides in (((4, 4), (32, 8)), ((3, 4), (40, 8)), ((2,), (-8,)), ((12,), (9,))):
+        with pytest.raises(ValueError, match="leaves its array"):
+            strided(array, shape, strides)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -220,6 +220,15 @@ def test_conditions_may_be_anything(conditions: object, tmp_path: Path, capsys: 
     assert not capsys.readouterr().err
 
 
+@pytest.mark.parametrize("epoch", ["9" * 400, "-" + "9" * 5000, "1e999", "NaN", "[]", '"x"', "{}", "null", "true"])
+def test_a_log_with_an_epoch_that_is_no_number(epoch: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "")
+    run_tiny(folder.path, epochs=1)
+    with open(folder.log, "a") as log:
+        log.write(f'{{"epoch": {epoch}}}\n{{"start_after_epoch": {epoch}}}\n')
+    assert run_tiny(folder.path, epochs=2, resume=True)[1].epochs == 2
+
+
 def test_the_log(tmp_path: Path) -> None:
     _, summary, _ = run_tiny(tmp_path / "run", epochs=2)
     header, first, second = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())

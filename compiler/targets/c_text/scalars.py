@@ -52,6 +52,14 @@ def function(name: str) -> ExpressionWriter:
     return lambda node, values: f"{name}{'f' if node.result.type.dtype == 'f32' else ''}({', '.join(values)})"
 
 
+def quotient(name: str) -> ExpressionWriter:
+    """A device function with versions for floats and for whole numbers; of a type, since a number may be an int."""
+    return lambda node, values: (
+        f"{name}_{'floats' if node.result.type.is_float else 'integers'}"
+        f"<{C_TYPES[node.result.type.dtype]}>({', '.join(values)})"
+    )
+
+
 def clip(node: Node, values: Sequence[str]) -> str:
     low, high = (constant(node.attributes[name], node.result.type.dtype) for name in ("low", "high"))
     return f"min_of(max_of({values[0]}, {low}), {high})"
@@ -67,6 +75,8 @@ EXPRESSIONS: dict[str, ExpressionWriter] = {
     "sub": infix("-"),
     "mul": infix("*"),
     "div": infix("/"),
+    "floor_div": quotient("floor_div"),
+    "mod": quotient("mod"),
     "pow": function("pow"),
     "max": call("max_of"),
     "min": call("min_of"),
@@ -76,7 +86,9 @@ EXPRESSIONS: dict[str, ExpressionWriter] = {
     "sign": call("sign_of"),
     "floor": function("floor"),
     "exp": function("exp"),
+    "expm1": function("expm1"),
     "log": function("log"),
+    "log1p": function("log1p"),
     "sqrt": function("sqrt"),
     "tanh": function("tanh"),
     "erf": function("erf"),
@@ -98,6 +110,38 @@ DEVICE_FUNCTIONS = {  # by name; a kernel contains those that it calls
     "min_of": "template <typename T> __device__ inline T min_of(T a, T b) { return a <= b || a != a ? a : b; }",
     "abs_of": "template <typename T> __device__ inline T abs_of(T a) { return a < 0 ? -a : a == 0 ? T(0) : a; }",
     "sign_of": "template <typename T> __device__ inline T sign_of(T a) { return a != a ? a : T((a > 0) - (a < 0)); }",
+    "mod_floats": """\
+// As in Python: the remainder has the sign of b.
+template <typename T>
+__device__ inline T mod_floats(T a, T b) {
+    const T rest = fmod(a, b);
+    return rest == 0 ? copysign(rest, b) : (rest < 0) != (b < 0) ? rest + b : rest;
+}""",
+    "floor_div_floats": """\
+// The whole number next to (a - a mod b) / b, which a / b rounded down may miss by one.
+template <typename T>
+__device__ inline T floor_div_floats(T a, T b) {
+    if (b == 0) return a / b;
+    const T rest = fmod(a, b), exact = (a - rest) / b - T(rest != 0 && (rest < 0) != (b < 0));
+    const T down = floor(exact);
+    return exact == 0 ? copysign(T(0), a / b) : exact - down > T(0.5) ? down + T(1) : down;
+}""",
+    "mod_integers": """\
+// 0 for b = 0; the check of -1 keeps the least number from overflowing.
+template <typename T>
+__device__ inline T mod_integers(T a, T b) {
+    if (b == 0 || (T(-1) < T(0) && b == T(-1))) return 0;
+    const T rest = a % b;
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}""",
+    "floor_div_integers": """\
+// 0 for b = 0; the least number divided by -1 wraps around to itself.
+template <typename T>
+__device__ inline T floor_div_integers(T a, T b) {
+    if (b == 0) return 0;
+    if (T(-1) < T(0) && b == T(-1)) return T(0ULL - (unsigned long long)a);
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}""",
     "philox_uniform": """\
 // The n-th number of a stream: Philox4x64-10 (Salmon et al., 2011) with key (seed, stream) and counter
 // (block, 0, step, 0), whose blocks count from 1; each has four words, a word two numbers, the low half first.

@@ -134,9 +134,10 @@ def convolution(s: Emission) -> list[str]:
 STEPS = ("stride", "padding", "dilation")
 POOLING = ("window", "stride", "padding")
 UFUNCS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power", "neg": "negative",
+    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "floor_div": "floor_divide",
+    "mod": "remainder", "pow": "power", "neg": "negative",
     "abs": "absolute", "sign": "sign", "floor": "floor", "exp": "exp", "log": "log", "sqrt": "sqrt", "tanh": "tanh",
-    "sin": "sin", "cos": "cos",
+    "expm1": "expm1", "log1p": "log1p", "sin": "sin", "cos": "cos",
     "lt": "less", "le": "less_equal", "eq": "equal", "not": "logical_not", "and": "logical_and", "or": "logical_or",
 }  # fmt: skip
 

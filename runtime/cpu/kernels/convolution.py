@@ -17,10 +17,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from runtime.cpu.kernels.products import LARGE, SMALL, SMALL_TRANSPOSED, VECTOR, rows_in_pieces
-from runtime.cpu.kernels.windows import Size
+from runtime.cpu.kernels.windows import Size, strided
 from runtime.cpu.threads import LANES, parts, together
 
 BLOCK = 80_000  # elements of the patches of one row of a tile: they and their product fit a cache of 1 MB
@@ -162,7 +161,7 @@ def windows_of(image: np.ndarray, window: Size, size: Size, stride: Size, dilati
     """The pixel at each tap of each window: a view [kh, kw, C, *size, N] of an image [N, H, W, C]."""
     n, h, w, c = image.strides
     shape = (*window, image.shape[3], *size, image.shape[0])
-    return as_strided(image, shape, (h * dilation[0], w * dilation[1], c, h * stride[0], w * stride[1], n))
+    return strided(image, shape, (h * dilation[0], w * dilation[1], c, h * stride[0], w * stride[1], n))
 
 
 def tiles_of(y: np.ndarray, block: int, tile: int, one_column: bool = False) -> Iterator[ImageTile]:

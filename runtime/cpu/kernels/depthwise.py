@@ -11,10 +11,9 @@ for those.
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from runtime.cpu.kernels.products import SMALL_TRANSPOSED
-from runtime.cpu.kernels.windows import NO_PADDING, Size, by_channels, taps
+from runtime.cpu.kernels.windows import NO_PADDING, Size, by_channels, strided, taps
 
 MOST_IMAGES = 128  # at a time, in the scratch space of the gradient of x
 MOST_WASTE = 20  # multiplications of a product in the time of one multiplication and sum of whole images
@@ -108,7 +107,7 @@ def band_matrix(
     matrix = room[:, : filters * columns * depth].reshape(channels, filters, columns, depth)
     c, m, q, i = matrix.strides
     strides = (dilation[0] * width * i, dilation[1] * i, c, m, q + stride[1] * i)
-    return matrix, as_strided(matrix, (*window[:2], channels, filters, columns), strides)
+    return matrix, strided(matrix, (*window[:2], channels, filters, columns), strides)
 
 
 def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Size) -> np.ndarray:
@@ -116,7 +115,7 @@ def bands(x: np.ndarray, matrix: np.ndarray, count: int, stride: Size) -> np.nda
     pixels = x.transpose(3, 1, 2, 0).reshape(x.shape[3], x.shape[1] * x.shape[2], x.shape[0])
     c, w, n = pixels.strides
     shape = (len(pixels), count, matrix.shape[3], x.shape[0])
-    return as_strided(pixels, shape, (c, stride[0] * x.shape[2] * w, w, n), writeable=False)
+    return strided(pixels, shape, (c, stride[0] * x.shape[2] * w, w, n))
 
 
 # Tap by tap -----------------------------------------------------------------------------------------------------------

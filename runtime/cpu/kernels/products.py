@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
@@ -28,8 +29,11 @@ LARGE = 4_000_000  # multiplications for each thread: with fewer, one finishes b
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray, scratch: np.ndarray | None = None) -> None:
     """a @ b, or a stack of such products. With `scratch`, of the shape of `partial_sums`, it may be cut into sums."""
     if out.ndim > 2:
-        matmul_stacks(a, b, out)
-        return
+        left, result = as_matrix(a), as_matrix(out)
+        if prod(b.shape[:-2]) != 1 or left is None or result is None or len(left) != len(result):
+            matmul_stacks(a, b, out)
+            return
+        a, b, out = left, b.reshape(b.shape[-2:]), result  # one b for the whole stack: one product of all rows
     thread_count()  # from now on, BLAS works in the thread that calls it
     (rows, depth), columns = a.shape, b.shape[1]
     if rows * depth * columns <= SMALL:
@@ -127,6 +131,14 @@ def divided(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     else:
         cuts = pairwise(columns * i // count for i in range(count + 1))
         together(*(partial(np.matmul, a, b[..., i:j], out=out[..., i:j]) for i, j in cuts))
+
+
+def as_matrix(x: np.ndarray) -> np.ndarray | None:
+    """All rows of a stack of matrices as one matrix, a view; None if they are not at one distance from each other."""
+    for axis in range(x.ndim - 2):
+        if x.shape[axis] > 1 and x.strides[axis] != x.strides[axis + 1] * x.shape[axis + 1]:
+            return None
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 def matmul_stacks(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from runtime.cpu.threads import parts, together
 
@@ -78,6 +79,23 @@ def span(extent: int, count: int, first: int, step: int) -> tuple[slice, slice]:
     high = max(low, min(count, (extent - 1 - first) // step + 1))
     start = first + low * step
     return slice(low, high), slice(start, start + (high - low) * step, step)
+
+
+def strided(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """A view with other sizes and strides; raises ValueError if part of it is outside of the array.
+
+    The numbers come from generated source, which the cache stores as text: NumPy itself would not check them.
+    """
+    (low, high), (lowest, highest) = reached(array.shape, array.strides), reached(shape, strides)
+    if 0 not in shape and (0 in array.shape or lowest < low or highest > high):
+        raise ValueError(f"a view {list(shape)} with strides {list(strides)} leaves its array {list(array.shape)}")
+    return as_strided(array, shape, strides)
+
+
+def reached(shape: tuple[int, ...], strides: tuple[int, ...]) -> Size:
+    """The distances in bytes from the first element to the elements at the lowest and the highest address."""
+    ends = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
+    return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends)
 
 
 @by_channels

@@ -1,0 +1,43 @@
+"""Special cases of arithmetic: the interpreter, NumPy code and numbers at compile time agree with Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler.ir.interpreter import interpret
+from tests.arithmetic import CASES, QUOTIENTS, Case
+from tests.elaborate.running import model, output, value_of
+from tests.programs import run_graph
+
+NAMED = [pytest.param(case, id=case.name) for case in CASES]
+
+
+@pytest.mark.parametrize("case", NAMED)
+@np.errstate(all="ignore")
+def test_interpreter(case: Case):
+    case.check(interpret(case.graph(), case.inputs())["y"])
+
+
+@pytest.mark.parametrize("case", NAMED)
+@np.errstate(all="ignore")
+def test_numpy(case: Case):
+    case.check(run_graph(case.graph(), case.inputs(), 1, poison=True)["y"])
+
+
+@pytest.mark.parametrize("operator", ["//", "%"])
+@pytest.mark.parametrize(("x", "y"), [pair for pair in QUOTIENTS if np.isfinite(pair[1])])
+def test_numbers_and_tensors_agree(operator: str, x: float, y: float):
+    """Within float32: the same expression of numbers at compile time, and of tensors at run time."""
+    xs, ys = np.array([x], np.float32), np.array([y], np.float32)
+    x, y = float(xs[0]), float(ys[0])
+    found = output(model(f"return x {operator} y", "x: f32[B], y: f32[B]"), xs, ys)
+    assert found[0] == pytest.approx(value_of(f"{x:.60f} {operator} {y:.60f}"), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("operator", ["//", "%"])
+@pytest.mark.parametrize("divisor", ["n", "0"])
+@np.errstate(all="ignore")
+def test_whole_numbers_divided_by_zero_in_a_model(operator: str, divisor: str):
+    program = model(f'return cast(7 * (n + 1) {operator} {divisor}, "f32") + 0 * x', "x: f32[B], n: i32[B]")
+    assert output(program, np.ones(2, np.float32), np.zeros(2, np.int32)).tolist() == [0, 0]
