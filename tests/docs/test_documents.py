@@ -10,6 +10,7 @@ import pytest
 from compiler.elaborate.library import library
 from compiler.elaborate.training import KEYS
 from compiler.ops import OPS
+from tests.elaborate.running import check_warnings
 from tests.programs import ROOT, compile_text
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,8 +22,9 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program_compiles(program: str):
+def test_program_compiles_without_warnings(program: str):
     compile_text(program)
+    check_warnings(program)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
