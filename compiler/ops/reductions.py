@@ -77,12 +77,12 @@ def sum_of_products_gradient(builder: Builder, node: Node, dy: Value) -> list[Va
 
 
 def reduce_max_gradient(builder: Builder, node: Node, dy: Value) -> list[Value | None]:
-    """Equal shares for all elements that attain the maximum."""
+    """Equal shares for all elements that attain the maximum; none does if it is NaN, and then 0 / 0 makes all NaN."""
     x, axes = node.operands[0], node.attributes["axes"]
     y, dy = (builder.reshape(value, shape=kept(x.type.shape, axes)) for value in (node.result, dy))
     attained = builder.eq(x, y)
     ties = builder.sum(builder.cast(attained, dtype=x.type.dtype), axes=axes, keepdims=True)
-    return [builder.select(attained, builder.div(dy, ties), 0.0)]
+    return [builder.add(builder.select(attained, builder.div(dy, ties), 0.0), builder.div(0.0, ties))]
 
 
 REDUCED = (

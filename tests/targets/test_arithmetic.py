@@ -41,3 +41,13 @@ def test_numbers_and_tensors_agree(operator: str, x: float, y: float):
 def test_whole_numbers_divided_by_zero_in_a_model(operator: str, divisor: str):
     program = model(f'return cast(7 * (n + 1) {operator} {divisor}, "f32") + 0 * x', "x: f32[B], n: i32[B]")
     assert output(program, np.ones(2, np.float32), np.zeros(2, np.int32)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("k", "share"), [(1, 1 / 6), (2, 3 / 6), (3, 4 / 6), (4, 4 / 6)])
+@np.errstate(all="ignore")
+def test_top_k_accuracy_does_not_count_nan(k: int, share: float):
+    nan = np.nan
+    logits = np.array([[3, 2, 1], [1, 2, 3], [nan, 2, 1], [2, nan, 1], [nan, nan, nan], [2, 3, 1]], np.float32)
+    labels = np.array([0, 0, 0, 0, 0, 0], np.int32)
+    program = model(f"return zeros([B]) + top_k_accuracy({k})(x, n)", "x: f32[B, 3], n: i32[B]")
+    assert output(program, logits, labels) == pytest.approx(np.full(6, share))

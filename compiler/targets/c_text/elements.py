@@ -358,7 +358,7 @@ def routed(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
 
 
 def pool_gradient(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
-    """Like `routed`, but searches for the maxima again."""
+    """Like `routed`, but searches for the maxima again; the first NaN of a window is its maximum."""
     x, dy = node.operands
     total = e.accumulator(dy.type, constant(0.0, dy.type.dtype))
 
@@ -370,7 +370,8 @@ def pool_gradient(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
             with e.block(f"if ({in_image(node, x.type.shape, (row, column))})"):
                 value = e.at(x, (index[0], row, column, index[3]))
                 if other != tap:
-                    better = f"{value} >= {here}" if other < tap else f"{value} > {here}"
+                    better = f"{value} >= {here} || " if other < tap else f"{value} > {here} || {here} == {here} && "
+                    better += f"{value} != {value}"
                     e.write(f"{first} = {first} && !({better});")
         with e.block(f"if ({first})"):
             e.write(f"{total} += {e.at(dy, (*place, index[3]))};")

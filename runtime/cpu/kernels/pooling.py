@@ -22,7 +22,7 @@ def max_pool2d_with_index(
     """(the largest pixel, the number of its tap) of each window; of equal ones the first in row-major order.
 
     Taps are compared in order: of those that are greater than all before them, the last has the largest number.
-    `scratch` is like the index.
+    A NaN counts as the largest pixel, but compares as greater than nothing. `scratch` is like the index.
     """
     largest, index = out
     largest.fill(-np.inf)
@@ -34,6 +34,9 @@ def max_pool2d_with_index(
             np.multiply(tap, number, out=tap)
             np.maximum(index[outputs], tap, out=index[outputs])
         np.maximum(so_far, x[pixels], out=so_far)
+    if np.isnan(np.max(largest, initial=-np.inf)):  # seldom: this may allocate
+        for (i, j), outputs, pixels in reversed(taps(x, largest.shape[1:3], window, stride, padding)):
+            np.copyto(index[outputs], i * window[1] + j, where=np.isnan(x[pixels]))
 
 
 @by_channels
