@@ -211,7 +211,9 @@ def _make_dated(root: Path, model: str) -> Path:
 def _similar(path: Path) -> str:
     """A hint for a mistyped folder."""
     siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
-    return did_you_mean(str(path), siblings, longest=LONGEST_PATH) or "--resume needs the folder of an earlier run"
+    near = did_you_mean(str(path), siblings, longest=LONGEST_PATH)
+    of_file = f"{quoted(str(path))} is a file; training makes the folder of a run, such as runs/MODEL-DATE"
+    return near or (of_file if path.is_file() else "the folder of an earlier run is needed, such as runs/MODEL-DATE")
 
 
 def _read_text(path: Path, largest: int, errors: str = "strict") -> str:
