@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from compiler.cli.building import find_build
@@ -32,7 +33,16 @@ def train_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     timings = Timings()
     timings.seconds["import"] = process_age(flags)
-    folder = RunFolder.open(flags.resume) if flags.resume else None
+    if flags.resume:
+        folder = RunFolder.open(flags.resume)
+        with folder.in_use():
+            train_in(folder, flags, timings)
+    else:
+        train_in(None, flags, timings)
+
+
+def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timings) -> None:
+    """Compiles and trains in the folder of an earlier run, or in a new one."""
     build, cached = find_build(find_program(flags.file or flags.resume), flags, timings)
     with timings.phase("load"):
         program = program_of(build, flags)
@@ -43,12 +53,15 @@ def train_command(flags: argparse.Namespace) -> None:
         print_timings(program, dataset, timings)
         print_peak(build, flags)
     start = folder.resume(program, build.text) if folder else None
-    folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
+    new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
+    folder = folder or new
+    assert folder
     gc.freeze()
     gc.enable()
     reporter, checks = Reporter(flags.quiet), flags.check_numerics
     try:
-        train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
+        with new.in_use() if new else nullcontext():
+            train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
     except Diverged as diverged:
         from compiler.cli.divergence import explain  # here, since it imports the compiler
 
