@@ -12,6 +12,7 @@ from runtime.errors import RuntimeUserError, did_you_mean, quoted
 IR, PROGRAM = ".ir", ".nn"
 PROGRAM_OF_RUN = "program.nn"
 PACKAGE = Path(__file__).resolve().parents[1]
+LONGEST_PATH = 1000  # characters of a path for which similar ones are suggested
 SHIPPED_FOLDERS = ("models", "examples")
 
 
@@ -41,6 +42,9 @@ def find_program(given: str | Path) -> ProgramFile:
         hint = f"nnc brings a model of this name: {path.stem}, without folder and suffix"
         raise RuntimeUserError(f"cannot read {path}", expected="a file", found="no such file", hint=hint)
     if path.suffix or path.name != name:
+        siblings = map(str, sorted(path.parent.glob(f"*{PROGRAM}"))) if path.suffix == PROGRAM else ()
+        if near := did_you_mean(name, siblings, longest=LONGEST_PATH):
+            raise RuntimeUserError(f"cannot read {path}", expected="a file", found="no such file", hint=near)
         return ProgramFile(path, name)
     message = f"there is no file, run or model {quoted(name)}"
     expected = f"a .nn file, the folder of a run, or one of {', '.join(models)}"
@@ -84,6 +88,8 @@ def overrides(flags: argparse.Namespace) -> list[tuple[str, str]]:
         if value is not None:
             found.append((f"--{key}", value))
     if flags.data is not None:
+        if not flags.data.isprintable():
+            raise RuntimeUserError("--data takes a path of printable characters", found=quoted(flags.data))
         text = flags.data.replace("\\", "\\\\").replace('"', '\\"')
         found.append(("--data", f'"{text}"'))
     return found

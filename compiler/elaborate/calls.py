@@ -21,6 +21,7 @@ from compiler.elaborate.values import (
     describe_type,
     is_number,
     is_tensor,
+    named_without_quotes,
     poisoned,
     show_items,
     snake_case,
@@ -97,7 +98,8 @@ def apply_last(
     if isinstance(function, Builtin):
         return call_builtin(evaluator, function, given, span, frame, piped)
     if not isinstance(function, Closure):
-        return evaluator.fail(span, frame, "this cannot be called", "a function or a layer", describe(function))
+        expected = named_without_quotes("a function or a layer", function)
+        return evaluator.fail(span, frame, "this cannot be called", expected, describe(function))
     if function.kind in RUNS_IN:
         return evaluator.fail(
             span, frame, RUNS_IN[function.kind], "a layer or a function", f"the {function.kind} {function.name}"

@@ -29,7 +29,10 @@ def input_type(evaluator: Evaluator, parameter: syntax.Parameter, frame: Frame) 
     """The type of an input or target: every size is known, and the first is the batch."""
     name, pattern = parameter.name.id, parameter.type
     if pattern is None:
-        evaluator.fail(parameter.span, frame, f"{name} needs a type", f"{name}: f32[B, …]", "no type")
+        expected = f"{name}: f32[B, …]"
+        if parameter.default is not None:
+            expected += f"; or, as a hyperparameter, in a first group: ({name}=…)(…)"
+        evaluator.fail(parameter.span, frame, f"{name} needs a type", expected, "no type")
         return None
     dims: list[Any] = []
     for position, dim in enumerate(pattern.dims):

@@ -9,7 +9,7 @@ from typing import Any
 from compiler.diagnostics import Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.values import Closure, describe, is_function, is_number, poisoned
+from compiler.elaborate.values import Closure, describe, is_function, is_number, named_without_quotes, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
 from runtime.datasets import BUILT_IN
@@ -26,6 +26,10 @@ def functions(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_function, value))
 
 
+def printable(value: Any) -> bool:
+    return isinstance(value, str) and all(map(str.isprintable, value))
+
+
 @dataclass(frozen=True)
 class TrainKey:
     """One key of a train block."""
@@ -36,16 +40,16 @@ class TrainKey:
 
 
 KEYS: dict[str, TrainKey] = {
-    "data": TrainKey("digits", lambda v: isinstance(v, str), "mnist, digits, or the path of a data set as a string"),
+    "data": TrainKey("digits", printable, "mnist, digits, or the path of a data set as a string"),
     "loss": TrainKey(None, is_function, "a function of the outputs and targets"),
     "metrics": TrainKey([], functions, "a list of functions of the outputs and targets"),
     "optimizer": TrainKey(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
-    "batch": TrainKey(128, whole(1), "a whole number, at least 1"),
-    "epochs": TrainKey(1, whole(1), "a whole number, at least 1"),
-    "seed": TrainKey(0, whole(0), "a whole number, at least 0"),
+    "batch": TrainKey(128, whole(1), f"a whole number from 1 to {LARGEST}"),
+    "epochs": TrainKey(1, whole(1), f"a whole number from 1 to {LARGEST}"),
+    "seed": TrainKey(0, whole(0), f"a whole number from 0 to {LARGEST}"),
     "shuffle": TrainKey(True, lambda v: isinstance(v, bool), "true or false"),
-    "patience": TrainKey(None, lambda v: v is None or whole(1)(v), "none, or a number of epochs, at least 1"),
-    "checkpoint": TrainKey(1, whole(1), "a number of epochs, at least 1"),
+    "patience": TrainKey(None, lambda v: v is None or whole(1)(v), f"none, or a number of epochs from 1 to {LARGEST}"),
+    "checkpoint": TrainKey(1, whole(1), f"a number of epochs from 1 to {LARGEST}"),
 }
 NEEDED = ("loss", "optimizer")
 
@@ -115,7 +119,11 @@ def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
     value = evaluator.evaluate(entry.value, frame)
     if poisoned(value) or key.accepts(value):
         return value
-    return evaluator.fail(entry.value.span, frame, f"invalid value for {name}", key.expected, describe(value))
+    if name == "data" and isinstance(value, str):
+        expected = "a path of printable characters; a backslash is written \\\\"
+        return evaluator.fail(entry.value.span, frame, "invalid value for data", expected, ascii(value))
+    expected = named_without_quotes(key.expected, value)
+    return evaluator.fail(entry.value.span, frame, f"invalid value for {name}", expected, describe(value))
 
 
 def item_spans(node: syntax.Expression, count: int) -> list[Span]:

@@ -166,6 +166,14 @@ def describe_type(value: Any) -> str:
     return str(value.type) if is_tensor(value) else describe(value)
 
 
+def named_without_quotes(expected: str, value: Any) -> str:
+    """`an optimizer, written without quotes: SGD` where a string or a list of strings was given instead of names."""
+    names = value if isinstance(value, list) else [value]
+    if names and all(isinstance(name, str) and name.isidentifier() for name in names):
+        return f"{expected}, written without quotes: {', '.join(names)}"
+    return expected
+
+
 @cache
 def snake_case(name: str) -> str:
     """`Conv2D` -> `conv2d`, `BatchNorm` -> `batch_norm`, `LSTM` -> `lstm`."""

@@ -18,17 +18,19 @@ import numpy as np
 
 from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Split
 from runtime.datasets.files import BLOCK, check_memory, reading, reason
-from runtime.datasets.npy import Header, read_data, read_header
+from runtime.datasets.npy import MAGIC, Header, read_data, read_header
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 SUFFIX = ".npy"
 TEST_SUFFIX = "_test"
+TRAIN_SUFFIX = "_train"  # as in Keras; not ours
 WIDEST = 8  # bytes of the largest stored value
 TEST_SHARE = 6  # one row in six is for testing if there are no test arrays
 MOST_ARRAYS = 1000
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNSUSPICIOUS = 256 << 20  # bytes that any archive may unzip to
 MOST_EXPANSION = 200  # times its own size that a larger one may unzip to
+BEGINNING, LONGEST_SAMPLE = 512, 40  # bytes that show the format of a file, and characters of them in a message
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError)  # RuntimeError: encrypted or unknown
 
 
@@ -54,8 +56,14 @@ def find(name: str, data_dir: str | None, built_in: Iterable[str]) -> str:
         f"there is no data set {quoted(name)}",
         expected=f"{', '.join(built_in)}, or the path of a .npz file or of a folder of .npy files",
         found=f"nothing at {' or '.join(map(quoted, candidates))}",
-        hint=did_you_mean(name, built_in) or None,
+        hint=did_you_mean(name, built_in) or _hint_for_relative(candidates[0]),
     )
+
+
+def _hint_for_relative(path: str) -> str | None:
+    if os.path.isabs(path) or not path:
+        return None
+    return f"a relative path starts at the current folder, {quoted(os.getcwd())}; --data PATH names another"
 
 
 def _candidates(name: str, data_dir: str | None) -> list[str]:
@@ -143,6 +151,8 @@ def _file_member(key: str, path: str) -> Member:
 def _zip_members(path: str) -> Iterator[dict[str, Member]]:
     with reading(path, *ZIP_DAMAGE) as file:
         size = os.fstat(file.fileno()).st_size
+        _refuse_other_formats(file.read(BEGINNING), path)
+        file.seek(0)
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _refuse_bombs(entries, size, path)
@@ -157,6 +167,26 @@ def _zip_members(path: str) -> Iterator[dict[str, Member]]:
                     )
                 members[key] = Member(_where(key, path), entry.file_size, lambda entry=entry: archive.open(entry))
             yield members
+
+
+def _refuse_other_formats(start: bytes, path: str) -> None:
+    """Raises RuntimeUserError for a file that does not begin as zip files do, with the format that it seems to have."""
+    if start.startswith(b"PK"):
+        return
+    text = start.decode("utf-8", "ignore").strip()
+    found, hint = "other bytes", None
+    if not start:
+        found = "an empty file"
+    elif start.startswith(MAGIC):
+        found, hint = "a single array", "rename it to end in .npy; a data set is a folder of .npy files"
+    elif text.startswith("<"):
+        found, hint = f"HTML or XML: {quoted(text[:LONGEST_SAMPLE])}", "was a web page downloaded instead of the data?"
+    elif all(c.isprintable() or c.isspace() for c in text) and len(text.encode()) > len(start) - 4:
+        found = f"text: {quoted(text[:LONGEST_SAMPLE])}"
+        hint = "numpy.genfromtxt reads a CSV file; save its columns with numpy.savez"
+    raise RuntimeUserError(
+        f"{quoted(path)} is not a .npz file", expected="a file written by numpy.savez", found=found, hint=hint
+    )
 
 
 def _refuse_bombs(entries: list[zipfile.ZipInfo], size: int, path: str) -> None:
@@ -231,6 +261,7 @@ def _check_pairs(training: Mapping[str, Header], testing: Mapping[str, Header], 
             f"{_where(present, path)} has no counterpart",
             expected=f"an array {quoted(absent)}: either all arrays have test rows, or none has",
             found=", ".join(map(quoted, sorted({*training, *testing}))),
+            hint=_hint_for_keras(training),
         )
     for test_name, name in wanted.items():
         here, there = training[name], testing[test_name]
@@ -240,6 +271,13 @@ def _check_pairs(training: Mapping[str, Header], testing: Mapping[str, Header], 
                 expected=f"{here.dtype}{list(here.shape[1:])} per example",
                 found=f"{there.dtype}{list(there.shape[1:])}",
             )
+
+
+def _hint_for_keras(training: Iterable[str]) -> str | None:
+    """How to name arrays that are called `x_train`, as Keras calls them."""
+    if not any(name.endswith(TRAIN_SUFFIX) for name in training):
+        return None
+    return f"no suffix {TRAIN_SUFFIX} is needed: numpy.savez(path, image=x_train, image_test=x_test, …)"
 
 
 def _read(member: Member, header: Header) -> np.ndarray:

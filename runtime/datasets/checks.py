@@ -27,7 +27,7 @@ def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) ->
                 f"the data set has no array for the model's {spec.kind} {quoted(spec.name)}",
                 expected=f"an array {quoted(spec.name)}, {_of_model(spec)} per example",
                 found=", ".join(f"{_printable(name)}: {_of_data(info)}" for name, info in info_by_name.items()),
-                hint=did_you_mean(spec.name, info_by_name) or None,
+                hint=_hint_for_missing(spec, info_by_name, specs),
             )
         info = info_by_name[spec.name]
         if not _shapes_fit(info.shape, _example_shape(spec)):
@@ -35,6 +35,7 @@ def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) ->
                 f"array {quoted(spec.name)} does not have the shape of the model's {spec.kind}",
                 expected=f"{_of_model(spec)} per example, or the same values flat or with other sizes of 1",
                 found=_of_data(info),
+                hint=_hint_for_one_hot(spec, info),
             )
         if info.dtype == "f32" and spec.dtype not in ("f32", "f64"):
             raise RuntimeUserError(
@@ -57,10 +58,21 @@ def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Ma
             if array.dtype.kind == "f":
                 _check_finite(array, where)
             elif spec.name in class_counts:
-                check_range(array, 0, class_counts[spec.name] - 1, "is not a class of the model", where)
+                _check_classes(dataset, spec, class_counts[spec.name], array, where)
             elif spec.dtype in INTEGERS:
                 limits = np.iinfo(INTEGERS[spec.dtype])
                 check_range(array, limits.min, limits.max, f"does not fit the model's {spec.dtype}", where)
+
+
+def _check_classes(dataset: Dataset, spec: TensorSpec, count: int, array: np.ndarray, where: str) -> None:
+    kind = "a class of the model" if spec.kind == "target" else "a row of the table that the model looks it up in"
+    try:
+        check_range(array, 0, count - 1, f"is not {kind}", where)
+    except RuntimeUserError as error:
+        parts = [split.arrays[spec.name] for split in (dataset.train, dataset.test)]
+        if min(part.min() for part in parts) == 1 and max(part.max() for part in parts) == count:
+            error.hint = f"the values run from 1 to {count}: subtract 1"
+        raise
 
 
 def _check_finite(array: np.ndarray, where: str) -> None:
@@ -99,9 +111,30 @@ def _example_shape(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _shapes_fit(data: tuple[int, ...], model: tuple[int, ...]) -> bool:
-    if [size for size in data if size != 1] == [size for size in model if size != 1]:
+    data_sizes, model_sizes = ([size for size in shape if size != 1] for shape in (data, model))
+    if data_sizes == model_sizes:
         return True
-    return 1 in (len(data), len(model)) and math.prod(data) == math.prod(model)
+    return min(len(data_sizes), len(model_sizes)) <= 1 and math.prod(data) == math.prod(model)
+
+
+def _hint_for_missing(
+    spec: TensorSpec, info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]
+) -> str | None:
+    """Which array may be the missing one under another name."""
+    if near := did_you_mean(spec.name, info_by_name):
+        return near
+    unused = {name: info for name, info in info_by_name.items() if name not in {each.name for each in specs}}
+    fitting = [name for name, info in unused.items() if _shapes_fit(info.shape, _example_shape(spec))]
+    if not fitting:
+        return None
+    array = f"array {quoted(fitting[0])}" if len(fitting) == 1 else "an array"
+    return f"arrays have the names of the model's inputs and targets: rename {array} to {quoted(spec.name)}"
+
+
+def _hint_for_one_hot(spec: TensorSpec, info: ArrayInfo) -> str | None:
+    if spec.kind == "target" and not _example_shape(spec) and len(info.shape) == 1:
+        return "one-hot labels? store their argmax, or use a loss with an f32 target"
+    return None
 
 
 def _of_model(spec: TensorSpec) -> str:

@@ -40,6 +40,12 @@ IN_MEMORY = {
     "f32": np.dtype(np.float32),
 }
 
+HINTS = {  # by the kind of a dtype that is not in DTYPES
+    "u": "convert the array with .astype(numpy.int64)",
+    "f": "convert the array with .astype(numpy.float32)",
+    "U": "give each text a number, as numpy.unique(array, return_inverse=True) does",
+    "O": "convert the array to numbers of one type; rows of different lengths must be padded",
+}
 FIELDS = (
     re.compile(r"'descr'\s*:\s*'([^']*)'"),
     re.compile(r"'fortran_order'\s*:\s*(True|False)\b"),
@@ -102,11 +108,12 @@ def _parse(text: str, where: str, start: int) -> Header:
     description = descriptions[0] if len(descriptions) == 1 else "of records"
     match = re.fullmatch(r"([<>|]?)(\w\d)", description)
     if match is None or match[2] not in DTYPES:
-        described = "Python objects" if description in ("|O", "O") else f"dtype {quoted(description)[1:-1]}"
+        described = "Python objects" if description in ("|O", "O") else f"dtype {_numpy_name(description)}"
         raise RuntimeUserError(
             f"{where} has values that cannot be trained on",
-            expected="u8, bool, whole numbers up to 64 bits, or floats",
+            expected="uint8, uint16, int8 to int64, bool, float16, float32 or float64",
             found=described if len(described) < 50 else quoted(described[:50]),
+            hint=HINTS.get(description.lstrip("<>|=")[:1]),
         )
     dims = [dim.strip() for dim in shape_text.split(",") if dim.strip()]
     if len(dims) > MOST_DIMENSIONS or not all(dim.isdecimal() and len(dim) <= 18 for dim in dims):
@@ -114,6 +121,13 @@ def _parse(text: str, where: str, start: int) -> Header:
     read_as, dtype = DTYPES[match[2]]
     byte_order = ">" if match[1] == ">" else "<"
     return Header(np.dtype(byte_order + read_as), dtype, tuple(map(int, dims)), order == "True", start)
+
+
+def _numpy_name(description: str) -> str:
+    """`uint64` for `<u8`; a description that is none stays as it is."""
+    match = re.fullmatch(r"[<>|]?([uifc])(\d{1,2})", description)
+    kinds = {"u": "uint", "i": "int", "f": "float", "c": "complex"}
+    return f"{kinds[match[1]]}{8 * int(match[2])}" if match else quoted(description)[1:-1]
 
 
 def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:

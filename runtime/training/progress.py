@@ -70,13 +70,18 @@ def epoch_line(result: EpochResult) -> str:
 
     loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
     """
-    values = [f"{name}: {value:.4f} / {result.test[name]:.4f}" for name, value in result.train.items()]
+    values = [f"{name}: {figure(value)} / {figure(result.test[name])}" for name, value in result.train.items()]
     return "\t".join([*values, f"step {result.epoch}  {result.seconds:.2f} sec"])
+
+
+def figure(value: float) -> str:
+    """`0.0541`; numbers that four decimals would not show, or that have too many digits: `3.21e-06`, `1.50e+09`."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 or value != value else f"{value:.2e}"
 
 
 def summary_text(summary: Summary) -> str:
     """The lines at the end of training."""
-    best = f"best epoch {summary.best_epoch} (test loss {summary.best_loss:.4f})"
+    best = f"best epoch {summary.best_epoch} (test loss {figure(summary.best_loss)})"
     epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     lines = [f"{epochs}, {best}" if summary.best_epoch else epochs]
     if summary.stopped_early:

@@ -19,8 +19,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -32,6 +32,11 @@ from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load, write_atomically
 from runtime.training.conditions import changes, conditions
 from runtime.training.results import EpochResult, Position, json_line
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # When a run is resumed, its length and the place of its data may change, but not the computation.
@@ -96,6 +101,31 @@ class RunFolder:
                 raise RuntimeUserError(f"{quoted(str(path))} is not {kind}", expected=f"a file {file.name} in it")
         folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder; raises RuntimeUserError if one already does.
+
+        The system ends it with the process, however that dies. Where folders cannot be locked nothing is kept out.
+        """
+        descriptor = None
+        try:
+            if fcntl is not None:
+                descriptor = os.open(self.path, os.O_RDONLY)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)  # type: ignore[arg-type]  # opened, or it could not be locked
+            raise RuntimeUserError(
+                f"the run {quoted(str(self.path))} is in use: another process is training it",
+                hint="wait until that is done, or stop it; eval and predict can read the run meanwhile",
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def restore(self, program: LoadedProgram, program_hash: str | None = None) -> tuple[Path, Position]:
         """Sets `program` to the last checkpoint or, if that cannot be read, to the previous one, with a warning.
@@ -211,7 +241,9 @@ def _make_dated(root: Path, model: str) -> Path:
 def _similar(path: Path) -> str:
     """A hint for a mistyped folder."""
     siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
-    return did_you_mean(str(path), siblings, longest=LONGEST_PATH) or "--resume needs the folder of an earlier run"
+    near = did_you_mean(str(path), siblings, longest=LONGEST_PATH)
+    of_file = f"{quoted(str(path))} is a file; training makes the folder of a run, such as runs/MODEL-DATE"
+    return near or (of_file if path.is_file() else "the folder of an earlier run is needed, such as runs/MODEL-DATE")
 
 
 def _read_text(path: Path, largest: int, errors: str = "strict") -> str:

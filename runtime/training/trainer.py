@@ -61,6 +61,7 @@ def train(
             program.initialize(program.manifest.settings.seed)
             run_folder.begin(program)
             saver.add(start)  # so a run can be resumed from its start, and a full disk is found at once
+        saver.written = start.epoch
         session = _Session(program, training, test, start, reporter)
         if check_numerics:
             session.guard = Guard(program.variables())
@@ -80,6 +81,11 @@ def train(
         except Diverged as diverged:
             saver.flush()
             diverged.capture = session.capture(run_folder, received)
+            raise
+        except RuntimeUserError as error:  # a checkpoint or the log could not be written
+            error.hint = (
+                f"epoch {saver.written} is saved in {quoted(str(run_folder.path))}; --resume continues after it"
+            )
             raise
         finally:
             reporter.close()
@@ -207,7 +213,9 @@ class _Session:
         except NotFinite as bad:
             self.failure = bad if self.guard else None
             place = f"in epoch {epoch}, step {bad.step} of {self.steps}"
-            raise self._diverged(place, bad.variables, bad.loss) from None
+            raise self._diverged(
+                place, bad.variables, bad.loss, first=self.position.epoch == 0 and bad.step == 1
+            ) from None
 
     def _order(self, epoch: int) -> np.ndarray:
         return epoch_order(self.training.examples, self.settings.seed, epoch, self.settings.shuffle)
@@ -215,10 +223,14 @@ class _Session:
     def _warn(self, growth: str) -> None:
         self.reporter.warn(advice(growth, self.program.manifest.optimizer))
 
-    def _diverged(self, place: str, variables: tuple[str, ...] = (), loss: float = 0.0) -> Diverged:
-        """The error for a loss that is not finite, or else for variables that are not."""
+    def _diverged(
+        self, place: str, variables: tuple[str, ...] = (), loss: float = 0.0, first: bool = False
+    ) -> Diverged:
+        """The error for a loss that is not finite, or else for variables that are not; `first`: in the first step."""
         of_loss = not math.isfinite(loss)
         helps = advice(self.trend.growth, self.program.manifest.optimizer)
+        if of_loss and first:
+            helps = "this is before the first update: the cause is in the model, its initial values or the data"
         return Diverged(
             f"training diverged {place}",
             expected="a finite loss" if of_loss else "finite variables",
@@ -275,6 +287,7 @@ class _Saver:
         self.program, self.folder = program, folder
         self.pending: dict[Path, bytes] = {}
         self.epoch = 0  # the last one encoded, written or not
+        self.written = 0
 
     def add(self, position: Position) -> None:
         data = encode(self.program, position, self.folder.program_hash)
@@ -291,3 +304,4 @@ class _Saver:
             if path in self.pending:
                 write_atomically(path, self.pending[path], backup)
                 del self.pending[path]
+        self.written = self.epoch

@@ -112,11 +112,23 @@ def test_timings(place: Path):
 def test_eval_of_a_run_and_of_a_file(place: Path):
     last = train("points.nn", "--out", "run").splitlines()[3]
     loss, accuracy = re.findall(r"/ (\d\.\d{4})", last)
-    assert nnc("eval", "run").out == f"loss: {loss}\taccuracy: {accuracy}\n"
+    result, context = nnc("eval", "run").out.splitlines()
+    assert result == f"loss: {loss}\taccuracy: {accuracy}"
+    assert context.startswith('15 test examples of "points.npz", epoch 4 (last.safetensors)')
     best = nnc("eval", "run", "--best")
     assert best.code == 0 and float(best.out.split()[1]) <= float(loss)
+    assert "(best.safetensors)" in best.out
     fresh = nnc("eval", "points.nn")
+    assert fresh.out.endswith('15 test examples of "points.npz", initial weights of seed 0\n')
     assert fresh.code == 0 and fresh.out != nnc("eval", "points.nn", "--seed", "5").out
+
+
+def test_eval_names_the_best_epoch_if_the_last_is_worse(place: Path):
+    train("points.nn", "--out", "run", "--epochs", "30", "--set", "optimizer=SGD(lr=2)", "--set", "patience=2")
+    epochs = [json.loads(line) for line in (place / "run/log.jsonl").read_text().splitlines()[1:]]
+    best = min(epochs, key=lambda epoch: epoch["test"]["loss"])["epoch"]
+    assert best < len(epochs) and f"--best takes epoch {best}, which has the lowest" in nnc("eval", "run").out
+    assert f"epoch {best} (best.safetensors)\n" in nnc("eval", "run", "--best").out
 
 
 def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):

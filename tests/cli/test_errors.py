@@ -28,6 +28,8 @@ FLAGS = [
     ("train points.nn --out a\udcff", "an argument is not valid UTF-8"),
     ("plan cnn --batch 2147483647", "batch 2147483647 is too large", "note: choose a smaller --batch"),
     ("emit points.nn --standalone=", 'cannot write "."', "expected: a file name"),
+    ("train points.nn --data 'a\nb'", "--data takes a path of printable characters", 'found: "a\\nb"'),
+    ("train points.nn --seed 99999999999", "expected: a whole number from 0 to 2147483647"),
     ("predict run", "required arguments are missing: --input, --output"),
     ("summary", "required arguments are missing: FILE"),
     ("train points.nn --set batch", "--set takes KEY=VALUE", "found: batch"),
@@ -80,6 +82,10 @@ FILES = [
         'there is no file, run or model "nowhere"',
         "expected: a .nn file, the folder of a run, or one of bil",
     ),
+    ("train ponits.nn", "cannot read ponits.nn", 'hint: did you mean "points.nn"?'),
+    ("train ./ponits.nn", "cannot read ponits.nn", 'did you mean "points.nn"?'),
+    ("predict points.nn --input points.npy --output y.npy", "there is no run folder", 'hint: "points.nn" is a file'),
+    ("predict nothing --input points.npy --output y.npy", "hint: the folder of an earlier run is needed"),
     ("train cn", 'there is no file, run or model "cn"', 'did you mean "cnn"?'),
     ("train other/cnn.nn", "cannot read other/cnn.nn", "hint: nnc brings a model of this name: cnn, without folder"),
     ("summary other/cnn", "cannot read other/cnn", "found: no such file"),
@@ -121,7 +127,18 @@ DATA = [
     ),
     ("infinite.npz", 'row 3 of array "point" (training) is not finite'),
     ("empty.npz", "too few rows"),
-    ("points.nn", "points.nn"),
+    ("points.nn", '"points.nn" is not a .npz file', "expected: a file written by numpy.savez", "found: text: "),
+    ("table.csv", "found: text: ", "hint: numpy.genfromtxt reads a CSV file"),
+    ("page.npz", 'found: HTML or XML: "<!doctype html>', "hint: was a web page downloaded instead of the data?"),
+    ("nothing.npz", "found: an empty file"),
+    ("array.npz", "found: a single array", "rename it to end in .npy"),
+    ("one_hot.npz", "hint: one-hot labels? store their argmax, or use a loss with an f32 target"),
+    ("from_one.npz", "is not a class of the model", "hint: the values run from 1 to 3: subtract 1"),
+    ("unsigned.npz", "int8 to int64", "found: dtype uint64", "hint: convert the array with .astype(numpy.int64)"),
+    ("texts.npz", "found: dtype <U1", "hint: give each text a number"),
+    ("keras.npz", "hint: no suffix _train is needed: numpy.savez(path, image=x_train, image_test=x_test, …)"),
+    ("y.npz", 'target "label"', 'rename array "y" to "label"'),
+    ("folder/none.npz", "a relative path starts at the current folder", "--data PATH names another"),
 ]
 
 HUGE = """\
@@ -147,6 +164,16 @@ def surroundings(place: Path) -> Path:
     np.savez("narrow.npz", point=point[:, :3], label=label)
     np.savez("classes.npz", point=point, label=wrong_label)
     np.savez("infinite.npz", point=infinite, label=label)
+    (place / "table.csv").write_text("a,b,label\n1,2,0\n")
+    (place / "page.npz").write_text("\n<!doctype html><html></html>")
+    (place / "nothing.npz").write_text("")
+    (place / "array.npz").write_bytes((place / "points.npy").read_bytes())
+    np.savez("one_hot.npz", point=point, label=np.eye(3, dtype=np.float32)[label])
+    np.savez("from_one.npz", point=point, label=label + 1)
+    np.savez("unsigned.npz", point=point, label=label.astype(np.uint64))
+    np.savez("texts.npz", point=point, label=label.astype(str).astype("U1"))
+    np.savez("keras.npz", x_train=point, y_train=label, x_test=point, y_test=label)
+    np.savez("y.npz", point=point, y=label)
     np.savez("empty.npz", point=point[:0], label=label[:0])
     return place
 
@@ -191,7 +218,7 @@ def test_predictions_for_wrong_inputs(place: Path):
     for given, output, fragment in (
         ("none.npy", "y.npy", '"none.npy" cannot be opened'),
         ("narrow.npy", "y.npy", 'array "point" does not have the shape'),
-        ("points.nn", "y.npy", "cannot be read"),
+        ("points.nn", "y.npy", "is not a .npz file"),
         ("points.npy", "y.txt", "expected: a file name that ends in .npy or .npz"),
         ("points.npy", "nowhere/y.npy", 'cannot write "nowhere/y.npy"'),
     ):

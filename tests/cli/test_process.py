@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,22 @@ def test_streams_that_are_closed(closed: str, place: Path):
     assert (place / "run/last.safetensors").exists() and nnc("eval", "run").code == 0
     words = shlex.join(command("train", "points.nn", "--batch", "0"))
     assert subprocess.run(f"{words} {closed}", cwd=place, env=environment(), shell=True, timeout=60).returncode == 2
+
+
+def test_a_run_in_use(place: Path):
+    """One process trains, whoever comes second is told so and changes nothing; eval may read."""
+    long = ("--epochs", "100000", "--quiet")
+    with subprocess.Popen(command("train", "points.nn", "--out", "run", *long), cwd=place, env=environment()) as first:
+        try:
+            while not (place / "run/best.safetensors").exists():
+                assert first.poll() is None
+                time.sleep(0.02)
+            second = nnc("train", "--resume", "run")
+            assert second.code == 2 and 'error: the run "run" is in use: another process is training it' in second.err
+            assert nnc("eval", "run").code == 0
+        finally:
+            first.kill()
+    assert nnc("train", "--resume", "run", "--epochs", "1").code == 0  # the lock dies with the process
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

@@ -26,7 +26,7 @@ def losses(folder: str) -> np.ndarray:
 
 def evaluated(folder: str, *flags: str) -> list[float]:
     """What eval prints: loss and accuracy, with four digits."""
-    return [float(part.partition(": ")[2]) for part in done("eval", folder, *flags).out.split("\t")]
+    return [float(part.partition(": ")[2]) for part in done("eval", folder, *flags).out.splitlines()[0].split("\t")]
 
 
 def check_a_run() -> None:

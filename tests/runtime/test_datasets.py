@@ -385,6 +385,21 @@ def dataset(**arrays: np.ndarray) -> Dataset:
     return Dataset("data", Split(arrays), Split(arrays), dict.fromkeys(arrays, 1.0))
 
 
+def test_words_outside_the_table_are_no_classes():
+    word = TensorSpec("word", "i32", (None,), "input")
+    with pytest.raises(RuntimeUserError, match=r'row 1 of array "word" \(training\) is not a row of the table'):
+        check_values(dataset(word=np.array([0, 10])), [word], {"word": 10})
+
+
+@pytest.mark.parametrize("model", [(784, 1), (1, 784), (784,), (784, 1, 1)])
+def test_images_are_reshaped_to_any_flat_shape(model: tuple[int, ...]):
+    spec = TensorSpec("image", "f32", (None, *model), "input")
+    check({"image": ArrayInfo("u8", (28, 28, 1), 1.0)}, [spec])
+    check({"image": ArrayInfo("f32", (28, 28), 1.0)}, [spec])
+    with pytest.raises(RuntimeUserError, match="does not have the shape"):
+        check({"image": ArrayInfo("u8", (28, 27), 1.0)}, [spec])
+
+
 def test_labels_outside_the_classes():
     good, bad = np.arange(10, dtype=np.uint8), np.array([3, 9, 10, 11], np.uint8)
     check_values(dataset(label=good), [LABEL], {"label": 10})

@@ -11,7 +11,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.training.progress import Reporter, epoch_line, summary_text
+import pytest
+
+from runtime.training.progress import Reporter, epoch_line, figure, summary_text
 from runtime.training.results import EpochResult, Summary
 from tests.runtime.tiny import run_tiny
 
@@ -41,6 +43,21 @@ def test_the_line_of_an_epoch() -> None:
     assert epoch_line(RESULT) == LINE
     more = replace(RESULT, train={**RESULT.train, "top5": 1.0}, test={**RESULT.test, "top5": math.nan}, epoch=120)
     assert epoch_line(more) == LINE.replace("step 1 ", "top5: 1.0000 / nan\tstep 120 ")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.0000"),
+        (3.21e-6, "3.21e-06"),
+        (-4e-5, "-4.00e-05"),
+        (0.00123, "0.0012"),
+        (1.5e9, "1.50e+09"),
+        (12.3, "12.3000"),
+    ],
+)
+def test_figures_that_four_decimals_would_hide(value: float, shown: str) -> None:
+    assert figure(value) == shown
 
 
 def test_the_summary() -> None:

@@ -18,6 +18,7 @@ import pytest
 from runtime.datasets.dataset import Split
 from runtime.errors import RuntimeUserError
 from runtime.feeding import batches, epoch_order, fitted
+from runtime.program import LoadedProgram
 from runtime.training import checkpoint
 from runtime.training.interrupt import Signals
 from runtime.training.progress import Reporter
@@ -165,6 +166,42 @@ def test_a_loss_that_is_not_finite_stops_at_once(lr: float, tmp_path: Path) -> N
     program = tiny_program()
     assert checkpoint.load(tmp_path / "run" / "last.safetensors", program).epoch == 0
     assert all(np.isfinite(view).all() for view in program.variables().values())
+
+
+def test_a_first_loss_that_is_not_finite_is_not_blamed_on_the_learning_rate(tmp_path: Path) -> None:
+    def make(**options: object) -> LoadedProgram:
+        program = tiny_program(**options)
+        initialize = program.initialize
+
+        def infinite(seed: int) -> None:
+            initialize(seed)
+            program.variables()["w"][...] = math.inf
+
+        program.initialize = infinite  # type: ignore[method-assign]
+        return program
+
+    with pytest.raises(RuntimeUserError, match="in epoch 1, step 1 of 7") as caught:
+        run_tiny(tmp_path / "run", make=make)
+    assert "learning rate" not in str(caught.value) and "before the first update" in str(caught.value)
+
+
+@pytest.mark.parametrize("failing, kept", [(2, 0), (3, 1), (4, 2)])
+def test_a_full_disk_names_the_epoch_that_is_saved(
+    failing: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(path: Path, data: bytes, backup: Path | None = None) -> None:
+        written.append(path.name)
+        if written.count("last.safetensors") == failing:
+            raise RuntimeUserError(f'cannot write "{path}"', found="No space left on device", hint="none")
+        checkpoint.write_atomically(path, data, backup)
+
+    monkeypatch.setattr("runtime.training.trainer.write_atomically", write)
+    with pytest.raises(RuntimeUserError, match="cannot write") as caught:
+        run_tiny(tmp_path / "run", epochs=5)
+    assert caught.value.hint and caught.value.hint.startswith(f"epoch {kept} is saved in ")
+    assert checkpoint.load(tmp_path / "run/last.safetensors", tiny_program()).epoch == kept
 
 
 def test_divergence_later_keeps_the_last_good_epoch(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from compiler.cli.building import find_build
@@ -19,11 +20,11 @@ from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import footprint
 from runtime.datasets.dataset import Dataset
-from runtime.errors import RuntimeUserError
+from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
-from runtime.training.progress import Reporter
+from runtime.training.progress import Reporter, figure
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
@@ -33,7 +34,16 @@ def train_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     timings = Timings()
     timings.seconds["import"] = process_age(flags)
-    folder = RunFolder.open(flags.resume) if flags.resume else None
+    if flags.resume:
+        folder = RunFolder.open(flags.resume)
+        with folder.in_use():
+            train_in(folder, flags, timings)
+    else:
+        train_in(None, flags, timings)
+
+
+def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timings) -> None:
+    """Compiles and trains in the folder of an earlier run, or in a new one."""
     build, cached = find_build(find_program(flags.file or flags.resume), flags, timings)
     if flags.file:  # a run that is resumed printed them when it started
         print_warnings(build.warnings)
@@ -46,12 +56,15 @@ def train_command(flags: argparse.Namespace) -> None:
         print_timings(program, dataset, timings)
         print_peak(build, flags)
     start = folder.resume(program, build.text) if folder else None
-    folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
+    new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
+    folder = folder or new
+    assert folder
     gc.freeze()
     gc.enable()
     reporter, checks = Reporter(flags.quiet), flags.check_numerics
     try:
-        train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
+        with new.in_use() if new else nullcontext():
+            train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
     except Diverged as diverged:
         from compiler.cli.divergence import explain  # here, since it imports the compiler
 
@@ -81,14 +94,17 @@ def eval_command(flags: argparse.Namespace) -> None:
     file = find_program(flags.file)
     build, _ = find_build(file, flags)
     program = program_of(build, flags)
+    weights = f"initial weights of seed {build.manifest.settings.seed}"
     if file.of_run:
-        load_weights(program, RunFolder.open(Path(flags.file)), flags.best)
+        weights = load_weights(program, RunFolder.open(Path(flags.file)), flags.best)
     elif flags.best:
         raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=flags.file)
     else:
         program.initialize(build.manifest.settings.seed)
-    results = evaluate(program, load_data(build.data, build.manifest, flags).test)
-    print("\t".join(f"{name}: {value:.4f}" for name, value in results.items()))
+    dataset = load_data(build.data, build.manifest, flags)
+    results = evaluate(program, dataset.test)
+    print("\t".join(f"{name}: {figure(value)}" for name, value in results.items()))
+    print(f"{len(dataset.test):,} test examples of {quoted(build.data)}, {weights}")
 
 
 def predict_command(flags: argparse.Namespace) -> None:
@@ -104,12 +120,12 @@ def predict_command(flags: argparse.Namespace) -> None:
 # Parts of them --------------------------------------------------------------------------------------------------------
 
 
-def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> None:
-    """The weights of a run's best checkpoint, or of its last."""
-    if best:
-        load(folder.best, program)
-    else:
-        folder.restore(program)
+def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> str:
+    """Loads the weights of a run's best checkpoint, or of its last; returns which these are."""
+    path, position = (folder.best, load(folder.best, program)) if best else folder.restore(program)
+    better = position.best_epoch if 0 < position.best_epoch < position.epoch else 0
+    hint = f"; --best takes epoch {better}, which has the lowest test loss" if better else ""
+    return f"epoch {position.epoch} ({path.name}){hint}"
 
 
 def print_warnings(warnings: tuple[str, ...]) -> None:
