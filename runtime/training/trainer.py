@@ -106,8 +106,13 @@ def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
 
 
 @np.errstate(all="ignore")
-def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The model's outputs [N, ...] by name, for inputs [N, ...] by name."""
+def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray], seed: int | None = None) -> dict[str, np.ndarray]:
+    """The model's outputs [N, ...] by name, for inputs [N, ...] by name.
+
+    Random numbers are those of the program's seed, or of another; they do not depend on the size of the batches.
+    """
+    if seed is not None:
+        program.assign({**program.variables(), "seed": np.array(seed, np.int64)})
     inputs = _runner(program, "predict", arrays, "given")
     results: dict[str, np.ndarray] = {}
     done = 0
