@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.datasets.checks import check_range
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import Arrays, BoundGraphs, LoadedProgram
+from runtime.program import FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
 from runtime.random import generator
 from runtime.training.interrupt import Interrupted
 from runtime.training.numerics import Guard, Trend
@@ -84,7 +84,7 @@ def fitted_to(inputs: Arrays, arrays: Mapping[str, np.ndarray], classes: Mapping
     shape or type, or out of range.
     """
     result: Arrays = {}
-    for name, view in inputs.items():
+    for name, view in examples_of(inputs).items():
         if name not in arrays:
             raise RuntimeUserError(
                 f"the {part} data lack an array",
@@ -142,9 +142,12 @@ def batches(program: BoundGraphs, graph: str, arrays: Arrays, order: np.ndarray,
         if first == last:
             continue
         run, inputs, outputs = program.bind(graph, count)
-        gathers = [(arrays[name].take, view) for name, view in inputs.items()]
+        gathers = [(arrays[name].take, view) for name, view in examples_of(inputs).items()]
+        place = inputs.get(FIRST_EXAMPLE)
         for start in range(first, last, count):
             indices = order[start : start + count]
+            if place is not None:
+                place[...] = start
             for take, view in gathers:
                 take(indices, 0, view, "clip")  # "clip": the default would copy the view to be able to undo
             run()

@@ -22,6 +22,7 @@ Bind = Callable[[Any, int], Bound]  # takes the arena and the number of examples
 
 ALIGNMENT = 64  # bytes: of the arena and of every tensor in it
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
+FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 PREFIX = "bind_"
 # By NumPy's name:
@@ -97,6 +98,11 @@ def aligned_zeros(size: int) -> np.ndarray:
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]
+
+
+def examples_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a graph that have one row for each example."""
+    return {name: view for name, view in inputs.items() if name != FIRST_EXAMPLE}
 
 
 class BoundGraphs:

@@ -222,6 +222,12 @@ COMMANDS = {
             flag("run", metavar="RUN", type=Path, help="the folder of a run"),
             flag("--input", metavar="X.npy", required=True, help=f"{ARRAY_HELP} per input"),
             flag("--output", metavar="Y.npy", required=True, type=Path, help=f"{ARRAY_HELP} per output"),
+            flag(
+                "--seed",
+                dest="draw_seed",  # not `seed`, which overrides a setting of the program
+                metavar="N",
+                help="seed of the random numbers that the model draws (default: that of the run)",
+            ),
             *CHECKPOINT,
         ),
         defaults={"model": None, "data": None, "data_dir": None, "set": []},

@@ -10,6 +10,7 @@ from compiler.diagnostics import Span
 from compiler.ir.builder import Builder, literal
 from compiler.ir.graph import Graph, Literal, Origin, Scalar, Value
 from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError
+from runtime.program import FIRST_EXAMPLE
 
 LARGEST_GRAPH = 100_000  # nodes; endless expansion is stopped within five seconds
 COUNTERS = {"seed": TensorType("i64"), "step": TensorType("i32")}
@@ -65,6 +66,10 @@ class Context:
     def counter(self, name: str) -> Value:
         """The graph input `seed: i64[]` or `step: i32[]`, created on first use."""
         return self.variable(name, COUNTERS[name], "counter")
+
+    def first_example(self) -> Value:
+        """The graph input `batch.first: i64[]`, created on first use: the place in the data of the first example."""
+        return self.variable(FIRST_EXAMPLE, TensorType("i64"), "place")
 
     def variable(self, name: str, type: TensorType, kind: str) -> Value:
         """The graph input of a variable, created on first use."""

@@ -21,7 +21,7 @@ from compiler.ir.graph import Graph, Module, Value
 from compiler.ir.types import TensorType
 from compiler.language import syntax
 
-INPUT_ORDER = ("input", "target", "param", "state", "slot", "counter")
+INPUT_ORDER = ("input", "target", "place", "param", "state", "slot", "counter")
 
 
 @dataclass(eq=False)

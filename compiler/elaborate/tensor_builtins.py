@@ -255,15 +255,19 @@ def draw(site: Site, shape: Any, distribution: str) -> Value:
     context, evaluator = site.context, site.evaluator
     if context.parent is not None:
         raise TypeRuleError("random numbers cannot be drawn inside a cell", "a tensor drawn before the scan")
-    step = literal(0, "i32") if context is evaluator.variables.init else context.counter("step")
-    return site.emit(
-        "random",
-        context.counter("seed"),
-        step,
-        shape=shape_of(shape),
-        distribution=distribution,
-        stream=evaluator.variables.next_stream(),
-    )
+    initial = context is evaluator.variables.init
+    step = literal(0, "i32") if initial else context.counter("step")
+    operands, shape = [context.counter("seed"), step], shape_of(shape)
+    settings = {"distribution": distribution, "stream": evaluator.variables.next_stream()}
+    axis = next((i for i, dim in enumerate(shape) if isinstance(dim, Batch)), None)
+    if initial or evaluator.training or axis is None:
+        return site.emit("random", *operands, shape=shape, **settings)
+    # Outside of training, each example of the data has its own numbers: the examples are the first axis of the draw.
+    first, factor = context.first_example(), shape[axis].factor
+    first = first if factor == 1 else site.emit("mul", first, literal(factor, "i64"))
+    drawn = site.emit("random", *operands, first, shape=(shape[axis], *shape[:axis], *shape[axis + 1 :]), **settings)
+    order = (*range(1, axis + 1), 0, *range(axis + 1, len(shape)))
+    return site.emit("transpose", drawn, permutation=order) if axis else drawn
 
 
 def scaled(site: Site, x: Value, scale: Any, offset: Any) -> Value:

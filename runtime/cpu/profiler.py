@@ -19,7 +19,7 @@ import numpy as np
 from runtime.cpu import kernels
 from runtime.cpu.threads import thread_count, together
 from runtime.feeding import batches
-from runtime.program import Arrays, LoadedProgram
+from runtime.program import Arrays, LoadedProgram, examples_of
 
 COPIED = 16 * 1024 * 1024  # f32 numbers, 64 MB: more than fits any cache
 MATRIX_SIZE = 1024  # rows and columns of the matrices of the large product
@@ -159,7 +159,7 @@ def random_arrays(program: LoadedProgram, graph: str) -> Arrays:
     """A batch for the inputs of a graph: floats around zero, integers in the range that the program accepts."""
     generator = np.random.default_rng(0)
     arrays: Arrays = {}
-    for name, view in program.inputs(graph, program.batch).items():
+    for name, view in examples_of(program.inputs(graph, program.batch)).items():
         if view.dtype.kind == "f":
             arrays[name] = generator.normal(size=view.shape).astype(view.dtype)
         else:

@@ -13,7 +13,7 @@ import numpy as np
 from runtime.cpu.profiler import TRIES, Ceilings, Measured, ceilings, means, quicker_half, typical
 from runtime.gpu import cuda
 from runtime.gpu.device_program import STEPS_PER_GRAPH, DeviceProgram, Queue, on_device
-from runtime.program import Arrays
+from runtime.program import Arrays, examples_of
 
 COPIED = 1 << 30  # bytes: many times the cache
 MATRIX_SIZE = 4096  # rows and columns of the matrices of the large product
@@ -49,7 +49,8 @@ def step_of(program: DeviceProgram, graph: str, arrays: Arrays) -> Queue:
     """Queues a step: copies the first examples, which are on the GPU, to the inputs, and runs the graph."""
     run, inputs, _ = program.bind(graph, program.batch)
     batch = [
-        (view, on_device(arrays[name].take(np.arange(program.batch), 0, mode="wrap"))) for name, view in inputs.items()
+        (view, on_device(arrays[name].take(np.arange(program.batch), 0, mode="wrap")))
+        for name, view in examples_of(inputs).items()
     ]
 
     def step() -> None:

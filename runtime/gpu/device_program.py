@@ -20,7 +20,7 @@ import numpy as np
 from runtime.allowed import GPU_PROGRAMS
 from runtime.feeding import Batches, NotFinite, Watch, interruptible, runner_of
 from runtime.gpu import cuda
-from runtime.program import Arrays, Executable, LoadedProgram, Manifest
+from runtime.program import FIRST_EXAMPLE, Arrays, Executable, LoadedProgram, Manifest, examples_of
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
@@ -75,7 +75,7 @@ class DeviceRunner:
             indices = order[start : start + size]
             run, inputs, outputs = self.program.views(self.graph, len(indices))
             for name, view in inputs.items():
-                cuda.upload(view, self.arrays[name][indices])
+                cuda.upload(view, np.array(start, np.int64) if name == FIRST_EXAMPLE else self.arrays[name][indices])
             run()
             yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
 
@@ -120,7 +120,9 @@ class DeviceRunner:
     def _step(self, count: int) -> Queue:
         """One step of `count` examples: gather, run, add up."""
         run, inputs, outputs = self.program.views(self.graph, count)
-        gathers = [self.feed.gather(name, view) for name, view in inputs.items()]
+        gathers = [self.feed.gather(name, view) for name, view in examples_of(inputs).items()]
+        if FIRST_EXAMPLE in inputs:
+            gathers.append(self.feed.locate(inputs[FIRST_EXAMPLE]))
         add_up = self.feed.add_up(outputs, count)
 
         def step() -> None:
@@ -184,6 +186,10 @@ class Feed:
         data, width = self.data[name], prod(batch.shape[1:])
         kernel = gather_kernel(batch.dtype.name)
         return lambda: kernel(data, self.order, self.position, width, batch, size=batch.size)
+
+    def locate(self, place: Any) -> Queue:
+        """A function that copies the current position to an input of a graph."""
+        return lambda: cuda.copy(place.reshape(self.position.shape), self.position)
 
     def add_up(self, outputs: Arrays, count: int) -> Queue:
         """A function that adds the results of a batch to the sums and moves the position to the next batch."""

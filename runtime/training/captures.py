@@ -19,7 +19,7 @@ import numpy as np
 from runtime.datasets.files import reading
 from runtime.errors import RuntimeUserError
 from runtime.feeding import HostRunner, NotFinite
-from runtime.program import Arrays, LoadedProgram
+from runtime.program import FIRST_EXAMPLE, Arrays, LoadedProgram
 from runtime.training.checkpoint import write_atomically
 from runtime.training.conditions import conditions
 from runtime.training.tensor_files import TensorFile, encoded
@@ -111,14 +111,18 @@ def capture_of(
     graph: str, runner: HostRunner, order: np.ndarray, size: int, epoch: int, bad: NotFinite, before: Arrays
 ) -> Capture:
     """The capture of a step that has just run."""
-    indices = order[(bad.step - 1) * size : bad.step * size]
+    start = (bad.step - 1) * size
+    indices = order[start : start + size]
+    inputs = {name: array[indices] for name, array in runner.arrays.items()}
+    if FIRST_EXAMPLE in runner.program.inputs(graph, len(indices)):
+        inputs[FIRST_EXAMPLE] = np.array(start, np.int64)
     return Capture(
         graph=graph,
         epoch=epoch,
         step=bad.step,
         steps=-(-len(order) // size),
         indices=indices,
-        inputs={name: array[indices] for name, array in runner.arrays.items()},
+        inputs=inputs,
         before={name: array.copy() for name, array in before.items()},
         result=StepResult.of(bad.loss, runner.program.variables()),
         bad=bad.variables,

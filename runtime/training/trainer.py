@@ -112,12 +112,15 @@ def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
 
 
 @np.errstate(all="ignore")
-def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def predict(program: LoadedProgram, arrays: Mapping[str, np.ndarray], seed: int | None = None) -> dict[str, np.ndarray]:
     """The model's outputs by name, for inputs [N, ...] by name.
 
-    Raises RuntimeUserError if there are several batches and an output cannot be joined: it has no axis B, or has 2*B
-    rows, and is not the same in all batches.
+    Random numbers are those of the program's seed, or of another; they do not depend on the size of the batches. Raises
+    RuntimeUserError if there are several batches and an output cannot be joined: it has no axis B, or has 2*B rows, and
+    is not the same in all batches.
     """
+    if seed is not None:
+        program.assign({**program.variables(), "seed": np.array(seed, np.int64)})
     inputs = _runner(program, "predict", arrays, "given")
     joined: dict[str, _Joined] = {}
     done = 0

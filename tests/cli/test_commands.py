@@ -214,6 +214,34 @@ def test_predict_of_outputs_that_do_not_begin_with_the_batch(output: str, shape:
             np.testing.assert_array_equal(found["z"], found["y"].T)
 
 
+GENERATOR = """
+model G(x: f32[B, 2]) { return Dense(1)(x) + random_uniform([B, 1]) }
+fn loss(output: f32[B, 1], target: f32[B, 1]) { return mean((output - target) ** 2) }
+train G { loss = loss; optimizer = SGD(lr=0.1); data = "data.npz"; batch = 4; epochs = 1 }
+"""
+
+
+def test_predict_with_a_seed(place: Path):
+    (place / "generator.nn").write_text(GENERATOR)
+    rows = np.zeros((10, 2), np.float32)
+    np.savez("data.npz", x=rows, target=rows[:, :1])
+    np.save("rows.npy", rows)
+    train("generator.nn", "--out", "run")
+
+    def predicted(*flags: str) -> np.ndarray:
+        result = nnc("predict", "run", "--input", "rows.npy", "--output", "y.npy", *flags)
+        assert (result.code, result.err) == (0, "")
+        return np.load("y.npy")
+
+    plain, seeded = predicted(), predicted("--seed", "5")
+    assert len(np.unique(plain)) == 10, "batches of four do not repeat"
+    assert np.array_equal(plain, predicted()) and np.array_equal(seeded, predicted("--seed", "5"))
+    assert not np.isin(seeded, plain).any()
+    for wrong in ("-1", "x", "2147483648"):
+        result = nnc("predict", "run", "--input", "rows.npy", "--output", "y.npy", f"--seed={wrong}")
+        assert result.code == 2 and f"expected: from 0 to 2147483647\n  found: {wrong}" in result.err
+
+
 def test_predict_writes_an_output_named_file(place: Path):
     """numpy.savez has an argument of this name."""
     text = (place / "points.nn").read_text()

@@ -75,7 +75,7 @@ def draw(generator: np.random.Generator, value: Value, ranges: Mapping[str, int]
     if type.dtype == "bool":
         return np.asarray(generator.random(shape) < 0.5)
     low, high = (0, max(1, ranges[value.name])) if value.name in ranges else (0 if type.dtype == "u8" else -3, 7)
-    if value.kind in ("target", "counter") and value.name not in ranges:
+    if value.kind in ("target", "counter", "place") and value.name not in ranges:
         low = 0
     return np.asarray(generator.integers(low, high, shape)).astype(NUMPY_NAMES[type.dtype])
 

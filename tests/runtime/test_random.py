@@ -67,3 +67,25 @@ def test_fill_writes_the_same_numbers_in_place(threads: int, monkeypatch: pytest
         out = np.empty(shape, np.float32)
         fill_uniform(out, 9, 8, 7)
         np.testing.assert_array_equal(out, draw(9, 8, 7, shape, "uniform"))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("width", [(), (3,), (2, 8), (0,)])
+def test_rows_have_the_same_numbers_in_any_batch(distribution: str, width: tuple[int, ...]):
+    rows = draw(1, 2, 3, (50, *width), distribution, 0)
+    for first, count in ((0, 1), (1, 7), (13, 37), (49, 1)):
+        part = draw(1, 2, 3, (count, *width), distribution, first)
+        np.testing.assert_array_equal(part, rows[first : first + count])
+    assert 0 in width or len(np.unique(rows, axis=0)) == 50
+
+
+def test_uniform_rows_continue_the_stream():
+    np.testing.assert_array_equal(draw(1, 2, 3, (4, 5), "uniform", 3), draw(1, 2, 3, (7, 5), "uniform")[3:])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fill_writes_rows_from_any_place(threads: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.cpu.threads.thread_count", lambda: threads)
+    out = np.empty((301, 333), np.float32)
+    fill_uniform(out, 9, 8, 7, 5)
+    np.testing.assert_array_equal(out, draw(9, 8, 7, (306, 333), "uniform")[5:])

@@ -15,7 +15,7 @@ from compiler.cli.cache import Build
 from compiler.cli.data import load_data
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
-from compiler.cli.programs import find_program, refuse_ir
+from compiler.cli.programs import find_program, read_number, refuse_ir
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import footprint
@@ -27,6 +27,8 @@ from runtime.training.predictions import read_examples, write_outputs
 from runtime.training.progress import Reporter, figure
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
+
+LARGEST_SEED = 2**31 - 1  # as in a train block
 
 
 def train_command(flags: argparse.Namespace) -> None:
@@ -108,13 +110,14 @@ def eval_command(flags: argparse.Namespace) -> None:
 
 
 def predict_command(flags: argparse.Namespace) -> None:
+    seed = None if flags.draw_seed is None else read_number(flags.draw_seed, "--seed is not valid", 0, LARGEST_SEED)
     choose_device(flags)
     folder = RunFolder.open(flags.run)
     build, _ = find_build(find_program(folder.program), flags, for_data=False)
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
-    write_outputs(flags.output, predict(program, examples))
+    write_outputs(flags.output, predict(program, examples, seed))
 
 
 # Parts of them --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,17 @@ from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
 from compiler.ir.types import Shape, TensorType
 from compiler.ops import OPS
-from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, minus, plus, quotient, size_of, times
+from compiler.targets.c_text.indices import (
+    Coordinate,
+    ElementIndex,
+    Indices,
+    elements,
+    minus,
+    plus,
+    quotient,
+    size_of,
+    times,
+)
 from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, constant, least
 
 INDENT = "    "
@@ -245,8 +255,11 @@ def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
 
 
 def drawn(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
-    seed, step = (e.at(operand, ()) for operand in node.operands)
-    place = e.indices.join(index, node.result.type.shape)
+    seed, step, *first = (e.at(operand, ()) for operand in node.operands)
+    shape = node.result.type.shape
+    place = e.indices.join(index, shape)
+    if first:
+        place = plus(times(first[0], elements(shape[1:])), place)
     return f"philox_uniform({seed}, {step}, {node.attributes['stream']}ULL, {place})"
 
 

@@ -102,12 +102,14 @@ def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> No
     np.add.at(out, indices, updates)
 
 
-def random(seed: np.ndarray, step: np.ndarray, out: np.ndarray, distribution: str, stream: int) -> None:
-    """Random numbers that depend only on (seed, step, stream); allocates an array unless they are uniform."""
+def random(
+    seed: np.ndarray, step: np.ndarray, *first: np.ndarray, out: np.ndarray, distribution: str, stream: int
+) -> None:
+    """Random numbers that depend only on (seed, step, stream, first); allocates an array unless they are uniform."""
     if distribution == "uniform":
-        fill_uniform(out, int(seed), int(step), stream)
+        fill_uniform(out, int(seed), int(step), stream, *map(int, first))
     else:
-        out[...] = draw(int(seed), int(step), stream, out.shape, distribution)
+        out[...] = draw(int(seed), int(step), stream, out.shape, distribution, *map(int, first))
 
 
 def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
