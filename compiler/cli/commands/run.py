@@ -18,6 +18,7 @@ from compiler.cli.programs import find_program, refuse_ir
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import footprint
+from runtime.datasets.arrays import rows_of
 from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
@@ -26,6 +27,8 @@ from runtime.training.predictions import read_examples, write_outputs
 from runtime.training.progress import Reporter, figure
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
+
+FEWEST_ROWS = 4096  # to predict: what is compiled for them serves all smaller inputs
 
 
 def train_command(flags: argparse.Namespace) -> None:
@@ -107,7 +110,8 @@ def eval_command(flags: argparse.Namespace) -> None:
 def predict_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     folder = RunFolder.open(flags.run)
-    build, _ = find_build(find_program(folder.program), flags, for_data=False)
+    rows = max(rows_of(flags.input), FEWEST_ROWS)
+    build, _ = find_build(find_program(folder.program), flags, for_data=False, rows=rows)
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
