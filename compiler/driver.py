@@ -145,8 +145,9 @@ def stages_of_program(
     model: str | None = None,
     diagnostics: Diagnostics | None = None,
     target: str = HOST,
+    rows: int | None = None,
 ) -> Iterator[Stage]:
-    """All stages of a program; raises UserError with all its mistakes.
+    """All stages of a program; raises UserError with all its mistakes. It is planned for batches of at most `rows`.
 
     Stages are made lazily, so that a mistake in a later one does not hide the earlier ones. The next stage may change
     the objects of this one: print it before advancing.
@@ -159,7 +160,12 @@ def stages_of_program(
     module = differentiate_one(elaborated, diagnostics)
     yield Stage("gradient", module)
     batch = elaborated.train.values["batch"] if elaborated.train else Settings().batch
-    yield from later_stages(module, passes, title_of(tree, elaborated), batch, target)
+    yield from later_stages(module, passes, title_of(tree, elaborated), batch_of(batch, rows), target)
+
+
+def batch_of(batch: int, rows: int | None) -> int:
+    """The largest batch that occurs: that of the settings, or all rows if there are fewer."""
+    return batch if rows is None else min(batch, max(rows, 1))
 
 
 def later_stages(
@@ -188,15 +194,19 @@ def compile_tree(
     diagnostics: Diagnostics | None = None,
     timings: Timings | None = None,
     target: str = HOST,
+    rows: int | None = None,
 ) -> Compilation:
-    """Compiles a parsed program, by default with the target's passes; raises UserError with all its mistakes."""
+    """Compiles a parsed program, by default with the target's passes; raises UserError with all its mistakes.
+
+    Memory is planned for the batch of the settings, or for `rows` if the data have fewer.
+    """
     chosen = find_target(target)
     passes = chosen.pipeline if passes is None else passes
     check_complete(passes, chosen.pipeline)
     timings = timings or Timings()
     found: dict[str, Stage] = {}
     start = time.perf_counter()
-    for stage in stages_of_program(tree, passes, storage, model, diagnostics, target):
+    for stage in stages_of_program(tree, passes, storage, model, diagnostics, target, rows):
         if stage.name in PHASES:
             found[stage.name] = stage
             start = timings.add(PHASES[stage.name], start)

@@ -20,12 +20,16 @@ from runtime.datasets import describe, footprint
 
 
 def find_build(
-    file: ProgramFile, flags: argparse.Namespace, timings: Timings | None = None, for_data: bool = True
+    file: ProgramFile,
+    flags: argparse.Namespace,
+    timings: Timings | None = None,
+    for_data: bool = True,
+    rows: int | None = None,
 ) -> tuple[Build, str]:
     """The compiled program of a file, and a message about the cache: `hit KEY` or `miss, WHY`.
 
-    With `for_data` it is compiled for the storage of its data set; raises RuntimeUserError if the data set does not fit
-    the model.
+    With `for_data` it is compiled for the storage and the rows of its data set; raises RuntimeUserError if the data set
+    does not fit the model. Without, `rows` is the number of examples that are given.
     """
     timings = timings or Timings()
     cache = Cache.of_user()
@@ -34,17 +38,17 @@ def find_build(
         choices = [for_data, overrides(flags), file.name, flags.model, flags.target, *passes]
         key = Key.of(file.path, choices) if cache.folder else None
         entry, message = cache.load(key)
-        if entry and (reason := why_not(entry, flags)):
+        if entry and (reason := why_not(entry, flags, rows)):
             entry, message = None, f"miss, {reason}"
     if entry is None:
         with timings.phase("import"):
             from compiler.cli.compiling import compile_entry
-        entry = compile_entry(file, flags, timings, for_data)
+        entry = compile_entry(file, flags, timings, for_data, rows)
         cache.store(key, entry)
     return entry.build, message
 
 
-def why_not(entry: CacheEntry, flags: argparse.Namespace) -> str:
+def why_not(entry: CacheEntry, flags: argparse.Namespace, rows: int | None = None) -> str:
     """Why an entry of the cache cannot be used; empty if it can."""
     for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
         try:
@@ -54,6 +58,10 @@ def why_not(entry: CacheEntry, flags: argparse.Namespace) -> str:
             return refused.reason
     build, memory = entry.build, memory_of(flags).bytes
     data = None if entry.storage is None else footprint(build.data, flags.data_dir)
+    rows = data.rows if data else rows
+    settled = build.manifest.settings.batch if rows is None else min(build.manifest.settings.batch, rows)
+    if build.executable.batch < settled or (data and build.executable.batch > settled):
+        return "the data set has another number of rows now"
     if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
         return "there is less memory now"
     if entry.storage is not None:

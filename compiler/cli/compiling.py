@@ -34,13 +34,19 @@ def chosen_passes(flags: argparse.Namespace) -> tuple[Pass, ...]:
     return choose(passes, only, names_in(flags.disable))
 
 
-def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings, for_data: bool) -> CacheEntry:
-    """Compiles a file for the cache; checks that its data fit the model and that memory suffices."""
+def compile_entry(
+    file: ProgramFile, flags: argparse.Namespace, timings: Timings, for_data: bool, rows: int | None = None
+) -> CacheEntry:
+    """Compiles a file for the cache; checks that its data fit the model and that memory suffices.
+
+    Without data, `rows` is the number of examples that are given.
+    """
     with timings.phase("parse"):
         tree, data = load_program(file, flags)
     arrays = describe(data, flags.data_dir) if for_data else None
-    compiled = compile_to_train(tree, arrays, flags, timings)
-    check_memory(compiled, memory_of(flags), footprint(data, flags.data_dir) if for_data else None)
+    size = footprint(data, flags.data_dir) if for_data else None
+    compiled = compile_to_train(tree, arrays, flags, timings, size.rows if size else rows)
+    check_memory(compiled, memory_of(flags), size)
     text, warnings = resolved_text(compiled), flags.diagnostics.warning_texts()
     build = Build(compiled.executable, compiled.manifest, text, data, warnings)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)
@@ -49,9 +55,13 @@ def compile_entry(file: ProgramFile, flags: argparse.Namespace, timings: Timings
 
 
 def compile_with_flags(
-    tree: Tree, arrays: Mapping[str, ArrayInfo] | None, flags: argparse.Namespace, timings: Timings | None = None
+    tree: Tree,
+    arrays: Mapping[str, ArrayInfo] | None,
+    flags: argparse.Namespace,
+    timings: Timings | None = None,
+    rows: int | None = None,
 ) -> Compilation:
-    """Compiles a program for the storage of a data set."""
+    """Compiles a program for the storage of a data set, and for at most its rows in a batch."""
     return compile_tree(
         tree,
         model=flags.model,
@@ -60,14 +70,19 @@ def compile_with_flags(
         diagnostics=flags.diagnostics,
         timings=timings,
         target=flags.target,
+        rows=rows,
     )
 
 
 def compile_to_train(
-    tree: Tree, arrays: Mapping[str, ArrayInfo] | None, flags: argparse.Namespace, timings: Timings | None = None
+    tree: Tree,
+    arrays: Mapping[str, ArrayInfo] | None,
+    flags: argparse.Namespace,
+    timings: Timings | None = None,
+    rows: int | None = None,
 ) -> Compilation:
     """The same for a program that has a train block; checks that the data set fits the model."""
-    compiled = compile_with_flags(tree, arrays, flags, timings)
+    compiled = compile_with_flags(tree, arrays, flags, timings, rows)
     if compiled.model.train is None:
         raise RuntimeUserError(
             f"{compiled.tree.file}: {compiled.model.name} has no train block",

@@ -46,7 +46,7 @@ def recipe_of(folder: RunFolder, build: Build, flags: argparse.Namespace) -> Rec
     """What the program was compiled from."""
     passes = tuple(each.name for each in chosen_passes(flags))
     storage = storage_of(describe(build.data, flags.data_dir))
-    return Recipe(build.text, folder.program_hash, build.manifest.model, passes, storage)
+    return Recipe(build.text, folder.program_hash, build.manifest.model, passes, storage, build.executable.batch)
 
 
 def report_of(capture: Capture, recipe: Recipe, flags: argparse.Namespace) -> str:
@@ -54,7 +54,9 @@ def report_of(capture: Capture, recipe: Recipe, flags: argparse.Namespace) -> st
     storage = {name: Stored(dtype, scale) for name, (dtype, scale) in recipe.storage.items()}
     passes = chosen_passes(flags)
     tree, _ = load_program(find_program(flags.file or flags.resume), flags)
-    compiled = compile_tree(tree, model=recipe.model, storage=storage, passes=passes, diagnostics=flags.diagnostics)
+    compiled = compile_tree(
+        tree, model=recipe.model, storage=storage, passes=passes, diagnostics=flags.diagnostics, rows=recipe.rows
+    )
     sources = flags.diagnostics.sources
     if resolved_text(compiled) != recipe.text:
         diagnostics = Diagnostics()

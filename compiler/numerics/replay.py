@@ -47,7 +47,14 @@ class Source:
                 "the program of a dump imports files", expected="a resolved program", found="imports"
             )
         storage = {name: Stored(str(dtype), float(scale)) for name, (dtype, scale) in self.recipe.storage.items()}
-        compiled = compile_tree(tree, model=self.recipe.model, storage=storage, passes=passes, diagnostics=diagnostics)
+        compiled = compile_tree(
+            tree,
+            model=self.recipe.model,
+            storage=storage,
+            passes=passes,
+            diagnostics=diagnostics,
+            rows=self.recipe.rows,
+        )
         self.check(compiled)
         return compiled
 

@@ -115,7 +115,7 @@ def dump(stages: Iterator[Stage], folder: Path, graph: str | None = None) -> lis
             check_graph(stage, graph)  # some passes add graphs: by now all exist
     try:
         write_folder(folder, texts)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: "/" has no name
         raise RuntimeUserError(
             f"cannot create the folder {quoted(str(folder))}", expected="a new or empty folder", found=reason(error)
         ) from error

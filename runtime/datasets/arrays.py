@@ -81,8 +81,12 @@ def describe(path: str) -> dict[str, ArrayInfo]:
 def footprint(path: str) -> Footprint:
     """The memory that `load` needs. Raises RuntimeUserError as `describe` does."""
     with _members(path) as members:
-        sizes = [header.bytes_in_memory for header in _headers(members, path).values()]
-    return Footprint(sum(sizes), min(max(sizes), BLOCK * WIDEST))
+        headers = _headers(members, path)
+    sizes, training = [header.bytes_in_memory for header in headers.values()], _training(headers)
+    rows = next(iter(training.values())).shape[0]
+    if len(training) == len(headers):
+        rows -= rows_to_test(rows)
+    return Footprint(sum(sizes), min(max(sizes), BLOCK * WIDEST), rows)
 
 
 def load(path: str) -> Dataset:
@@ -95,11 +99,16 @@ def load(path: str) -> Dataset:
         test = {name: arrays[name + TEST_SUFFIX] for name in train}
     else:
         rows = len(next(iter(train.values())))
-        first = rows - max(1, rows // TEST_SHARE)
+        first = rows - rows_to_test(rows)
         test = {name: array[first:] for name, array in train.items()}
         train = {name: array[:first] for name, array in train.items()}
     name = os.path.basename(os.path.normpath(path))
     return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
+
+
+def rows_to_test(rows: int) -> int:
+    """How many of the rows are for testing if no array has test rows of its own."""
+    return max(1, rows // TEST_SHARE)
 
 
 def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
@@ -112,6 +121,16 @@ def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
         headers = {name: _header(member) for name, member in members.items()}
         _check_rows(headers, path, least=1)
         return _read_all(members, headers, path)
+
+
+def rows_of(path: str) -> int:
+    """The rows of the arrays that `read_inputs` reads, from headers only; raises RuntimeUserError as it does."""
+    if path.lower().endswith(SUFFIX):
+        headers = {"": _header(_file_member("", path))}
+    else:
+        with _members(path) as members:
+            headers = {name: _header(member) for name, member in members.items()}
+    return max((header.shape[0] for header in headers.values() if header.shape), default=1)
 
 
 def _read_all(members: Mapping[str, Member], headers: Mapping[str, Header], path: str) -> dict[str, np.ndarray]:

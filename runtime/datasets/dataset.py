@@ -26,10 +26,11 @@ class ArrayInfo:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of memory: of the arrays of a data set, and of temporary buffers while they are loaded."""
+    """The size of a data set: bytes of its arrays, and of temporary buffers while they are loaded; rows to train on."""
 
     arrays: int
     loading: int
+    rows: int | None = None  # an upper bound; None if not known
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Sheet(NamedTuple):
 
 TRAIN = Sheet(key=0x6E6E63_01, writers=120, images=12_000)
 TEST = Sheet(key=0x6E6E63_02, writers=40, images=2_000)
-FOOTPRINT = Footprint((TRAIN.images + TEST.images) * (SIDE * SIDE + 1), WORKING_BYTES)
+FOOTPRINT = Footprint((TRAIN.images + TEST.images) * (SIDE * SIDE + 1), WORKING_BYTES, TRAIN.images)
 
 
 class Randomness:

@@ -51,7 +51,9 @@ SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # below a data folder,
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_BYTES = 8  # the code of the IDX format for unsigned bytes
 INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
-FOOTPRINT = Footprint(sum(math.prod(file.shape) for file in FILES), BLOCK)  # of the published files
+FOOTPRINT = Footprint(
+    sum(math.prod(file.shape) for file in FILES), BLOCK, TRAIN_LABELS.shape[0]
+)  # of the published files
 HINT = (
     "pass a folder with the four MNIST files through --data-dir or NNC_DATA, "
     "or train on digits that nnc draws with --data digits"

@@ -39,6 +39,7 @@ class Recipe:
     model: str
     passes: tuple[str, ...]
     storage: Mapping[str, Sequence[Any]]  # array of the data set -> dtype and scale
+    rows: int | None = None  # of the largest batch that it was planned for
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ class Capture:
         """Runs the step again in a program that was compiled from its recipe."""
         count = len(self.indices)
         program.assign(self.before)
-        program.prepare(self.graph)
-        run, views, outputs = program.views(self.graph, count)
-        for name, view in views.items():
-            view[...] = self.inputs[name]
         with np.errstate(all="ignore"):
+            program.prepare(self.graph)
+            run, views, outputs = program.views(self.graph, count)
+            for name, view in views.items():
+                view[...] = self.inputs[name]
             run()
         return StepResult.of(outputs["loss"].item(), program.variables())
 
@@ -197,10 +198,14 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
     return capture, recipe, dict(values["conditions"])
 
 
-def recipe_from(text: str, program: str, model: str, passes: Sequence[str], storage: Mapping[str, Any]) -> Recipe:
+def recipe_from(
+    text: str, program: str, model: str, passes: Sequence[str], storage: Mapping[str, Any], rows: int | None = None
+) -> Recipe:
     """Raises TypeError or ValueError for values that are not valid."""
     stored = {name: (dtype, float(scale)) for name, (dtype, scale) in storage.items()}
     unknown = {dtype for dtype, _ in stored.values()} - STORED_TYPES
     if unknown or not all(isinstance(each, str) for each in (text, program, model, *passes)):
         raise ValueError("not a recipe")
-    return Recipe(text, program, model, tuple(passes), stored)
+    if rows is not None and (type(rows) is not int or rows < 1):
+        raise ValueError("not a number of rows")
+    return Recipe(text, program, model, tuple(passes), stored, rows)

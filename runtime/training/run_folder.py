@@ -93,7 +93,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises RuntimeUserError if there is none, or none that can be resumed."""
         folder = cls(path, "")
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
             raise RuntimeUserError(f"there is no run folder {quoted(str(path))}", hint=_similar(path))
         checkpoint = folder.last if folder.last.exists() or not folder.previous.exists() else folder.previous
         for file, kind in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):
@@ -243,7 +243,9 @@ def _similar(path: Path) -> str:
     siblings = [str(program.parent) for program in sorted(path.parent.glob("*/program.nn"))]
     near = did_you_mean(str(path), siblings, longest=LONGEST_PATH)
     of_file = f"{quoted(str(path))} is a file; training makes the folder of a run, such as runs/MODEL-DATE"
-    return near or (of_file if path.is_file() else "the folder of an earlier run is needed, such as runs/MODEL-DATE")
+    return near or (
+        of_file if os.path.isfile(path) else "the folder of an earlier run is needed, such as runs/MODEL-DATE"
+    )
 
 
 def _read_text(path: Path, largest: int, errors: str = "strict") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -121,6 +122,23 @@ def test_eval_of_a_run_and_of_a_file(place: Path):
     fresh = nnc("eval", "points.nn")
     assert fresh.out.endswith('15 test examples of "points.npz", initial weights of seed 0\n')
     assert fresh.code == 0 and fresh.out != nnc("eval", "points.nn", "--seed", "5").out
+
+
+def test_a_batch_larger_than_the_data_needs_memory_for_the_data(place: Path):
+    """Every command plans for the 75 rows to train on, and the step is that of a batch of 75."""
+    limit = ("--memory-limit", "2GB")
+    train("points.nn", "--batch", "1000000000", "--out", "large", *limit)
+    train("points.nn", "--batch", "75", "--out", "all", *limit)
+    one, other = (load_file(f"{name}/last.safetensors") for name in ("large", "all"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert nnc("eval", "large", *limit).out.splitlines()[0] == nnc("eval", "all", *limit).out.splitlines()[0]
+    arguments = ("--input", "points.npy", "--output", "scores.npy", *limit)
+    assert nnc("predict", "large", *arguments).code == 0
+    assert np.load("scores.npy").shape == (7, 3)
+    with np.load("points.npz") as arrays:
+        np.savez("more.npz", **{name: np.concatenate([array] * 3) for name, array in arrays.items()})
+    os.replace("more.npz", "points.npz")  # more rows than what is in the cache was planned for
+    assert nnc("train", "--resume", "large", "--epochs", "5", *limit).code == 0
 
 
 def test_eval_names_the_best_epoch_if_the_last_is_worse(place: Path):

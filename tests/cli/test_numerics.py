@@ -53,6 +53,12 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
     assert nnc("eval", "run").code == 0
 
 
+def test_a_batch_larger_than_the_data(place: Path):
+    diverge("--batch", "1000000000", "--memory-limit", "2GB")
+    assert read_dump(only_dump())[1].rows == 75
+    assert "same bits" in nnc("replay", only_dump()).out
+
+
 def test_the_same_step_is_captured_with_and_without_checks(place: Path):
     captures = []
     for out, flags in (("plain", ()), ("checked", ("--check-numerics",))):

@@ -49,9 +49,10 @@ def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tup
     asked = flags.data is not None or flags.data_dir is not None
     here = asked or is_here(data)
     arrays = describe(data, flags.data_dir) if here or data in BUILT_IN else {}
-    compiled = compile_with_flags(tree, arrays, flags)
+    size = footprint(data, flags.data_dir) if here else None
+    compiled = compile_with_flags(tree, arrays, flags, rows=size.rows if size else None)
     if to_run:
-        check_memory(compiled, memory_of(flags), footprint(data, flags.data_dir) if here else None)
+        check_memory(compiled, memory_of(flags), size)
     if not (to_run and here):
         return compiled, None
     try:

@@ -19,6 +19,7 @@ from compiler.cli.programs import find_program, read_number, refuse_ir
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import footprint
+from runtime.datasets.arrays import rows_of
 from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
@@ -29,6 +30,7 @@ from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
 LARGEST_SEED = 2**31 - 1  # as in a train block
+FEWEST_ROWS = 4096  # to predict: what is compiled for them serves all smaller inputs
 
 
 def train_command(flags: argparse.Namespace) -> None:
@@ -113,7 +115,8 @@ def predict_command(flags: argparse.Namespace) -> None:
     seed = None if flags.draw_seed is None else read_number(flags.draw_seed, "--seed is not valid", 0, LARGEST_SEED)
     choose_device(flags)
     folder = RunFolder.open(flags.run)
-    build, _ = find_build(find_program(folder.program), flags, for_data=False)
+    rows = max(rows_of(flags.input), FEWEST_ROWS)
+    build, _ = find_build(find_program(folder.program), flags, for_data=False, rows=rows)
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, build.data)
