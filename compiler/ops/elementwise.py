@@ -117,6 +117,22 @@ def without_warnings(function: Callable[..., Any]) -> Callable[..., Any]:
     return np.errstate(all="ignore")(lambda *operands: function(*operands))
 
 
+def bell(builder: Builder, x: Value, factor: float) -> Value:
+    """exp(-factor x²), for a factor of 1/2 or 1.
+
+    With h, x rounded down to a sixteenth, h² is exact, and x² = h² + (x - h) (x + h); the exponential of the rounded x²
+    would lose as many digits as x² has before the point. Beyond 40 the result is zero.
+    """
+    x = builder.clip(x, low=-40.0, high=40.0)
+    h = builder.mul(builder.floor(builder.mul(x, 16.0)), 1.0 / 16.0)
+    rest = builder.mul(builder.sub(x, h), builder.add(x, h))
+    return builder.mul(builder.exp(builder.mul(builder.mul(h, h), -factor)), builder.exp(builder.mul(rest, -factor)))
+
+
+def normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x * math.sqrt(0.5))
+
+
 def binary_samples(left: str = "-2..2", right: str = "-2..2") -> tuple[Sample, ...]:
     """Operands that broadcast in every way, with values in the two ranges."""
     pairs = (
@@ -314,10 +330,14 @@ FUNCTIONS = (
     unary(
         "erf",
         np.vectorize(math.erf, otypes=[np.float64]),
-        lambda builder, dy, y, x: builder.mul(
-            dy, builder.mul(builder.exp(builder.neg(builder.mul(x, x))), 2.0 / math.sqrt(math.pi))
-        ),
+        lambda builder, dy, y, x: builder.mul(dy, builder.mul(bell(builder, x, 1.0), 2.0 / math.sqrt(math.pi))),
         on_number=math.erf,
+    ),
+    unary(  # the probability that a standard normal number is less than x
+        "normal_cdf",
+        np.vectorize(normal_cdf, otypes=[np.float64]),
+        lambda builder, dy, y, x: builder.mul(dy, builder.mul(bell(builder, x, 0.5), 1.0 / math.sqrt(2.0 * math.pi))),
+        on_number=normal_cdf,
     ),
     unary("sin", np.sin, lambda builder, dy, y, x: builder.mul(dy, builder.cos(x)), on_number=math.sin, values="-4..4"),
     unary(

@@ -1,8 +1,8 @@
 """Functions of the library against mpmath: values and gradients in f32 and f64, from denormals to the largest number.
 
 The errors are in ulp: the distance to the next number of the type at the exact result. `pytest -s` prints the largest
-ones as a table. If a result is a sum of terms that cancel, as the derivative of silu near -1.28, the ulp is that of the
-largest term.
+ones, which the table in docs/standard-library.md has. If terms of a result cancel, as those of the derivative of silu
+near -1.28, the ulp is that of the largest term.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def normal_cdf(x: Any) -> Any:
-    return mp.erfc(-x / mp.sqrt(2)) / 2
+    return mp.erfc(-max(min(x, 1000), -1000) / mp.sqrt(2)) / 2  # beyond, all types have 0 and 1
 
 
 def normal_density(x: Any) -> Any:
@@ -86,6 +86,14 @@ CASES = {
     ),
     "elu(x)": Case(lambda x: x if x > 0 else mp.expm1(x), lambda x: 1 if x > 0 else mp.exp(x), 3),
     "elu(0.5)(x)": Case(lambda x: x if x > 0 else mp.expm1(x) / 2, lambda x: 1 if x > 0 else mp.exp(x) / 2, 3),
+    "erf(x)": Case(mp.erf, lambda x: 2 * mp.exp(-x * x) / mp.sqrt(mp.pi), 8),
+    "normal_cdf(x)": Case(normal_cdf, normal_density, 8),
+    "gelu(x)": Case(
+        lambda x: x * normal_cdf(x),
+        lambda x: normal_cdf(x) + x * normal_density(x),
+        8,
+        (None, lambda x: max(normal_cdf(x), abs(x) * normal_density(x))),
+    ),
     PAIR: Case(
         lambda x: max(x, x / 2) + mp.log1p(mp.exp(-abs(x) / 2)),
         lambda x: (1 + sigmoid(x / 2)) / 2,
@@ -94,7 +102,7 @@ CASES = {
     ),
 }
 LABELS = (0.0, 0.25, 1.0)
-LOSSES: dict[str, Function] = {  # of x and a label: value, gradient, and a term that both contain
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {  # of x and a label: value, gradient, and a term that both contain
     "binary_cross_entropy_with_logits": lambda x, y: (
         (1 - y) * mp.log1p(mp.exp(x)) + y * mp.log1p(mp.exp(-x)),
         (1 - y) * sigmoid(x) - y * sigmoid(-x),
@@ -135,6 +143,7 @@ def exact(expression: str, dtype: str, part: int) -> tuple[list[Any], list[Any]]
         return results, [max(abs(y), terms(each)) if terms else abs(y) for each, y in zip(x, results, strict=True)]
 
 
+@np.errstate(all="ignore")
 def found(expression: str, dtype: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values and gradients of the generated code: one step of SGD from 0 with a rate of 1 leaves -gradient."""
     program = initialized(compile_text(PROGRAM.format(expression=expression, dtype=dtype, count=len(x))))
@@ -168,3 +177,61 @@ def test_accuracy(expression: str, dtype: str):
         name, part_name = expression.partition("(concat")[0], ("value", "gradient")[part]
         print(f"{name:20} {dtype} {part_name:8} {error:6.2f} ulp at {place:g}")
         assert error <= case.ulp, f"{part_name}: {error} ulp at {place}"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@np.errstate(all="ignore")
+def test_losses(loss: str):
+    """In f32, as losses are; on one example at a time, since they are means."""
+    whole = loss == "softmax_cross_entropy"
+    text = LOGITS if whole else "model M(x: f32[B, 1]) { return x |> At }"
+    program = initialized(compile_text(LOSS_PROGRAM.format(loss=loss, model=text)))
+    low, high = (0.0, 1.0) if loss == "binary_cross_entropy" else (-1e38, 1e38) if not whole else (-1e4, 1e4)
+    x = points("f32", -np.inf)
+    x = np.append(x[(x >= low) & (x <= high)], np.linspace(0, 1, 301, dtype=np.float32))
+    for label in (0, 1, 2) if whole else LABELS:
+        target = np.array([label], np.int32) if whole else np.array([[label]], np.float32)
+        results = []
+        for each in x:
+            program.variables()["at_1.w"][...] = 0
+            found = run_program(program, "train_step", {"x": np.array([[each]]), "label": target}, 1)
+            results.append((found["loss"], -found["at_1.w"][0]))
+        with mp.workprec(300):
+            expected = [LOSSES[loss](mp.mpf(float(each)), label) for each in x]
+        for part, name in enumerate(("value", "gradient")):
+            right = [each[part] for each in expected]
+            units = [max(abs(each[part]), each[2]) for each in expected]
+            error, place = largest_error(np.array([each[part] for each in results], np.float32), right, units, x)
+            print(f"{loss} of {label}, f32 {name:8} {error:6.2f} ulp at {place:g}")
+            assert error <= 8, f"{name}: {error} ulp at {place} for label {label}"
+
+
+INF, NAN = np.inf, np.nan
+SPECIAL = {  # operands, results and gradients: those of PyTorch's formulas
+    "sigmoid(x)": ([-INF, 0, INF, NAN], [0, 0.5, 1, NAN], [0, 0.25, 0, NAN]),
+    "log_sigmoid(x)": ([-INF, -20, 0, INF, NAN], [-INF, -20, np.log(0.5), 0, NAN], [1, 1, 0.5, 0, NAN]),
+    "log(sigmoid(x))": ([-20], [-20], [1]),
+    "softplus(x)": ([-INF, -17, 0, INF, NAN], [0, 4.1399375e-8, np.log(2), INF, NAN], [0, 4.1399375e-8, 0.5, 1, NAN]),
+    "silu(x)": ([-INF, -19.9, 0, INF, NAN], [NAN, -4.533077e-8, 0, INF, NAN], [NAN, -4.305284e-8, 0.5, NAN, NAN]),
+    "elu(x)": ([-INF, -1e-8, 0, INF, NAN], [-1, -1e-8, 0, INF, NAN], [0, 1, 1, 1, NAN]),
+    "expm1(x)": ([-INF, -1e-8, 0, INF, NAN], [-1, -1e-8, 0, INF, NAN], [0, 1, 1, INF, NAN]),
+    "log1p(x)": ([-2, -1, -1e-8, 0, INF, NAN], [NAN, -INF, -1e-8, 0, INF, NAN], [-1, INF, 1, 1, 0, NAN]),
+    "erf(x)": (
+        [-INF, -5, 0, 5, INF, NAN],
+        [-1, -1, 0, 1, 1, NAN],
+        [0, 1.5670866e-11, 2 / np.sqrt(np.pi)] + [1.5670866e-11, 0, NAN],
+    ),
+    "normal_cdf(x)": ([-INF, 0, INF, NAN], [0, 0.5, 1, NAN], [0, 1 / np.sqrt(2 * np.pi), 0, NAN]),
+    "gelu(x)": ([-INF, -1e10, 0, INF, NAN], [NAN, -0.0, 0, INF, NAN], [NAN, 0, 0.5, NAN, NAN]),
+    PAIR: ([-INF, INF, NAN], [-INF, INF, NAN], None),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("expression", SPECIAL)
+def test_special_values(expression: str, dtype: str):
+    x, expected, gradients = SPECIAL[expression]
+    results = found(expression, dtype, np.array(x, TYPES[dtype]))
+    for right, result in zip((expected, gradients), results, strict=True):
+        if right is not None:
+            np.testing.assert_allclose(result, right, rtol=2e-6, atol=0)

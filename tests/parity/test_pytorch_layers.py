@@ -199,6 +199,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "expm1": torch.expm1,
     "log_sigmoid": F.logsigmoid,
     "erf": torch.erf,
+    "normal_cdf": torch.special.ndtr,
     "sin": torch.sin,
     "cos": torch.cos,
 }

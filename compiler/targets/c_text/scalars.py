@@ -92,6 +92,7 @@ EXPRESSIONS: dict[str, ExpressionWriter] = {
     "sqrt": function("sqrt"),
     "tanh": function("tanh"),
     "erf": function("erf"),
+    "normal_cdf": function("normcdf"),
     "sin": function("sin"),
     "cos": function("cos"),
     "lt": infix("<"),

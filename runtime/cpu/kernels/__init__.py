@@ -11,7 +11,6 @@ already run in one of a group (runtime/cpu/threads.py).
 from runtime.cpu.kernels.basic import (
     argmax,
     clip,
-    erf,
     gather,
     iota,
     orthogonalize,
@@ -30,6 +29,7 @@ from runtime.cpu.kernels.depthwise import (
     depthwise_conv2d_input_grad,
     depthwise_conv2d_input_grad_by_taps,
 )
+from runtime.cpu.kernels.normal import erf, normal_cdf
 from runtime.cpu.kernels.pooling import max_pool2d, max_pool2d_route, max_pool2d_with_index
 from runtime.cpu.kernels.products import matmul, sum_of_products
 from runtime.cpu.kernels.windows import fold, patches

@@ -30,39 +30,6 @@ def steps(*stacks: np.ndarray, reverse: bool) -> list[tuple[np.ndarray, ...]]:
     return [tuple(stack[t, ...] for stack in stacks) for t in (reversed(order) if reverse else order)]
 
 
-def erf(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """The error function: a rational approximation with 3e-7 absolute error (Eigen's, after Cody), odd and clamped.
-
-    `out` may be x. `scratch` has room for two arrays like it, with the memory layout of `out`.
-    """
-    clip(x, -3.8, 3.8, out=out)
-    out = out.transpose(sorted(range(out.ndim), key=lambda axis: -out.strides[axis]))
-    pair = scratch.reshape(2, *out.shape)
-    square, polynomial = pair[0, ...], pair[1, ...]
-    np.multiply(out, out, out=square)
-    evaluate(ERF_NUMERATOR, square, out=polynomial)
-    np.multiply(out, polynomial, out=out)
-    evaluate(ERF_DENOMINATOR, square, out=polynomial)
-    np.divide(out, polynomial, out=out)
-
-
-ERF_NUMERATOR = (
-    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
-    -2.95459980854025e-03, -1.60960333262415e-02,
-)  # fmt: skip
-ERF_DENOMINATOR = (
-    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
-)  # fmt: skip
-
-
-def evaluate(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray) -> None:
-    """A polynomial by Horner's rule, highest power first."""
-    out.fill(coefficients[0])
-    for coefficient in coefficients[1:]:
-        np.multiply(out, x, out=out)
-        np.add(out, coefficient, out=out)
-
-
 def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """x where the condition is true, 0 elsewhere, even if x is not finite there; `out` may be x.
 

@@ -55,6 +55,8 @@ static inline double min(double a, float b) { return fmin(a, b); }
 
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
+static inline float normcdff(float x) { return erfc(x * -M_SQRT1_2) / 2; }
+static inline double normcdf(double x) { return erfcl(x * -sqrtl(0.5L)) / 2; }
 #define __expf expf  // the C library has hidden functions of these names
 #define __logf logf
 static inline float __fdividef(float x, float y) { return x / y; }
