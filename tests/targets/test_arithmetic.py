@@ -51,3 +51,14 @@ def test_top_k_accuracy_does_not_count_nan(k: int, share: float):
     labels = np.array([0, 0, 0, 0, 0, 0], np.int32)
     program = model(f"return zeros([B]) + top_k_accuracy({k})(x, n)", "x: f32[B, 3], n: i32[B]")
     assert output(program, logits, labels) == pytest.approx(np.full(6, share))
+
+
+@pytest.mark.parametrize("shape", [(128, 64, 64, 3), (128, 512), (3, 1_000_000), (3, 300_000, 3), (128,)])
+def test_means_of_equal_numbers(shape: tuple[int, ...]):
+    x, tenth = np.full(shape, 0.1, np.float32), float(np.float32(0.1))
+    inputs = f"x: f32[{', '.join(['B', *map(str, shape[1:])])}]"
+    axes = list(range(max(len(shape) - 1, 1)))
+    found = output(model(f"return zeros([B]) + mean(mean(x, axes={axes})) + 0 * mean(x)", inputs), x)
+    assert found[0] == pytest.approx(tenth, rel=1e-6)
+    found = output(model("return zeros([B]) + mean(x * x)", inputs), x)
+    assert found[0] == pytest.approx(tenth**2, rel=1e-6)
