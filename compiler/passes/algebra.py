@@ -23,7 +23,8 @@ ALWAYS = (
     "lt(low, min(x, high)) = lt(low, x)",
 )
 
-# For floats: combine numbers first, then vectors, so that each large tensor is read once.
+# For floats: combine numbers first, then vectors, so that each large tensor is read once. docs/arithmetic.md lists what
+# may change. Equations whose right side could overflow where the left does not need u and v: see `equations.py`.
 FLOATS = (
     "div(x, 1) = x",
     "pow(x, 1) = x",
@@ -42,21 +43,20 @@ FLOATS = (
     "mul(neg(X), s) = mul(X, neg(s))",
     "neg(div(s, X)) = div(neg(s), X)",
     # factors
-    "div(X, s) = mul(X, div(1, s))",
-    "mul(mul(X, s), t) = mul(X, mul(s, t))",
-    "mul(div(s, X), t) = div(mul(s, t), X)",
+    "div(X, u) = mul(X, div(1, u))",
+    "mul(mul(X, u), v) = mul(X, mul(u, v))",
+    "mul(div(u, X), v) = div(mul(u, v), X)",
     "add(X, X) = mul(X, 2)",
-    "add(add(X, Y), Y) = add(X, mul(Y, 2))",
     # terms without the batch: log_softmax must stay (x - max) - log(sum), or it would lose the digits of small losses
-    "add(add(X, p), q) = add(X, add(p, q))",
-    "add(sub(X, p), q) = add(X, sub(q, p))",
-    "add(sub(p, X), q) = sub(add(p, q), X)",
-    "sub(add(X, p), q) = add(X, sub(p, q))",
-    "sub(sub(X, p), q) = sub(X, add(p, q))",
-    "sub(sub(p, X), q) = sub(sub(p, q), X)",
-    "sub(q, add(X, p)) = sub(sub(q, p), X)",
-    "sub(q, sub(X, p)) = sub(add(q, p), X)",
-    "sub(q, sub(p, X)) = add(X, sub(q, p))",
+    "add(add(X, a), b) = add(X, add(a, b))",
+    "add(sub(X, a), b) = add(X, sub(b, a))",
+    "add(sub(a, X), b) = sub(add(a, b), X)",
+    "sub(add(X, a), b) = add(X, sub(a, b))",
+    "sub(sub(X, a), b) = sub(X, add(a, b))",
+    "sub(sub(a, X), b) = sub(sub(a, b), X)",
+    "sub(b, add(X, a)) = sub(sub(b, a), X)",
+    "sub(b, sub(X, a)) = sub(add(b, a), X)",
+    "sub(b, sub(a, X)) = add(X, sub(b, a))",
 )
 
 

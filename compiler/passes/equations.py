@@ -4,6 +4,8 @@ The name of a variable says what it matches; the result is the value of the left
     X Y          a tensor of the shape of the result
     s t          smaller than the result, so broadcast to it; all small ones of an equation broadcast together, too
     p q          smaller, and without the batch in its shape: a parameter, or a statistic over the batch
+    a b          like p and q, but not a number: `x + 12582912 - 12582912` rounds x, and has to stay
+    u v          like s and t, and of moderate size (`is_moderate`): its inverse and the product of two cannot overflow
     low high     numbers known at compile time, low < high
     others       anything
 A number matches itself, and `name=` before an argument of the right side makes it an attribute. A variable that occurs
@@ -23,7 +25,9 @@ from compiler.ir.types import Batch, Shape, broadcast_shapes, extent
 
 TOKENS = re.compile(r"[\w.]+=?|[(),]")
 LITERAL = "a literal"
-SMALL, BATCHLESS, LIMITS = ("s", "t", "p", "q"), ("p", "q"), ("low", "high")
+SMALL, BATCHLESS, LIMITS = ("s", "t", "p", "q", "a", "b", "u", "v"), ("p", "q", "a", "b"), ("low", "high")
+COMPUTED, MODERATE = ("a", "b"), ("u", "v")
+LEAST, LARGEST = 2.0**-60, 2.0**60  # moderate sizes
 Bindings = dict[str, Value]
 
 
@@ -55,6 +59,10 @@ class VariablePattern:
             return value.type.shape == shape
         if self.name in LIMITS:
             return isinstance(value, Literal)
+        if self.name in COMPUTED and isinstance(value, Literal):
+            return False
+        if self.name in MODERATE and not is_moderate(value):
+            return False
         if self.name in BATCHLESS and any(isinstance(dim, Batch) for dim in value.type.shape):
             return False
         return self.name not in SMALL or is_smaller(value.type.shape, shape)
@@ -124,6 +132,27 @@ def limits_ascend(bound: Bindings) -> bool:
     low, high = bound["low"], bound["high"]
     assert isinstance(low, Literal) and isinstance(high, Literal)
     return low.value < high.value
+
+
+def is_moderate(value: Value) -> bool:
+    """Whether every element is surely between LEAST and LARGEST in size, or is a root, or 1 / a root.
+
+    Roots of numbers other than 0 are from 1e-23 to 2e19 in f32. For a root of 0, x / 0 = x * (1 / 0).
+    """
+    if isinstance(value, Literal):
+        return LEAST <= abs(value.value) <= LARGEST
+    if value.node is None:
+        return False
+    name, operands = value.node.op.name, value.node.operands
+    if name == "sqrt":
+        return value.type.dtype == "f32"
+    if name == "div":
+        return isinstance(operands[0], Literal) and abs(operands[0].value) == 1.0 and is_moderate(operands[1])
+    if name == "add":  # of a root and a positive number
+        number, root = operands if isinstance(operands[0], Literal) else operands[::-1]
+        positive = isinstance(number, Literal) and LEAST <= number.value <= LARGEST
+        return positive and root.node is not None and root.node.op.name == "sqrt" and is_moderate(root)
+    return name == "extent" or (name in ("neg", "broadcast", "reshape", "cast") and is_moderate(operands[0]))
 
 
 def smaller_together(bound: Bindings, shape: Shape) -> bool:

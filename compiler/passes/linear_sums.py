@@ -1,8 +1,9 @@
 """Sums of expressions linear in large tensors, for `simplify`: the sums stay, the arithmetic moves to their results.
 
     sum(neg(X))       = neg(sum(X))
-    sum(mul(X, s))    = mul(sum(X), s)                 s: constant along the summed axes, and smaller than X
-    sum(add(X, p))    = add(sum(X), mul(p, count))     p: such an s without the batch; likewise for sub
+    sum(mul(X, s))    = mul(sum(X), s)                 s: constant along the summed axes, and smaller than X; if it is a
+                                                       number, of moderate size
+    sum(add(X, a))    = add(sum(X), mul(a, count))     a: such an s without the batch, no number; likewise for sub
     sum(broadcast(s)) = mul(s, count)
     sum(add(X, Y))    = add(sum(X), sum(Y))            if both sums exist already, or follow from existing ones
 
@@ -15,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Value
+from compiler.ir.graph import Literal, Value
 from compiler.ir.types import Batch, Shape
-from compiler.passes.equations import is_smaller, stretched
+from compiler.passes.equations import is_moderate, is_smaller, stretched
 
 LINEAR = ("neg", "mul", "add", "sub", "broadcast")
 
@@ -56,7 +57,14 @@ def large_terms(x: Value, over: Summation) -> list[Value] | None:
     large = [operand for operand in x.node.operands if operand.type.shape == over.shape]
     small = [operand for operand in x.node.operands if operand.type.shape != over.shape]
     fits = over.is_offset if x.node.op.name in ("add", "sub") else over.is_constant
+    if any(isinstance(each, Literal) and not is_safe(x.node.op.name, each) for each in small):
+        return None
     return large if all(map(fits, small)) and not (x.node.op.name == "mul" and len(large) > 1) else None
+
+
+def is_safe(name: str, number: Literal) -> bool:
+    """Whether a number may be applied to a sum: no terms, in which rounding may be meant, and no extreme factors."""
+    return name == "broadcast" or (name == "mul" and is_moderate(number))
 
 
 class Sums:

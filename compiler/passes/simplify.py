@@ -6,9 +6,10 @@
     constant_folding    numbers
 
 They assume a target on which every elementwise op on a large tensor is a pass over memory, while ops on small tensors
-cost next to nothing. Floats are treated as real numbers, except where values that are not finite matter: `x * 0` stays,
-and so does selecting 0. Rounding may change, and so may the sign of a zero. The rules look at a node and at the nodes
-that compute its operands. Nodes that a rule creates are simplified immediately, so one walk over the graph is enough.
+cost next to nothing. docs/arithmetic.md lists what they take for granted about floats: rounding may change a bit, and
+so may the sign of a zero, but `x * 0` stays, and so does a division or product that could overflow otherwise. The rules
+look at a node and at the nodes that compute its operands. Nodes that a rule creates are simplified immediately, so one
+walk over the graph is enough.
 """
 
 from __future__ import annotations

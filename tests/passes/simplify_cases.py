@@ -18,9 +18,10 @@ graph g(%x: f32[B,3] input, %c: f32[3] param) {
 }""",
         """
 graph g(%x: f32[B,3] input, %c: f32[3] param) {
-  %0: f32[3] = mul(%c, 0.375)
-  %1: f32[B,3] = mul(%x, %0)
-  return y=%1
+  %0: f32[B,3] = mul(%x, 1.5)
+  %1: f32[B,3] = mul(%c, %0)
+  %2: f32[B,3] = mul(%1, 0.25)
+  return y=%2
 }""",
     ),
     "elementwise ops broadcast implicitly": (
@@ -216,9 +217,9 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
   %0: f32[3] = sum(%x, axes=[0], keepdims=false)
   %1: f32[3] = sum(%y, axes=[0], keepdims=false)
-  %2: f32[3] = mul(%c, 2.0)
-  %3: f32[3] = mul(%1, %2)
-  %4: f32[3] = add(%0, %3)
+  %2: f32[3] = mul(%1, %c)
+  %3: f32[3] = add(%0, %2)
+  %4: f32[3] = add(%3, %2)
   return u=%0, v=%1, w=%4
 }""",
     ),
@@ -265,6 +266,25 @@ graph g(%h: f32[3] input, %u: f32[4,3] input) {
 
 # Near misses.
 UNTOUCHED = {
+    "what could overflow, underflow or lose a rounding in another order": """
+graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param, %d: f32[] param) {
+  %0: f32[B,3] = div(%x, 1e-39)
+  %1: f32[B,3] = div(%x, %c)
+  %2: f32[B,3] = mul(%x, 1e+30)
+  %3: f32[B,3] = mul(%2, 1e+30)
+  %4: f32[B,3] = add(%x, 12582912.0)
+  %5: f32[B,3] = sub(%4, 12582912.0)
+  %6: f32[] = sqrt(%d)
+  %7: f32[] = add(%6, 1e-39)
+  %8: f32[B,3] = div(%x, %7)
+  %9: f32[B,3] = mul(%x, %c)
+  %10: f32[B,3] = mul(%9, %d)
+  %11: f32[B,3] = add(%x, %y)
+  %12: f32[B,3] = add(%11, %y)
+  %13: f32[3] = sum(%4, axes=[0], keepdims=false)
+  %14: f32[3] = sum(%2, axes=[0], keepdims=false)
+  return y0=%0, y1=%1, y2=%3, y3=%5, y4=%8, y5=%10, y6=%12, y7=%13, y8=%14
+}""",
     "0 x stays, since x may not be finite, and so does a selection of 0": """
 graph g(%c: bool[B,3] input, %x: f32[B,3] input) {
   %0: f32[B,3] = mul(%x, 0.0)

@@ -60,8 +60,8 @@ graph g(%x: f32[B,2,3] input, %w: f32[3,4] param, %b: f32[4] param, %s: f32[4] p
 }""",
         """
 graph g(%x: f32[B,2,3] input, %w: f32[3,4] param, %b: f32[4] param, %s: f32[4] param) {
-  %0: f32[4] = mul(0.5, %s)
-  %1: f32[3,4] = mul(%w, %0)
+  %0: f32[3,4] = mul(%w, 0.5)
+  %1: f32[3,4] = mul(%0, %s)
   %2: f32[B,2,4] = matmul(%x, %1)
   %3: f32[4] = mul(%b, %s)
   %4: f32[B,2,4] = add(%2, %3)

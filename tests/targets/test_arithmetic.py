@@ -51,3 +51,37 @@ def test_top_k_accuracy_does_not_count_nan(k: int, share: float):
     labels = np.array([0, 0, 0, 0, 0, 0], np.int32)
     program = model(f"return zeros([B]) + top_k_accuracy({k})(x, n)", "x: f32[B, 3], n: i32[B]")
     assert output(program, logits, labels) == pytest.approx(np.full(6, share))
+
+
+@pytest.mark.parametrize("shape", [(128, 64, 64, 3), (128, 512), (3, 1_000_000), (3, 300_000, 3), (128,)])
+def test_means_of_equal_numbers(shape: tuple[int, ...]):
+    x, tenth = np.full(shape, 0.1, np.float32), float(np.float32(0.1))
+    inputs = f"x: f32[{', '.join(['B', *map(str, shape[1:])])}]"
+    axes = list(range(max(len(shape) - 1, 1)))
+    found = output(model(f"return zeros([B]) + mean(mean(x, axes={axes})) + 0 * mean(x)", inputs), x)
+    assert found[0] == pytest.approx(tenth, rel=1e-6)
+    found = output(model("return zeros([B]) + mean(x * x)", inputs), x)
+    assert found[0] == pytest.approx(tenth**2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "x", "expected"),
+    [
+        ("x / 1e-39", [1e-39, 2e-39, 0, -1e-38], [1, 2, 0, -10]),
+        ("x / s", [1e-39, 2e-39, 0, -1e-38], [1, 2, 0, -10]),
+        ("x / 2e38", [1e38, 2e38, 3e38, -1e38], [0.5, 1, 1.5, -0.5]),
+        ("x * 1e30 * 1e30", [1e-35, -1e-34, 0, 1e-30], [1e25, -1e26, 0, 1e30]),
+        ("x * 1e-30 * 1e-30", [1e35, -1e34, 0, 1e30], [1e-25, -1e-26, 0, 1e-30]),
+        ("x / (sqrt(sum(x * x, axes=1, keepdims=true)) + 1e-39)", [0, 0, 0, 0], [0, 0, 0, 0]),
+        ("x / sqrt(sum(x * x, axes=1, keepdims=true))", [3, 4, 0, 0], [0.6, 0.8, 0, 0]),
+        ("x + 12582912 - 12582912", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("12582912 + x - 12582912", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("x + x - 2 * x", [1e38, 2, 3, -4], [0, 0, 0, 0]),
+        ("(0 - x) + y + y", [3e38, 1, -2, -3e38], [3e38, 1, -2, -3e38]),
+    ],
+)
+def test_expressions_are_computed_as_written(body: str, x: list[float], expected: list[float]):
+    values = np.array([x], np.float32)
+    program = model(f"y = 1 * x\ns = zeros([]) + 1e-39\nreturn {body}")
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(output(program, values)[0], np.array(expected, np.float32), rtol=1e-6)

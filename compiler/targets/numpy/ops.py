@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf, prod
 from string import ascii_lowercase
 
 from compiler.ir.graph import Literal, Node
@@ -14,6 +15,7 @@ from compiler.targets.shared.python_text import Emission, show_shape, show_value
 from runtime.cpu.kernels.convolution import conv2d_grad_scratch, conv2d_scratch
 from runtime.cpu.kernels.depthwise import MOST_IMAGES, bands_pay, bands_pay_for_filters, reach
 from runtime.cpu.kernels.products import partial_sums
+from runtime.cpu.kernels.sums import SHORT
 
 Emitter = Callable[[Emission], list[str]]
 
@@ -56,12 +58,26 @@ def copy(out: str, source: str) -> str:
 
 
 def total(s: Emission) -> list[str]:
-    """A sum; over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
+    """A sum; of floats, if it may be long, in parts."""
+    x, axes = s.node.operands[0].type, s["axes"]
+    if not x.is_float or not axes or fixed_size(x, axes) <= SHORT:
+        return short_total(s)
+    return kernel("total", "axes")(s)
+
+
+def short_total(s: Emission) -> list[str]:
+    """Over all axes but the last by einsum, which adds with vector instructions where np.sum does not."""
     x = s.node.operands[0].type
     if x.is_float and x.rank > 1 and s["axes"] == tuple(range(x.rank - 1)) and not s["keepdims"]:
         letters = ascii_lowercase[: x.rank]
         return [f'np.einsum("{letters}->{letters[-1]}", {s.arguments[0]}, out={s.out})']
     return reduction("sum")(s)
+
+
+def fixed_size(type: TensorType, axes: Sequence[int]) -> float:
+    """The number of elements along axes; infinite if the batch is among them."""
+    sizes = [type.shape[axis] for axis in axes]
+    return prod(inf if isinstance(size, Batch) else size for size in sizes)
 
 
 def clip(s: Emission) -> list[str]:

@@ -2,8 +2,8 @@
 
 Images are [N, H, W, C] in any memory layout; kernels are fast if the batch is innermost and channels are outermost.
 `out` is written and, unless a kernel says so, never read; `scratch` is space that the caller provides for the call.
-Unless a kernel says so, it allocates nothing as large as a tensor. Kernels divide their work over threads, unless they
-already run in one of a group (runtime/cpu/threads.py).
+Unless a kernel says so, it allocates nothing as large as a tensor: sums allocate a small share of their operand.
+Kernels divide their work over threads, unless they already run in one of a group (runtime/cpu/threads.py).
 """
 
 # ruff: noqa: F401  these are the kernels, which generated code may call (runtime/allowed.py)
@@ -31,6 +31,7 @@ from runtime.cpu.kernels.depthwise import (
 )
 from runtime.cpu.kernels.normal import erf, normal_cdf
 from runtime.cpu.kernels.pooling import max_pool2d, max_pool2d_route, max_pool2d_with_index
-from runtime.cpu.kernels.products import matmul, sum_of_products
+from runtime.cpu.kernels.products import matmul
+from runtime.cpu.kernels.sums import sum_of_products, total
 from runtime.cpu.kernels.windows import fold, patches
 from runtime.cpu.threads import together

@@ -145,17 +145,3 @@ def matmul_stacks(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Copies a matrix that has no contiguous axis, since BLAS cannot read it."""
     a, b = (x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x) for x in (a, b))
     divided(a, b, out)
-
-
-def sum_of_products(a: np.ndarray, b: np.ndarray, out: np.ndarray, axes: tuple[int, ...]) -> None:
-    """sum(a * b) over axes, without the product: as dot products if over all axes, or over all but the outermost."""
-    alike, stays = a.strides == b.strides and a.size > 0, a.ndim - len(axes)
-    if alike and stays == 0 and (a.flags.c_contiguous or a.flags.f_contiguous):
-        np.dot(a.ravel("K"), b.ravel("K"), out=out)
-    elif alike and axes == tuple(range(a.ndim - 1)) and a.strides[-1] == max(a.strides):
-        order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
-        a, b = (x.transpose(order).reshape(len(out), -1) for x in (a, b))
-        np.matmul(a[:, None, :], b[:, :, None], out=out[:, None, None])
-    else:
-        left = [axis for axis in range(a.ndim) if axis not in axes]
-        np.einsum(a, range(a.ndim), b, range(a.ndim), left, out=out)
