@@ -103,7 +103,11 @@ FILES = [
     ("emit untrained.nn --batch 3", "untrained.nn has no train block, so batch cannot be overridden"),
     ("summary parts.nn", "there is no model in parts.nn"),
     ("train untrained.nn --epochs 3", "no train block"),
-    ("train huge.nn", "Huge needs more memory than this machine has", "600 GB for the result of matmul f32[B,2000000000]"),
+    (
+        "train huge.nn",
+        "Huge needs more memory than this machine has",
+        "600 GB for the result of matmul f32[B,2000000000]",
+    ),
     ("eval huge.nn", "Huge needs more memory than this machine has"),
     ("train graph.ir", "train needs a program: IR text holds graphs", "hint: emit, opt, plan and check take IR text"),
     ("eval graph.ir", "eval needs a program"),
