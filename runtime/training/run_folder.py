@@ -125,7 +125,8 @@ class RunFolder:
             yield
         finally:
             if descriptor is not None:
-                os.close(descriptor)
+                with suppress(OSError):
+                    os.close(descriptor)
 
     def restore(self, program: LoadedProgram, program_hash: str | None = None) -> tuple[Path, Position]:
         """Sets `program` to the last checkpoint or, if that cannot be read, to the previous one, with a warning.

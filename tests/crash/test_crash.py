@@ -46,6 +46,7 @@ def test_every_call_of_a_save_is_counted():
     save += [("link", previous), ("replace", "run/previous.safetensors"), ("unlink", previous)]
     save += [("replace", "run/last.safetensors"), ("unlink", temporary)]
     save += [("open", "run"), ("fsync", "run"), ("close", "run")]
+    save += [("close", "run")]  # the lock of the run
     assert calls[-len(save) :] == save
 
 
