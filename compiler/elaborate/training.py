@@ -155,9 +155,6 @@ def warn_about_settings(train: TrainBlock, evaluator: Evaluator, frame: Frame) -
             side, usual = "above" if rate > largest else "below", f"mostly between {low:g} and {high:g}"
             message = f"the learning rate is far {side} the usual for {optimizer.name}"
             evaluator.warn(train.spans["optimizer"], frame, message, usual, f"{rate:g}", [])
-    if train.values["patience"] is not None and not train.values.get("validation"):
-        message = "patience watches the loss on the test rows, so their loss and metrics look too good afterwards"
-        evaluator.warn(train.spans["patience"], frame, message, None, None, [])
 
 
 def peak_rate(rate: Any) -> float | None:

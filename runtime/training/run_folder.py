@@ -93,7 +93,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises RuntimeUserError if there is none, or none that can be resumed."""
         folder = cls(path, "")
-        if not os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
+        if os.path.isfile(path) or not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
             raise RuntimeUserError(f"there is no run folder {quoted(str(path))}", hint=_similar(path))
         checkpoint = folder.last if folder.last.exists() or not folder.previous.exists() else folder.previous
         for file, kind in ((folder.program, "a run folder"), (checkpoint, "a run with a checkpoint to resume from")):

@@ -276,12 +276,3 @@ def test_usual_learning_rate(optimizer: str):
         'optimizer Mine(lr)(p, g, step) { return p - lr * g }\nfn later(step) { return 1 / (cast(step, "f32") + 9) }\n'
     )
     check_warnings(mine + trained(optimizer))
-
-
-def test_patience_without_validation():
-    check_warnings(trained("SGD(lr=0.1)", "; patience = §3"), "patience watches the loss on the test rows")
-
-
-def test_no_patience():
-    check_warnings(trained("SGD(lr=0.1)", "; patience = none"))
-    check_warnings(trained("SGD(lr=0.1)"))
