@@ -107,7 +107,7 @@ def load(path: str) -> Dataset:
 
 
 def rows_to_test(rows: int) -> int:
-    """How many of the rows are for testing if no array has test rows of its own."""
+    """How many of the rows are for testing if no array has separate test rows."""
     return max(1, rows // TEST_SHARE)
 
 

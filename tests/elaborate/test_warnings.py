@@ -64,7 +64,7 @@ def test_used_name(program: str):
 def fitted(
     loss: str, output: str = "x |> Dense(1)", parameters: str = "p: f32[B, 1], y: f32[B]", more: str = ""
 ) -> str:
-    """A program with a loss of its own; the target is `y: f32[B]`."""
+    """A program with this loss; the target is `y: f32[B]`."""
     return (
         f"fn own({parameters}) {{ {loss} }}\nmodel M(x: f32[B, 4]) {{ return {output} }}\n"
         f"train M {{ loss = own; optimizer = SGD(lr=0.1){more} }}\n"

@@ -63,7 +63,7 @@ def load(model: str, batch: int, graphs: bool = True, enabled: Sequence[str] = (
 
 
 def runner_of(program: DeviceProgram, steps: int) -> tuple[DeviceRunner, np.ndarray]:
-    """What trains a program for so many steps, and the order of the examples."""
+    """What trains a program for a number of steps, and the order of the examples."""
     from runtime.gpu.device_program import DeviceRunner
 
     count = steps * program.batch
