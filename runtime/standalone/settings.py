@@ -12,6 +12,7 @@ SEED = 0  # of initial weights, order of the data and dropout
 SHUFFLE = True  # whether every epoch has a different order
 PATIENCE: int | None = None  # epochs without a better test loss before training stops
 METRICS: tuple[str, ...] = ()
+TOTALS: dict[str, str] = {}  # of metrics, with how each combines over batches: sum, max or min
 CLASSES: dict[str, int] = {}  # number of valid values, for arrays of indices
 ARENA_BYTES = 0  # memory for all tensors
 GRAPHS: dict[str, Bind] = {}

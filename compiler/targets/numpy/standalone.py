@@ -20,12 +20,12 @@ from compiler.targets.numpy.linker import Definition, ImportedName, Linker, Piec
 from compiler.targets.numpy.target import TARGET
 from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
 from runtime.datasets import BUILT_IN
-from runtime.program import PREPARE, Manifest
+from runtime.program import METRICS, PREPARE, Manifest
 
 PACKAGE = "runtime"
 GENERATED = f"{PACKAGE}.generated"  # a module without a file: the functions of the model
 BLAS, DATA, SETTINGS, TRAINING = (f"{PACKAGE}.standalone.{name}" for name in ("blas", "data", "settings", "training"))
-GRAPHS = ("init", "train_step", PREPARE, "evaluate")  # needed for training
+GRAPHS = ("init", "train_step", PREPARE, "evaluate", METRICS)  # needed for training
 
 
 class Section(NamedTuple):
@@ -81,6 +81,7 @@ def standalone(file: str, manifest: Manifest, module: Module, data: str, name: s
         "SHUFFLE": chosen.shuffle,
         "PATIENCE": None if chosen.patience is None else max(chosen.patience, 1),
         "METRICS": manifest.metrics,
+        "TOTALS": dict(manifest.totals),
         "CLASSES": dict(manifest.classes),
         "ARENA_BYTES": max(plan.size for plan in plans),
     }
