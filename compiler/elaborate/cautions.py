@@ -47,7 +47,22 @@ def source_of(value: Value) -> Value:
 
 
 def warn_about_pairs(evaluator: Evaluator) -> None:
-    """Warns about `[B]` and `[B,1]` that make `[B,B]`, unless it meets another tensor of pairs, such as `a @ b`."""
+    """Warns about `[B]` and `[B,1]` that make `[B,B]`."""
+    for result in mistaken_pairs(evaluator):
+        operands, span, frame = evaluator.pairs[result]
+        shapes = show_shape(result.type.shape)
+        evaluator.warn(
+            span,
+            frame,
+            f"the operands make {shapes}, a value for each pair of examples",
+            "operands of one shape; for pairs, reshape one to [1, B, …] and the other to [B, 1, …]",
+            " and ".join(dict.fromkeys(str(each.type) for each in operands)),
+            [note for each in operands for note in evaluator.shape_origin(each)],
+        )
+
+
+def mistaken_pairs(evaluator: Evaluator) -> list[Value]:
+    """The results `[B,B]` of `[B]` and `[B,1]`, except those that meet another tensor of pairs, such as `a @ b`."""
     origins: dict[Value, set[Value]] = {result: {result} for result in evaluator.pairs}
     meant: set[Value] = set()
     for node in evaluator.context.graph.nodes if evaluator.pairs else ():
@@ -57,17 +72,7 @@ def warn_about_pairs(evaluator: Evaluator) -> None:
             if any(batches(x.type) > 1 and not known for x, known in zip(node.operands, found, strict=True)):
                 meant |= merged
             origins.setdefault(node.result, merged)
-    for result, (operands, span, frame) in evaluator.pairs.items():
-        if result not in meant:
-            shapes = show_shape(result.type.shape)
-            evaluator.warn(
-                span,
-                frame,
-                f"the operands make {shapes}, a value for each pair of examples",
-                "operands of one shape; for pairs, reshape one to [1, B, …] and the other to [B, 1, …]",
-                " and ".join(dict.fromkeys(str(each.type) for each in operands)),
-                [note for each in operands for note in evaluator.shape_origin(each)],
-            )
+    return [result for result in evaluator.pairs if result not in meant]
 
 
 # Values that depend on the batch --------------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def warn_about_the_batch(
 ) -> None:
     """Warns about a loss or metric that is not proved to be a mean over the examples."""
     found = known.get(value) or of_source(value)
-    if not found.is_mean:
+    if not found.is_mean and not any(pair in known for pair in mistaken_pairs(evaluator)):  # these have their warning
         message = f"{function.name} is not a mean over the examples, so its figures depend on the size of the batches"
         expected = "a mean over the examples; or a metric, which declares totals over all data: metric … { total … }"
         evaluator.warn(span, frame, message, expected, describe_dependence(found), reasons(value, known, span))
