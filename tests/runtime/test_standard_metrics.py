@@ -101,19 +101,23 @@ METRICS = {
 DATA = {"binary": binary, "classes": classes, "regression": regression}
 
 
+def program_text(kind: str, batch: int) -> str:
+    """A program that evaluates the metrics of a kind for predictions that are its data."""
+    metrics, head, target = METRICS[kind]
+    signature = head.partition("M(")[2]
+    return f"""fn none_of_it({signature[:-1]}, {target}) {{ return mean(p) }}
+    {head} {{ return p }}
+    train M {{ loss = none_of_it; metrics = [{metrics}]; optimizer = SGD(lr=0.1); batch = {batch} }}"""
+
+
 @cache
 def reported(kind: str, batch: int) -> dict[str, Any]:
     """The metrics of a kind as evaluation reports them, by their text."""
-    metrics, head, target = METRICS[kind]
-    signature = head.partition("M(")[2]
-    text = f"""fn none_of_it({signature[:-1]}, {target}) {{ return mean(p) }}
-    {head} {{ return p }}
-    train M {{ loss = none_of_it; metrics = [{metrics}]; optimizer = SGD(lr=0.1); batch = {batch} }}"""
-    compiled = compile_text(text)
+    compiled = compile_text(program_text(kind, batch))
     program = LoadedProgram(compiled.executable, compiled.manifest)
     program.initialize(0)
     found = list(evaluate(program, Split(DATA[kind]())).values())[1:]
-    return dict(zip(metrics.split(", "), found, strict=True))
+    return dict(zip(METRICS[kind][0].split(", "), found, strict=True))
 
 
 def by_formulas() -> dict[str, Any]:
