@@ -185,23 +185,24 @@ def rounded(value: float, direction: int) -> float:
     return value if exact else value + direction * ROUNDING * (abs(value) + ROUNDING)
 
 
+def interval_of(value: Value, known: Mapping[Value, Interval | None]) -> Interval | None:
+    """The interval of a value of a graph, or of a number."""
+    if not isinstance(value, Literal):
+        return known.get(value)
+    return (value.value, value.value) if math.isfinite(value.value) else None
+
+
 def intervals(graph: Graph, given: Mapping[Value, Interval | None]) -> dict[Value, Interval | None]:
     """The interval of every value, those in bodies too; `given` are those of inputs that are known."""
     found = {value: given.get(value, whole(value.type)) for value in graph.inputs}
 
-    def known(value: Value) -> Interval | None:
-        if not isinstance(value, Literal):
-            return found[value]
-        number = float(value.value)
-        return (value.value, value.value) if math.isfinite(number) else None
-
     for node in graph.nodes:
-        operands = [known(operand) for operand in node.operands]
+        operands = [interval_of(operand, found) for operand in node.operands]
         if "body" in node.attributes:
             carries = node.attributes["carries"] if LOOP in node.op.traits else 0
             inputs = dict(zip(node.body.inputs[carries:], operands[carries:], strict=True))
             found |= intervals(node.body, inputs)
-            outputs = [known(value) for value in node.body.outputs.values()]
+            outputs = [interval_of(value, found) for value in node.body.outputs.values()]
             first = [any_of(pair) for pair in zip(operands[:carries], outputs[:carries], strict=True)]
             found |= zip(node.results, (*first, *outputs[carries:]), strict=True)
             continue

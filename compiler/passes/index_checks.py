@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Module, Node, Value
-from compiler.ops.ranges import Interval, index_limits, limited
+from compiler.ops.ranges import Interval, index_limits, interval_of, limited
 from compiler.passes.rewriting import rebuild
 
 
@@ -31,5 +31,5 @@ def without_checks(graph: Graph, limits: dict[str, int]) -> Graph:
 
 
 def is_inside(known: dict[Value, Interval | None], node: Node) -> bool:
-    found = known.get(node.operands[0])
+    found = interval_of(node.operands[0], known)
     return found is not None and found[0] >= 0 and found[1] < node.attributes["size"]
