@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from runtime.training.captures import read_dump, write_dump
 from tests.cli.running import Result, nnc
 
 TEXT = """\
@@ -85,6 +88,55 @@ def test_an_input_that_is_an_index_is_checked_when_it_is_loaded(words: Path):
     assert result.code == 2
     assert "row 4 of array" in result.err and "is not a row of the table" in result.err
     assert "check_index" not in nnc("emit", "words.nn").out
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "found"),
+    [
+        ("word - 1", 0, "found: -1, in row {row} of the test data\n  note: in embedding_1, epoch 1, batch 1 of 1\n"),
+        ("word", -1, 'found: "inputs: word, whose values must be from 0 to 3"\n'),
+    ],
+)
+def test_replay(words: Path, word: str, value: int, found: str):
+    """A dump with an index outside its table: computed, or as it is in the data."""
+    Path("words.nn").write_text(TEXT.replace("word - 1", word).replace("lr=0.1", "lr=1e30"))
+    store([1, 2, 3, 3], [1, 2])
+    assert nnc("train", "words.nn", "--quiet", "--out", "run").code == 2
+    (path,) = Path("run").glob("numerics-*")
+    capture, recipe, _ = read_dump(path)
+    capture.inputs["word"][1] = value
+    write_dump(path, capture, recipe)
+    result = nnc("replay", path)
+    assert (result.code, result.out) == (2, "")
+    assert found.format(row=capture.indices[1]) in result.err
+    if value == 0:
+        assert result.err.startswith(
+            "run/program.nn:2:22: error: an index is outside its table\n 2 |   return word - 1 |>"
+        )
+
+
+def test_profile_of_random_data(words: Path):
+    """Without its data."""
+    result = nnc("profile", "words.nn", "--steps", "1")
+    assert result.code == 2
+    assert ", in random data\n" in result.err and "hint: name the data with --data\n" in result.err
+    store([1, 2, 3, 4], [1, 2])
+    assert nnc("profile", "words.nn", "--steps", "1").code == 0
+    assert nnc("annotate", "words.nn", "--steps", "1").code == 0
+
+
+def test_a_standalone_script(words: Path):
+    store([1, 2, 3, 4, 0], [1, 2])
+    assert nnc("emit", "words.nn", "--standalone", "train.py").code == 0
+    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "words.nn:1:44: error: an index is outside its table\n" in done.stderr
+    assert "found: -1, in row 4 of the training data\n" in done.stderr
+    store([1, 2, 3, 4], [1, 5])
+    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True)
+    assert done.returncode == 1 and "found: 4, in row 1 of the test data\n" in done.stderr
+    store([1, 2, 3, 4], [1, 2])
+    assert subprocess.run([sys.executable, "train.py"], capture_output=True).returncode == 0
 
 
 def test_names_in_the_source_are_only_text(words: Path):
