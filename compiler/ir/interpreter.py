@@ -55,9 +55,9 @@ def evaluate(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndar
     except IndexOutside as outside:
         if "body" in node.attributes:  # it names the node in the body
             raise
-        each, at = indices_per_example(node.operands[0]), node.origin
+        each = indices_per_example(node.operands[0])
         example = outside.example // each if each and outside.example is not None else None
-        place, layer = (f"{at.file}:{at.line}:{at.column}", at.path) if at else ("", "")
+        place, layer = node.origin.place_and_layer if node.origin else ("", "")
         raise IndexOutside(outside.value, outside.size, example, place, layer) from None
     return list(results) if isinstance(results, tuple | list) else [results]
 

@@ -7,6 +7,7 @@ from compiler.elaborate.model import ElaboratedModel
 from compiler.ir.graph import VARIABLES, Module
 from compiler.ir.types import Batch, TensorType
 from compiler.ops.ranges import index_limits
+from compiler.planning.check_names import checks_of
 from runtime.program import Manifest, Settings, TensorSpec
 
 
@@ -25,6 +26,7 @@ def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Man
         variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items() if n in kept),
         metrics=tuple(model.train.metric_names) if model.train else (),
         classes=index_limits(model.module),
+        checks=checks_of(model.module, module),
         settings=settings,
         optimizer=optimizer,
     )

@@ -20,7 +20,7 @@ import numpy as np
 from runtime.allowed import GPU_PROGRAMS
 from runtime.feeding import Batches, NotFinite, Watch, interruptible, runner_of
 from runtime.gpu import cuda
-from runtime.program import FIRST_EXAMPLE, Arrays, Executable, LoadedProgram, Manifest, examples_of
+from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, LoadedProgram, Manifest, examples_of
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
@@ -77,7 +77,13 @@ class DeviceRunner:
             for name, view in inputs.items():
                 cuda.upload(view, np.array(start, np.int64) if name == FIRST_EXAMPLE else self.arrays[name][indices])
             run()
-            yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
+            results = {name: cuda.download(view) for name, view in outputs.items()}
+            for name, check in self.checks.items():
+                if code := results.pop(name).item():
+                    outside = check.error(code)
+                    outside.of_step(self.graph, indices, start // size + 1, -(-len(order) // size))
+                    raise outside
+            yield len(indices), results
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
@@ -87,15 +93,21 @@ class DeviceRunner:
         feed.begin(order, size)
         steps, rest = divmod(len(order), size)
         launches = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
-        for _ in interruptible(launches if watch is None else watched(launches, watch, feed), received):
+        for _ in interruptible(launches if watch is None else watched(launches, watch, feed, self.graph), received):
             pass
-        totals = feed.totals(raising=watch is not None)
+        totals = feed.totals(self.graph, raising=watch is not None)
         return {name: total / len(order) for name, total in zip(feed.names, totals, strict=True)}
 
     @cached_property
     def feed(self) -> Feed:
         """The examples on the device; they are copied there on first use."""
-        return Feed(self.arrays, ("loss", *self.program.manifest.metrics))
+        return Feed(self.arrays, ("loss", *self.program.manifest.metrics), self.checks)
+
+    @cached_property
+    def checks(self) -> dict[str, IndexCheck]:
+        """The checks of indices that the graph reports, by output."""
+        outputs = self.program.views(self.graph, 1)[2]
+        return {name: check for name, check in self.program.manifest.checks.items() if name in outputs}
 
     def advance(self, count: int, steps: int) -> Iterator[int]:
         """Queues steps of `count` examples; yields the number of steps of each launch."""
@@ -137,7 +149,7 @@ class DeviceRunner:
 runner_of.register(DeviceProgram, DeviceRunner)
 
 
-def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
+def watched(launches: Iterator[int], watch: Watch, feed: Feed, graph: str) -> Iterator[int]:
     """The same launches; waits for them now and then to show progress and to check that the loss is finite."""
     shown = isfinite(watch.interval)
     interval = watch.interval if shown else CHECK_SECONDS
@@ -145,7 +157,7 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
     for length in launches:
         done += length
         if perf_counter() >= due:
-            feed.totals(raising=True)
+            feed.totals(graph, raising=True)
             if shown:
                 watch.show(done)
             due = perf_counter() + interval
@@ -155,29 +167,33 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
 class Feed:
     """Examples on the device, their order, and sums over them.
 
-    `state` has the position in the order, the position after the first batch whose loss was not finite (0: none), that
-    loss, and the sums over examples of the results in `names`.
+    `state` has the position in the order, the position after the first batch whose loss was not finite or that had an
+    index outside its table (0: none), that loss, the number of the check that found the index, counted from 1 (0:
+    none), what it reported, and the sums over examples of the results in `names`.
     """
 
-    def __init__(self, arrays: Arrays, names: Sequence[str]):
-        self.names, self.size = names, 0
+    def __init__(self, arrays: Arrays, names: Sequence[str], checks: Mapping[str, IndexCheck]):
+        self.names, self.size, self.checks = names, 0, checks
+        self.rows = np.arange(0)
         self.data = {name: on_device(array) for name, array in arrays.items()}
         self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
         self.layout = np.dtype([
             ("position", np.int64, (1,)),
             ("bad_end", np.int64, (1,)),
             ("bad_loss", np.float64, (1,)),
+            ("bad_check", np.int64, (1,)),
+            ("bad_code", np.int64, (1,)),
             ("sums", np.float64, (len(names),)),
         ])  # fmt: skip
         self.state = on_device(np.zeros(self.layout.itemsize, np.uint8))
-        self.position, self.bad_end, self.bad_loss, self.sums = (
+        self.position, self.bad_end, self.bad_loss, self.bad_check, self.bad_code, self.sums = (
             cuda.view(self.state, offset, part.base.type, part.shape)
             for part, offset, *_ in (self.layout.fields or {}).values()
         )
 
     def begin(self, order: np.ndarray, size: int) -> None:
         """Starts over with an order and a batch size."""
-        self.size = size
+        self.size, self.rows = size, order
         cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
         cuda.upload(self.state, np.zeros(self.layout.itemsize, np.uint8))
 
@@ -194,12 +210,23 @@ class Feed:
     def add_up(self, outputs: Arrays, count: int) -> Queue:
         """A function that adds the results of a batch to the sums and moves the position to the next batch."""
         values = [outputs[name] for name in self.names]
-        kernel = summing_kernel(tuple(value.dtype.name for value in values))
-        return lambda: kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
+        codes = [outputs[name] for name in self.checks]
+        kernel = summing_kernel(tuple(value.dtype.name for value in values), len(codes))
+        changed = (self.sums, self.position, self.bad_end, self.bad_loss, self.bad_check, self.bad_code)
+        return lambda: kernel(*values, *codes, count, *changed, size=1)
 
-    def totals(self, raising: bool) -> list[float]:
-        """Waits for all queued work; the sums over the examples so far. Raises NotFinite if `raising`."""
+    def totals(self, graph: str, raising: bool) -> list[float]:
+        """Waits for all queued work; the sums over the examples so far.
+
+        Raises IndexOutside for an index outside its table, and NotFinite if `raising`.
+        """
         state = cuda.download(self.state).view(self.layout)[0]
+        if state["bad_check"].any():
+            outside = [*self.checks.values()][state["bad_check"].item() - 1].error(state["bad_code"].item())
+            end = state["bad_end"].item()
+            step = -(-end // self.size)
+            outside.of_step(graph, self.rows[(step - 1) * self.size : end], step, -(-len(self.rows) // self.size))
+            raise outside
         if raising and state["bad_end"].any():
             raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
         return state["sums"].tolist()
@@ -224,19 +251,30 @@ def gather_kernel(dtype: str) -> Any:
 
 
 @cache
-def summing_kernel(dtypes: tuple[str, ...]) -> Any:
-    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread."""
+def summing_kernel(dtypes: tuple[str, ...], checks: int = 0) -> Any:
+    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread.
+
+    The first step with an index outside its table, or a loss that is not finite, is noted. What steps after an index
+    outside compute is never used.
+    """
     values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
+    values += "".join(f"raw int64 code{k}, " for k in range(checks))
+    found = "\n".join(f"if (!check && code{k}[0]) {{ check = {k + 1}; code = code{k}[0]; }}" for k in range(checks))
     sums = "\n".join(f"totals[{k}] += count * (double)mean{k}[0];" for k in range(len(dtypes)))
     return cuda.ElementwiseKernel(
         f"{values}int32 count",
-        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss",
+        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss, raw int64 bad_check,"
+        " raw int64 bad_code",
         f"""
         const double loss = mean0[0];
+        long long check = 0, code = 0;
         position[0] += count;
-        if (bad_end[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
+        {found}
+        if (bad_end[0] == 0 && (check || !(fabs(loss) <= {sys.float_info.max!r}))) {{
             bad_end[0] = position[0];
             bad_loss[0] = loss;
+            bad_check[0] = check;
+            bad_code[0] = code;
         }}
         {sums}
         """,

@@ -27,7 +27,7 @@ def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",)):
         "weight": generator.normal(size=11).astype(np.float32),
         "label": generator.integers(0, 9, (11, 1), np.int32),
     }
-    return device.Feed(arrays, names), arrays
+    return device.Feed(arrays, names, {}), arrays
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -54,14 +54,14 @@ def test_sums(device: ModuleType) -> None:
         outputs["loss"][...] = loss
         feed.add_up(outputs, count)()
         if loss is losses[0]:
-            assert feed.totals(raising=True) == [4 * float(loss), 4 * 0.7, 12.0]
+            assert feed.totals("train_step", raising=True) == [4 * float(loss), 4 * 0.7, 12.0]
     assert feed.position[0] == 11
-    np.testing.assert_array_equal(feed.totals(raising=False), [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33])
+    np.testing.assert_array_equal(feed.totals("train_step", raising=False), [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33])
     with pytest.raises(device.NotFinite) as caught:
-        feed.totals(raising=True)
+        feed.totals("train_step", raising=True)
     assert (caught.value.step, caught.value.loss) == (2, -np.inf)
     feed.begin(np.arange(11), 4)
-    assert feed.totals(raising=True) == [0, 0, 0]
+    assert feed.totals("train_step", raising=True) == [0, 0, 0]
 
 
 def test_the_kernels_are_cuda(device: ModuleType) -> None:

@@ -142,8 +142,8 @@ def extent(s: Emission) -> list[str]:
 
 def check_index(s: Emission) -> list[str]:
     """The place in the model is text in the source: only as a constant."""
-    origin, each = s.node.origin, indices_per_example(s.node.operands[0])
-    place, layer = (f"{origin.file}:{origin.line}:{origin.column}", origin.path) if origin else ("", "")
+    place, layer = s.node.origin.place_and_layer if s.node.origin else ("", "")
+    each = indices_per_example(s.node.operands[0])
     return [
         f"kernels.check_index({s.arguments[0]}, out={s.out}, size={s['size']},"
         f" place={place!r}, layer={layer!r}, each={each})"
