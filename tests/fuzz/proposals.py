@@ -267,6 +267,11 @@ def gather(draft: Draft) -> Any:
     return draft.emit("gather", [table, indices(draft, None if isinstance(rows, Batch) else rows)], {})
 
 
+def check_index(draft: Draft) -> Any:
+    rows = draft.random.randint(1, 7)
+    return draft.emit("check_index", [indices(draft, rows)], {"size": rows})
+
+
 def scatter_add(draft: Draft) -> Any:
     rows = draft.random.randint(1, 5)
     index = indices(draft, rows)
@@ -366,6 +371,7 @@ PROPOSALS: dict[str, Proposal] = {
     "patches": patches,
     "fold": fold,
     "iota": lambda draft: draft.emit("iota", [], {"size": draft.random.choice((0, 1, 2, 5, Batch(), Batch(2)))}),
+    "check_index": check_index,
     "gather": gather,
     "scatter_add": scatter_add,
     "random": random_numbers,

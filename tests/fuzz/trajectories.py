@@ -93,7 +93,7 @@ def index_ranges(graph: Graph, known: Mapping[Value, int] | None = None) -> dict
         if name == "gather":
             rows = node.operands[0].type.shape[0]
             lower(node.operands[1], rows if isinstance(rows, int) else 1)
-        elif name == "scatter_add":
+        elif name in ("scatter_add", "check_index"):
             lower(node.operands[0], node.attributes["size"])
         elif name in ("scan", "fused"):
             inner = index_ranges(node.body)
