@@ -41,6 +41,17 @@ train M {{ loss = {loss}; optimizer = SGD(lr=1) }}
 LOGITS = """fn logits(x) { return concat(x, 0 * x, -x) }
 model M(x: f32[B, 1]) { return x |> At |> logits }"""
 ONE = "model M(x: f32[B, 1]) { return x |> At }"
+ROW_PROGRAM = """
+layer At(x: f32[B, n]) {{
+  param w: f32[n] = zeros
+  return x + w
+}}
+fn f(x: f32[B, n]) {{ return {expression} }}
+model M(x: f32[B, 3]) {{ return x |> At |> f }}
+fn weighted(y: f32[B, k], weight: f32[B, k]) {{ return sum(y * weight) }}
+fn labelled(y: f32[B, n], weight: f32[B, n]) {{ return softmax_cross_entropy(y, argmax(weight)) }}
+train M {{ loss = {loss}; optimizer = SGD(lr=1) }}
+"""
 TYPES = {"f32": np.float32, "f64": np.float64}
 Function = Callable[[Any], Any]
 Start = Callable[[str], LoadedProgram]  # the initialized program of a text
@@ -232,3 +243,71 @@ def check_special_values(start: Start, expression: str, dtype: str) -> None:
     for right, result in zip((expected, gradients), results, strict=True):
         if right is not None:
             np.testing.assert_allclose(result, right, rtol=2e-6, atol=0)
+
+
+# Of PyTorch 2.13, for each row: the result, and the gradient of its product with 1, 2, 3 or of the loss for the label.
+ROWS: dict[str, list[tuple[list[float], list[float], list[float]]]] = {
+    "softmax(x)": [
+        ([1, 2, -INF], [0.26894143, 0.7310586, 0], [-0.19661194, 0.19661194, 0]),
+        ([-INF, 2, 1], [0, 0.7310586, 0.26894143], [0, -0.19661194, 0.19661194]),
+        ([-INF, -INF, 0.5], [0, 0, 1], [0, 0, 0]),
+        ([-INF, -INF, -INF], [NAN] * 3, [NAN] * 3),
+        ([1, INF, 2], [NAN] * 3, [NAN] * 3),
+        ([1, NAN, 2], [NAN] * 3, [NAN] * 3),
+    ],
+    "softmax(where(x > 0, x, log(zeros([3]))))": [  # a mask
+        ([1, 2, -3], [0.26894143, 0.7310586, 0], [-0.19661194, 0.19661194, 0]),
+        ([-1, -2, -3], [NAN] * 3, [0, 0, 0]),
+    ],
+    'softmax(x + log(cast(x > 0, "f32")))': [([1, 2, -3], [0.26894143, 0.7310586, 0], [-0.19661194, 0.19661194, 0])],
+    "log_softmax(x)": [
+        ([1, 2, -INF], [-1.3132616, -0.31326166, -INF], [-0.6136486, -2.3863516, 3]),
+        ([-INF, 2, 1], [-INF, -0.31326166, -1.3132616], [1, -2.3863516, 1.3863513]),
+        ([-INF, -INF, 0.5], [-INF, -INF, 0], [1, 2, -3]),
+        ([-INF, -INF, -INF], [NAN] * 3, [NAN] * 3),
+        ([1, INF, 2], [NAN] * 3, [NAN] * 3),
+        ([1, NAN, 2], [NAN] * 3, [NAN] * 3),
+    ],
+    "logsumexp(x, axes=-1, keepdims=true)": [
+        ([1, 2, -INF], [2.3132617], [0.26894143, 0.7310586, 0]),
+        ([-INF, -INF, 0.5], [0.5], [0, 0, 1]),
+        ([-INF, -INF, -INF], [-INF], [NAN] * 3),
+        ([1, INF, 2], [INF], [0, NAN, 0]),
+        ([INF, -INF, 1], [INF], [NAN, 0, 0]),
+        ([1, NAN, 2], [NAN], [NAN] * 3),
+    ],
+}
+LABELLED: list[tuple[list[float], int, float, list[float]]] = [
+    ([1, 2, -INF], 0, 1.3132616, [-0.7310586, 0.7310586, 0]),
+    ([1, 2, -INF], 1, 0.31326166, [0.26894143, -0.26894143, 0]),
+    ([1, 2, -INF], 2, INF, [0.26894143, 0.7310586, -1]),
+    ([-INF, 2, 1], 1, 0.31326166, [0, -0.26894143, 0.26894143]),
+    ([-INF, -INF, 0.5], 2, 0, [0, 0, 0]),
+    ([-INF, -INF, 0.5], 0, INF, [-1, 0, 1]),
+    ([-INF, -INF, -INF], 0, NAN, [NAN] * 3),
+    ([1, INF, 2], 0, NAN, [NAN] * 3),
+    ([1, INF, 2], 1, NAN, [NAN] * 3),
+    ([1, NAN, 2], 0, NAN, [NAN] * 3),
+]
+
+
+@np.errstate(all="ignore")
+def check_rows(start: Start, expression: str) -> None:
+    program = start(ROW_PROGRAM.format(expression=expression, loss="weighted"))
+    for x, value, gradient in ROWS[expression]:
+        program.inputs("variables", 1)["at_1.w"][...] = 0
+        inputs = {"x": np.array([x]), "weight": np.array([[1, 2, 3][: len(value)]])}
+        np.testing.assert_allclose(run_program(program, "predict", inputs, 1)["output"][0], value, rtol=1e-6)
+        found = -run_program(program, "train_step", inputs, 1)["at_1.w"]
+        np.testing.assert_allclose(found, gradient, rtol=1e-6, atol=1e-7, err_msg=str(x))
+
+
+@np.errstate(all="ignore")
+def check_labelled_rows(start: Start) -> None:
+    program = start(ROW_PROGRAM.format(expression="x", loss="labelled"))
+    for x, label, loss, gradient in LABELLED:
+        program.inputs("variables", 1)["at_1.w"][...] = 0
+        inputs = {"x": np.array([x]), "weight": np.eye(3)[label][None]}
+        found = run_program(program, "train_step", inputs, 1)
+        np.testing.assert_allclose(found["loss"], loss, rtol=1e-6, err_msg=f"{x}, {label}")
+        np.testing.assert_allclose(-found["at_1.w"], gradient, rtol=1e-6, atol=1e-7, err_msg=f"{x}, {label}")

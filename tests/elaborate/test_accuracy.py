@@ -6,7 +6,18 @@ from __future__ import annotations
 import pytest
 
 from runtime.program import LoadedProgram
-from tests.accuracy import CASES, LOSSES, SPECIAL, TYPES, check_accuracy, check_loss, check_special_values
+from tests.accuracy import (
+    CASES,
+    LOSSES,
+    ROWS,
+    SPECIAL,
+    TYPES,
+    check_accuracy,
+    check_labelled_rows,
+    check_loss,
+    check_rows,
+    check_special_values,
+)
 from tests.programs import compile_text, initialized
 
 
@@ -29,3 +40,12 @@ def test_losses(loss: str):
 @pytest.mark.parametrize("expression", SPECIAL)
 def test_special_values(expression: str, dtype: str):
     check_special_values(start, expression, dtype)
+
+
+@pytest.mark.parametrize("expression", ROWS)
+def test_rows_that_are_not_finite(expression: str):
+    check_rows(start, expression)
+
+
+def test_cross_entropy_of_logits_that_are_not_finite():
+    check_labelled_rows(start)
