@@ -24,6 +24,7 @@ Bind = Callable[[Any, int], Bound]  # takes the arena and the number of examples
 ALIGNMENT = 64  # bytes: of the arena and of every tensor in it
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
+METRICS = "metrics"  # optional graph: what follows from the totals over all data, which are its inputs, in f64
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 PREFIX = "bind_"
 # Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table
@@ -41,7 +42,7 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-    kind: str  # input, target, output, metric, param, state, slot or counter
+    kind: str  # input, target, output, param, state, slot or counter
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     variables: tuple[TensorSpec, ...]
     metrics: tuple[str, ...] = ()
+    totals: Mapping[str, str] = field(default_factory=dict)  # outputs of steps -> how they combine: sum, max or min
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
     checks: Mapping[str, IndexCheck] = field(default_factory=dict)  # by the output of a graph that reports it
     settings: Settings = field(default_factory=Settings)
@@ -99,7 +101,9 @@ class Executable:
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
     target: str
-    initializer: Executable | None = None  # sets the initial values on the host if the target does not compute them
+    outside_bytes: int = 0  # that the code of a step, an evaluation or a prediction allocates outside of the arena
+    starting_bytes: int = 0  # the arena as far as the initial values need it, and all that computing them allocates
+    initializer: Executable | None = None  # the graphs that the target leaves to the host: initial values, METRICS
     passes: tuple[str, ...] = ()  # that were run
 
 
@@ -165,6 +169,14 @@ class BoundGraphs:
         run, _, outputs = self.bind(graph, batch)
         run()
         return outputs
+
+    def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What follows from totals over all data: numbers, or nested lists of them, by name."""
+        run, inputs, outputs = self.views(METRICS, 1)
+        for name, total in totals.items():
+            inputs[name][...] = total
+        run()
+        return {name: view.tolist() for name, view in outputs.items()}
 
     def variables(self) -> Arrays:
         """Live views of params, states, slots and counters by name."""

@@ -132,6 +132,15 @@ def needed_nodes(nodes: Sequence[Node], values: Iterable[Value]) -> list[Node]:
     return found[::-1]
 
 
+def depending_on(roots: Iterable[Value], nodes: Sequence[Node]) -> set[Value]:
+    """The float values that depend on any of `roots`, and the roots."""
+    active = set(roots)
+    for node in nodes:
+        if any(operand in active for operand in node.operands):
+            active.update(result for result in node.results if result.type.is_float)
+    return active
+
+
 def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:
     """The nodes that read each value; None for the outputs of the graph."""
     readers: dict[Value, list[Node | None]] = {value: [] for node in graph.nodes for value in node.results}

@@ -25,6 +25,7 @@ def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Man
         outputs=tuple(spec(name, type, "output") for name, type in model.outputs.items()),
         variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items() if n in kept),
         metrics=tuple(model.train.metric_names) if model.train else (),
+        totals=model.totals,
         classes=index_limits(model.module),
         checks=checks_of(model.module, module),
         settings=settings,

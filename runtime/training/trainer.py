@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -110,8 +111,8 @@ def first_step(program: LoadedProgram, dataset: Dataset) -> float:
 
 
 @np.errstate(all="ignore")
-def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
-    """Loss and metrics over a split, as means over its examples."""
+def evaluate(program: LoadedProgram, split: Split) -> dict[str, Any]:
+    """Loss and metrics over the examples of a split; vectors and matrices as nested lists."""
     test = _runner(program, "evaluate", split.arrays, "test")
     return test.means(np.arange(test.examples), program.batch)
 
@@ -213,7 +214,7 @@ class _Session:
         self.trained += 1
         return result
 
-    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, float]:
+    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, Any]:
         """All training steps of an epoch; stops at the first loss that is not finite."""
         watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:

@@ -13,7 +13,7 @@ from compiler.targets.cupy.placement import PLACEMENT
 from compiler.targets.cupy.writer import generate
 from compiler.targets.shared.passes import COMBINING, SIMPLIFYING
 from compiler.targets.target import Target
-from runtime.program import CHECK
+from runtime.program import CHECK, METRICS
 
 INDEX_CHECKS, *OTHERS = SIMPLIFYING
 PIPELINE = (
@@ -38,5 +38,5 @@ TARGET = Target(
     lambda module: None,  # any region can run: as one kernel, or as a map that computes each result separately
     reasons,
     OPTIONAL,
-    on_host=("init",),  # runs once, with ops that have no GPU kernel: normal random numbers, QR
+    on_host=("init", METRICS),  # run rarely; init has ops without a GPU kernel: normal random numbers, QR
 )
