@@ -11,8 +11,8 @@ from compiler.planning.check_names import checks_of
 from runtime.program import Manifest, Settings, TensorSpec
 
 
-def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Manifest:
-    """The manifest of a program. Ranges of indices come from the graphs before any pass."""
+def describe(model: ElaboratedModel, before: Module, module: Module, optimizer: str = "") -> Manifest:
+    """The manifest of a program: `module` is that after all passes. Facts about indices are from `before` them."""
     graph = model.module.get("evaluate", model.module["predict"])
     values = model.train.values if model.train else {}
     settings = Settings(**{key: values[key] for key in Settings.__dataclass_fields__ if key in values})
@@ -26,8 +26,8 @@ def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Man
         variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items() if n in kept),
         metrics=tuple(model.train.metric_names) if model.train else (),
         totals=model.totals,
-        classes=index_limits(model.module),
-        checks=checks_of(model.module, module),
+        classes=index_limits(before),
+        checks=checks_of(before, module),
         settings=settings,
         optimizer=optimizer,
     )

@@ -25,6 +25,7 @@ from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, Loade
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
 STATE = ("position", "bad_end", "bad_loss", "bad_check", "bad_code", "sums")
+NO_CHECKS: Mapping[str, IndexCheck] = {}
 COMBINED_FROM = {"sum": 0.0, "max": -inf, "min": inf}  # totals of no batch
 COMBINATIONS = {"sum": "t + x", "max": "(t >= x || t != t) ? t : x", "min": "(t <= x || t != t) ? t : x"}
 Queue = Callable[[], object]  # queues work on the device and returns before it is done
@@ -104,9 +105,9 @@ class DeviceRunner:
         feed.begin(order, size)
         steps, rest = divmod(len(order), size)
         launches = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
-        for _ in interruptible(launches if watch is None else watched(launches, watch, feed, self.graph), received):
+        for _ in interruptible(launches if watch is None else watched(launches, watch, feed), received):
             pass
-        sums, totals = feed.results(self.graph, raising=watch is not None)
+        sums, totals = feed.results(raising=watch is not None)
         found = {name: total / len(order) for name, total in zip(feed.names, sums, strict=True)}
         return reported(self.program, self.program.manifest.metrics, found, totals)
 
@@ -115,7 +116,7 @@ class DeviceRunner:
         """The examples on the device; they are copied there on first use."""
         manifest, outputs = self.program.manifest, self.program.views(self.graph, 1)[2]
         totals = {name: (outputs[name].shape, how) for name, how in manifest.totals.items()}
-        return Feed(self.arrays, averaged(manifest.metrics, manifest.totals), totals, self.checks)
+        return Feed(self.arrays, averaged(manifest.metrics, manifest.totals), totals, self.graph, self.checks)
 
     @cached_property
     def checks(self) -> dict[str, IndexCheck]:
@@ -163,7 +164,7 @@ class DeviceRunner:
 runner_of.register(DeviceProgram, DeviceRunner)
 
 
-def watched(launches: Iterator[int], watch: Watch, feed: Feed, graph: str) -> Iterator[int]:
+def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
     """The same launches; waits for them now and then to show progress and to check that the loss is finite."""
     shown = isfinite(watch.interval)
     interval = watch.interval if shown else CHECK_SECONDS
@@ -171,7 +172,7 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed, graph: str) -> It
     for length in launches:
         done += length
         if perf_counter() >= due:
-            feed.results(graph, raising=True)
+            feed.results(raising=True)
             if shown:
                 watch.show(done)
             due = perf_counter() + interval
@@ -192,11 +193,11 @@ class Feed:
         arrays: Arrays,
         names: Sequence[str],
         totals: Mapping[str, tuple[tuple[int, ...], str]],
-        checks: Mapping[str, IndexCheck],
+        graph: str = "",
+        checks: Mapping[str, IndexCheck] = NO_CHECKS,
     ):
-        self.names, self.size, self.checks = names, 0, checks
-        self.combined = {name: how for name, (_, how) in totals.items()}
-        self.rows = np.arange(0)
+        self.graph, self.checks, self.rows = graph, checks, np.arange(0)
+        self.names, self.size, self.combined = names, 0, {name: how for name, (_, how) in totals.items()}
         self.data = {name: on_device(array) for name, array in arrays.items()}
         self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
         self.layout = np.dtype([
@@ -217,7 +218,7 @@ class Feed:
             name: cuda.view(self.state, offset, part.base.type, part.shape)
             for name, (part, offset, *_) in (self.layout.fields or {}).items()
         }
-        self.position, self.bad_end, self.bad_loss, self.bad_check, self.bad_code, self.sums = map(parts.pop, STATE)
+        self.position, *self.bad, self.sums = map(parts.pop, STATE)
         self.totals = parts
 
     def begin(self, order: np.ndarray, size: int) -> None:
@@ -241,11 +242,10 @@ class Feed:
         values = [outputs[name] for name in self.names]
         codes = [outputs[name] for name in self.checks]
         kernel = summing_kernel(tuple(value.dtype.name for value in values), len(codes))
-        changed = (self.sums, self.position, self.bad_end, self.bad_loss, self.bad_check, self.bad_code)
         combine = [self.combine(name, outputs[name]) for name in self.totals]
 
         def add_up() -> None:
-            kernel(*values, *codes, count, *changed, size=1)
+            kernel(*values, *codes, count, self.sums, self.position, *self.bad, size=1)
             for each in combine:
                 each()
 
@@ -256,7 +256,7 @@ class Feed:
         kernel, total = combining_kernel(value.dtype.name, self.combined[name]), self.totals[name]
         return lambda: kernel(value, total, size=total.size)
 
-    def results(self, graph: str, raising: bool) -> tuple[list[float], Arrays]:
+    def results(self, raising: bool) -> tuple[list[float], Arrays]:
         """Waits for all queued work; the sums and totals so far.
 
         Raises IndexOutside for an index outside its table, and NotFinite if `raising`.
@@ -266,7 +266,7 @@ class Feed:
             outside = [*self.checks.values()][state["bad_check"].item() - 1].error(state["bad_code"].item())
             end = state["bad_end"].item()
             step = -(-end // self.size)
-            outside.of_step(graph, self.rows[(step - 1) * self.size : end], step, -(-len(self.rows) // self.size))
+            outside.of_step(self.graph, self.rows[(step - 1) * self.size : end], step, -(-len(self.rows) // self.size))
             raise outside
         if raising and state["bad_end"].any():
             raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
@@ -307,8 +307,7 @@ def combining_kernel(dtype: str, how: str) -> Any:
 def summing_kernel(dtypes: tuple[str, ...], checks: int = 0) -> Any:
     """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread.
 
-    The first step with an index outside its table, or a loss that is not finite, is noted. What steps after an index
-    outside compute is never used.
+    The first step with an index outside its table, or a loss that is not finite, is noted.
     """
     values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
     values += "".join(f"raw int64 code{k}, " for k in range(checks))

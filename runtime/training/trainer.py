@@ -82,7 +82,7 @@ def train(
         except IndexOutside as outside:
             saver.flush()
             outside.when = f"epoch {session.position.epoch + 1}, {outside.when}"
-            outside.hint = f"epoch {saver.epoch} is saved and intact"
+            outside.hint = f"epoch {session.position.epoch} is saved and intact"
             raise
         except Diverged as diverged:
             saver.flush()

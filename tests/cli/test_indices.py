@@ -71,6 +71,17 @@ def test_test_data(words: Path):
     check(result, "  found: 4, in row 5 of the test data\n  note: in embedding_1, batch 2 of 2\n")
 
 
+def test_an_index_of_the_optimizer(words: Path):
+    """The step as an index belongs to no row. A resumed run says which epoch is saved."""
+    table = "optimizer Table(p, g, step) { return p - gather(full([5], 0.1), step) * g }\n"
+    Path("words.nn").write_text(TEXT.replace("SGD(lr=0.1)", "Table") + table)
+    store([1, 2, 3, 4] * 3, [1, 2])
+    ending = "  found: 5\n  note: in embedding_1.table, epoch 2, step 3 of 3\n  hint: epoch 1 is saved and intact\n"
+    for flags in (("words.nn", "--out", "run"), ("--resume", "run")):
+        result = nnc("train", *flags, "--quiet")
+        assert result.code == 2 and result.err.endswith(ending), result.err
+
+
 def test_predict(words: Path):
     store([1, 2, 3, 4], [1, 2])
     assert nnc("train", "words.nn", "--quiet", "--out", "run").code == 0

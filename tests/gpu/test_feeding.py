@@ -27,7 +27,7 @@ def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",), **totals: tu
         "weight": generator.normal(size=11).astype(np.float32),
         "label": generator.integers(0, 9, (11, 1), np.int32),
     }
-    return device.Feed(arrays, names, totals, {}), arrays
+    return device.Feed(arrays, names, totals), arrays
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -54,16 +54,14 @@ def test_sums(device: ModuleType) -> None:
         outputs["loss"][...] = loss
         feed.add_up(outputs, count)()
         if loss is losses[0]:
-            assert feed.results("train_step", raising=True) == ([4 * float(loss), 4 * 0.7, 12.0], {})
+            assert feed.results(raising=True) == ([4 * float(loss), 4 * 0.7, 12.0], {})
     assert feed.position[0] == 11
-    np.testing.assert_array_equal(
-        feed.results("train_step", raising=False)[0], [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33]
-    )
+    np.testing.assert_array_equal(feed.results(raising=False)[0], [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33])
     with pytest.raises(device.NotFinite) as caught:
-        feed.results("train_step", raising=True)
+        feed.results(raising=True)
     assert (caught.value.step, caught.value.loss) == (2, -np.inf)
     feed.begin(np.arange(11), 4)
-    assert feed.results("train_step", raising=True) == ([0, 0, 0], {})
+    assert feed.results(raising=True) == ([0, 0, 0], {})
 
 
 def test_totals(device: ModuleType) -> None:
@@ -78,7 +76,7 @@ def test_totals(device: ModuleType) -> None:
             outputs["hits"][...], outputs["most"][...] = value, [value[0, 0], np.nan if count == 4 else 1]
             outputs["least"][...] = value[1, 1]
             feed.add_up(outputs, count)()
-        _, totals = feed.results("train_step", raising=True)
+        _, totals = feed.results(raising=True)
         np.testing.assert_array_equal(totals["hits"], values.astype(np.float64).sum(0))
         np.testing.assert_array_equal(totals["most"], [values[:, 0, 0].max(), np.nan])
         np.testing.assert_array_equal(totals["least"], values[:, 1, 1].min())

@@ -82,6 +82,24 @@ def test_predict(form: str):
     assert [count for count, _ in running.batches(np.arange(16), BATCH)] == [BATCH, BATCH]
 
 
+def test_an_index_of_the_optimizer():
+    """Its check is not in the graphs before differentiation."""
+    text = """
+model M(x: f32[B, 2]) { return x |> Dense(1) }
+optimizer Table(p, g, step) { return p - gather(full([5], 0.1), step) * g }
+train M { loss = mean_squared_error; optimizer = Table; batch = 2 }
+"""
+    found = compiled(text)
+    program = device_program_of(found.executable, found.manifest)
+    program.initialize(seed=1)
+    arrays = {"x": np.ones((16, 2), np.float32), "target": np.ones((16, 1), np.float32)}
+    with pytest.raises(IndexOutside) as caught:
+        runner_of(program, "train_step", arrays).means(np.arange(16), 2)
+    error = caught.value
+    assert (error.value, error.size, error.row, error.when) == (5, 5, "", "step 6 of 8")
+    assert error.layer.startswith("dense_1.")
+
+
 def test_what_cannot_leave_its_table_is_not_reported():
     text = TEXT.format("return word |> Embedding(9, 4)")
     assert not compiled(text).manifest.checks and "check" not in compiled(text).executable.source

@@ -15,6 +15,7 @@ from compiler.ir.examples import indices_per_example
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.op import LOOP
 from compiler.ir.types import Batch, Dim
+from compiler.passes.dead_code import remove_dead_code
 from compiler.passes.rewriting import rebuild
 from compiler.planning.check_names import name_of
 from runtime.program import LAST_PLACE, LEAST_INDEX, PLACES
@@ -24,7 +25,9 @@ Codes = dict[str, list[Value]]  # by the name of the output
 
 def note_indices(graph: Graph) -> Graph:
     """See the file's docstring."""
-    result, codes = noted(graph)
+    if not any(node.op.name == "check_index" for node in graph.walk()):
+        return graph
+    result, codes = noted(remove_dead_code(graph))  # an index that no result depends on is not checked
     builder = Builder(result)
     for name, values in codes.items():
         first, *others = values

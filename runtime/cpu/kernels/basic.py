@@ -17,6 +17,8 @@ except ImportError:  # NumPy 1
 # clip(x, low, high, out=…): the ufunc inside np.clip, which adds 2 us of Python. np.maximum with a number as an operand
 # takes three times as long.
 clip = umath.clip  # type: ignore[attr-defined]
+largest = np.maximum.reduce
+UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}  # dtypes by bytes
 
 
 def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -72,8 +74,8 @@ def iota(out: np.ndarray) -> None:
 def check_index(indices: np.ndarray | int, out: np.ndarray, size: int, place: str, layer: str, each: int) -> None:
     """Copies indices; raises IndexOutside for the first outside 0 … size - 1. `each`: how many an example has, 0 if
     they do not belong to examples. As unsigned numbers, negative ones are the largest."""
-    given = np.asarray(indices)
-    if given.size and np.maximum.reduce(given.view(f"u{given.itemsize}"), axis=None) >= size:
+    given = indices if isinstance(indices, np.ndarray) else np.asarray(indices)
+    if given.size and largest(given.view(UNSIGNED[given.itemsize]), None) >= size:
         first = int(((given < 0) | (given >= size)).argmax())
         raise IndexOutside(int(given.ravel()[first]), size, first // each if each else None, place, layer)
     np.copyto(out, given)
