@@ -25,6 +25,7 @@ from runtime.standalone.settings import (
     PATIENCE,
     SEED,
     SHUFFLE,
+    TOTALS,
 )
 from runtime.training.progress import epoch_line
 from runtime.training.results import EpochResult, Position, json_line
@@ -44,10 +45,11 @@ def train(training: Arrays, test: Arrays, epochs: int, log: str | None) -> Bound
         order, test_order = epoch_order(rows, SEED, epoch, SHUFFLE), np.arange(test_rows)
         result = EpochResult(
             epoch,
-            means(finite(batches(program, "train_step", training, order, BATCH)), METRICS),
-            means(finite(batches(program, "evaluate", test, test_order, BATCH)), METRICS),
+            means(finite(batches(program, "train_step", training, order, BATCH)), program, METRICS, TOTALS),
+            means(batches(program, "evaluate", test, test_order, BATCH), program, METRICS, TOTALS),
             time.perf_counter() - began,
         )
+        require_finite(result.test["loss"])
         position = position.after(result)
         print(epoch_line(result), flush=True)
         if log:
@@ -59,9 +61,13 @@ def train(training: Arrays, test: Arrays, epochs: int, log: str | None) -> Bound
 def finite(runs: Batches) -> Batches:
     """The same runs; raises RuntimeUserError at the first loss that is infinite or not a number."""
     for count, outputs in runs:
-        if not math.isfinite(outputs["loss"]):
-            raise RuntimeUserError(f"training diverged: the loss is {outputs['loss']}")
+        require_finite(outputs["loss"].item())
         yield count, outputs
+
+
+def require_finite(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise RuntimeUserError(f"training diverged: the loss is {loss}")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
-from runtime.training.progress import Reporter, figure
+from runtime.training.progress import Reporter, results_text
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
@@ -107,7 +107,7 @@ def eval_command(flags: argparse.Namespace) -> None:
         program.initialize(build.manifest.settings.seed)
     dataset = load_data(build.data, build.manifest, flags)
     results = evaluate(program, dataset.test)
-    print("\t".join(f"{name}: {figure(value)}" for name, value in results.items()))
+    print(results_text(results))
     print(f"{len(dataset.test):,} test examples of {quoted(build.data)}, {weights}")
 
 
@@ -150,7 +150,8 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint(build.data, flags.data_dir))}")
+    data = footprint(build.data, flags.data_dir)
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, data, flags.check_numerics)}")
 
 
 def process_age(flags: argparse.Namespace) -> float:

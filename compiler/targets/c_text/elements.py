@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from compiler.ir.graph import Graph, Literal, Node, Origin, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
-from compiler.ir.types import Shape, TensorType
+from compiler.ir.types import Dim, Shape, TensorType
 from compiler.ops import OPS
 from compiler.targets.c_text.indices import (
     Coordinate,
@@ -204,6 +204,7 @@ FORWARDED: dict[str, Callable[[Elements, Node, ElementIndex], ElementIndex]] = {
     "slice": sliced,
     "flip": flipped,
     "stop_gradient": lambda e, node, index: index,
+    "check_index": lambda e, node, index: index,
 }
 
 
@@ -262,8 +263,13 @@ def extent(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
 
 def gathered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     table, indices = node.operands
-    row = e.at(indices, index[: indices.type.rank])
+    row = inside(e.at(indices, index[: indices.type.rank]), table.type.shape[0])
     return e.at(table, (row, *index[indices.type.rank :]))
+
+
+def inside(row: Coordinate, rows: Dim) -> str:
+    """The row, or the nearest one of a table: no index reads or writes outside of it."""
+    return f"min(max({row}, 0), {minus(size_of(rows), 1)})"
 
 
 def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
@@ -273,7 +279,7 @@ def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
         return constant(0, node.result.type.dtype)
     total = e.sum_of(node.result.type, elements(indices.type.shape))
     with e.loops([size_of(dim) for dim in indices.type.shape]) as place:
-        row = e.at(indices, tuple(place))
+        row = inside(e.at(indices, tuple(place)), node.result.type.shape[0])
         with e.block(f"if ({row} == {index[0]})"):
             e.add(total, e.at(updates, (*place, *index[1:])))
     return total
