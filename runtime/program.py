@@ -25,6 +25,7 @@ INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
 METRICS = "metrics"  # optional graph: what follows from the totals over all data, which are its inputs, in f64
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
+COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals of metrics over batches; NaN stays NaN
 PREFIX = "bind_"
 # By NumPy's name:
 LANGUAGE_TYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}

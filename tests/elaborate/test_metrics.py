@@ -125,7 +125,12 @@ TWO = "model M(x: f32[B, 3, 4]) { return x |> Dense(5) }\n"
 
 
 def loss(body: str, signature: str = "(p: f32[B, 3, 5], y: f32[B, 3, 5])", mark: str = "") -> str:
-    text = f"fn own{signature} {{ {body} }}\n{TWO}train M {{ loss = {mark}own; optimizer = SGD(lr=0.1) }}\n"
+    cells = "\n".join(
+        f"cell {name}()(x: f32[B, n]) {{ carry h: f32[B, n] = 0; h = {new}; return h }}"
+        for name, new in (("SimpleSum", "h + tanh(x)"), ("Centred", "h + x - mean(x)"))
+        if name in body
+    )
+    text = f"fn own{signature} {{ {body} }}\n{cells}\n{TWO}train M {{ loss = {mark}own; optimizer = SGD(lr=0.1) }}\n"
     return text
 
 
@@ -149,6 +154,7 @@ def loss(body: str, signature: str = "(p: f32[B, 3, 5], y: f32[B, 3, 5])", mark:
         'return mean(p) + mean(cast(argmax(p) == argmax(y), "f32"))',
         "return mean(where(y > 0, p, 2 * p))",
         "return huber(delta=2)(p, y) + mean_absolute_error(p, y)",
+        "return mean(last(scan(SimpleSum(), p)) - y[:, 0])",
         "return sum(transpose(reshape(p, [B, 15]), [1, 0]) @ reshape(y, [B, 15])) / B",
     ],
 )
@@ -170,6 +176,8 @@ def test_means_do_not_warn(body: str):
         ("return reduce_max(p)", "found: the largest value of the examples"),
         ("return mean(p - mean(p, axes=0, keepdims=true))", "a value of the whole batch"),
         ("return logsumexp(p)", "a value of the whole batch"),
+        ("return mean(last(scan(SimpleSum(), p - mean(p))))", "a value of the whole batch"),
+        ("return mean(last(scan(Centred(), p)))", "`scan` of values of single examples"),
     ],
 )
 def test_what_depends_on_the_batch(body: str, fragment: str):
