@@ -79,6 +79,8 @@ class Executable:
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
     target: str
+    outside_bytes: int = 0  # that the code of a step, an evaluation or a prediction allocates outside of the arena
+    starting_bytes: int = 0  # the arena as far as the initial values need it, and all that computing them allocates
     initializer: Executable | None = None  # the graphs that the target leaves to the host: initial values, METRICS
     passes: tuple[str, ...] = ()  # that were run
 

@@ -150,7 +150,8 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint(build.data, flags.data_dir))}")
+    data = footprint(build.data, flags.data_dir)
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, data, flags.check_numerics)}")
 
 
 def process_age(flags: argparse.Namespace) -> float:

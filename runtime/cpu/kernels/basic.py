@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from runtime.random import draw, fill_uniform
+from runtime.random import fill
 
 try:
     from numpy._core import umath
@@ -83,15 +83,15 @@ def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> No
 def random(
     seed: np.ndarray, step: np.ndarray, *first: np.ndarray, out: np.ndarray, distribution: str, stream: int
 ) -> None:
-    """Random numbers that depend only on (seed, step, stream, first); allocates an array unless they are uniform."""
-    if distribution == "uniform":
-        fill_uniform(out, int(seed), int(step), stream, *map(int, first))
-    else:
-        out[...] = draw(int(seed), int(step), stream, out.shape, distribution, *map(int, first))
+    """Random numbers that depend only on (seed, step, stream, first)."""
+    fill(out, int(seed), int(step), stream, distribution, *map(int, first))
 
 
 def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
-    """Orthonormal rows or columns, whichever are fewer, by QR with a positive diagonal of R; allocates."""
+    """Orthonormal rows or columns, whichever are fewer, by QR with a positive diagonal of R.
+
+    LAPACK allocates space for four matrices like x in f64.
+    """
     tall = x if x.shape[0] >= x.shape[1] else x.T
     q, r = np.linalg.qr(tall)
     q *= np.where(np.diag(r) < 0, -1, 1)
