@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compiler.elaborate.library import LIBRARY_FOLDER, LIBRARY_HEAD, library
 from compiler.ir.interpreter import interpret
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
-from compiler.language.formatter import format_program
+from compiler.language.formatter import format_program, format_type
 from compiler.language.parser import parse
 from runtime.program import METRICS
 from tests.elaborate.running import Diagnostics, check_mistakes, check_warnings
 from tests.programs import compile_text
 
+LOSS = "softmax_cross_entropy"
 MODEL = "model M(x: f32[B, 3]) { return x |> Dense(1) |> Reshape([]) }\n"
 F1 = """metric F1(threshold=0.5)(p: f32[B], y: f32[B]) {
   total hits: f32[] = sum(cast(p > threshold, "f32") * y)
@@ -22,6 +24,13 @@ F1 = """metric F1(threshold=0.5)(p: f32[B], y: f32[B]) {
   return 2 * hits / (found + relevant)
 }
 """
+
+
+def figures_in(file: str) -> list[str]:
+    """The losses and metrics of a file of the library; other functions have no outputs and targets."""
+    names = LIBRARY_HEAD.findall((LIBRARY_FOLDER / file).read_text("utf-8"))
+    functions = [library().declarations[name] for name in names]
+    return [f.name.id for f in functions if len(f.groups[-1]) == 2 and all(each.type for each in f.groups[-1])]
 
 
 def trained(loss: str = "squares", metrics: str = "", model: str = MODEL) -> str:
@@ -184,6 +193,10 @@ def test_what_depends_on_the_batch(body: str, fragment: str):
     check_warnings(loss(body, mark="§"), "own is not a mean over the examples", fragment)
 
 
+def test_a_root_of_a_mean_depends_on_the_batch():
+    check_warnings(loss("return sqrt(mean(square(p - y)))", mark="§"), "own is not a mean over the examples")
+
+
 def test_a_total_that_is_no_sum_warns():
     text = metric("total §a: f32[] = sqrt(sum(square(p - y))); return a")
     check_warnings(text, "the total a may not be a sum over the examples", "`sqrt` of a sum over the examples")
@@ -195,3 +208,22 @@ def test_batch_statistics_of_the_model_do_not_count():
     scalar = "model M(x: f32[B, 3]) { h = x |> Dense(4); return mean(square(h)) }\n"
     block = "fn first(a: f32[]) { return a }\ntrain M { loss = first; optimizer = SGD(lr=0.1) }"
     check_warnings(scalar + block)
+
+
+# The model's output for each signature that a loss or metric of the library has, and the names of those.
+OUTPUTS = {
+    "f32[B, ...]": ("x |> Dense(4)", "f32"),
+    "f32[B, ..., n]": ("x |> Dense(4)", "i32"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for file in ("losses.nn", "metrics.nn", "classification_metrics.nn",
+                                        "regression_metrics.nn") for name in figures_in(file)))  # fmt: skip
+def test_the_library_does_not_warn(name: str):
+    function = library().declarations[name]
+    first = function.groups[-1][0].type
+    assert first is not None
+    output, _ = OUTPUTS[format_type(first)]
+    model = f"model M(x: f32[B, 3, 4]) {{ return {output} }}\n"
+    metrics = f"metrics = [{name}]; loss = {'mean_squared_error' if OUTPUTS[format_type(first)][1] == 'f32' else LOSS}"
+    check_warnings(model + f"train M {{ {metrics}; optimizer = SGD(lr=0.1) }}\n")
