@@ -55,6 +55,17 @@ def test_totals_are_outputs_and_what_follows_is_a_graph():
     assert print_module(read_module(print_module(module))) == print_module(module)
 
 
+def test_what_follows_from_one_batch_is_not_computed():
+    """It might be 0 / 0, and `replay` would find it; a loss needs it."""
+    compiled = compile_text(F1 + trained(metrics="F1"))
+    parts = {name: {node.op.name for node in graph.nodes} for name, graph in compiled.module.items()}
+    assert "div" in parts[METRICS]
+    (mean,) = (node for node in compiled.module["evaluate"].nodes if node.op.name == "div")
+    assert mean.result is compiled.module["evaluate"].outputs["loss"]
+    text = metric('k = cast(iota(2), "f32"); total a: f32[2] = sum(p) * k; return a / k')  # both need k
+    assert {"iota", "cast"} <= {node.op.name for node in compile_text(text).module["evaluate"].nodes}
+
+
 def test_floats_become_wide():
     body = 'total a: f32[2] = full([2], 1) * B; return cast(a, "f32") * 0.1 + cast(iota(2), "f32")'
     graph = compile_text(metric(body)).module[METRICS]

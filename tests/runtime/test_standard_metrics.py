@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.ir.interpreter import interpret
+from compiler.ir.types import at_batch
 from runtime.datasets.dataset import Split
 from runtime.program import LoadedProgram
 from runtime.training.trainer import evaluate
@@ -201,6 +203,18 @@ def test_metrics_are_those_of_scikit_learn_for_every_batch(batch: int, name: str
     tolerance = 1e-6 if name == "perplexity" else 1e-7 if name == "accuracy" else 1e-12  # f32 in each batch; f64
     np.testing.assert_allclose(whole, SKLEARN[name], rtol=1e-12)
     np.testing.assert_allclose(found[name], SKLEARN[name], rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_what_follows_is_what_the_interpreter_computes(kind: str):
+    compiled = compile_text(program_text(kind, 64))
+    graph = compiled.module["metrics"]
+    counts = np.random.default_rng(0).integers
+    totals = {v.name: counts(0, 1000, at_batch(v.type.shape, 1)).astype(np.float64) for v in graph.inputs}
+    found, expected = LoadedProgram(compiled.executable, compiled.manifest).follow(totals), interpret(graph, totals)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def of(metrics: str, kind: str, arrays: dict[str, np.ndarray], batch: int = 7) -> Any:
