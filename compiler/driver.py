@@ -214,7 +214,7 @@ def compile_tree(
     elaborated, planned = found["graph"].content, found["plan"].content
     assert isinstance(elaborated, ElaboratedModel) and isinstance(planned, PlannedModule)
     module, optimized = found["gradient"].module, found["optimized"].module
-    manifest = describe(elaborated, optimized, optimizer_of(tree, elaborated.name))
+    manifest = describe(elaborated, module, optimized, optimizer_of(tree, elaborated.name))
     with timings.phase("generate"):
         executable = executable_of(planned, f"<nnc {elaborated.name}>", tuple(each.name for each in passes))
         host = {name: module[name] for name in chosen.on_host if name in module}

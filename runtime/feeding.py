@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from runtime.datasets.checks import check_range
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import IndexOutside, RuntimeUserError, quoted
 from runtime.program import COMBINE, FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
 from runtime.random import generator
 from runtime.training.interrupt import Interrupted
@@ -150,7 +150,11 @@ def batches(program: BoundGraphs, graph: str, arrays: Arrays, order: np.ndarray,
                 place[...] = start
             for take, view in gathers:
                 take(indices, 0, view, "clip")  # "clip": the default would copy the view to be able to undo
-            run()
+            try:
+                run()
+            except IndexOutside as outside:
+                outside.of_step(graph, indices, start // size + 1, -(-len(order) // size))
+                raise
             yield count, outputs
 
 

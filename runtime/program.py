@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from runtime.allowed import CPU_PROGRAMS, AllowList, checked_code
+from runtime.errors import IndexOutside
 
 Arrays = dict[str, np.ndarray]
 Bound = tuple[Callable[[], None], Arrays, Arrays]  # runs a graph once, its inputs to fill, its results to read
@@ -27,6 +28,10 @@ METRICS = "metrics"  # optional graph: what follows from the totals over all dat
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals of metrics over batches; NaN stays NaN
 PREFIX = "bind_"
+# Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table
+# (LAST_PLACE - place) * PLACES + index - LEAST_INDEX.
+CHECK = "check."
+LAST_PLACE, PLACES, LEAST_INDEX = 2**31 - 1, 2**32, -(2**31)
 # By NumPy's name:
 LANGUAGE_TYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}
 
@@ -55,6 +60,23 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class IndexCheck:
+    """A check of indices that a device reports as a number: the place in the model, the layer, the size of the table,
+    and how many indices an example has, 0 if they do not belong to examples."""
+
+    place: str
+    layer: str
+    size: int
+    each: int
+
+    def error(self, code: int) -> IndexOutside:
+        """The error for a number other than 0."""
+        counted, index = divmod(code, PLACES)
+        example = (LAST_PLACE - counted) // self.each if self.each else None
+        return IndexOutside(index + LEAST_INDEX, self.size, example, self.place, self.layer)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that the runtime knows about a program besides its source: plain data that can be written as JSON."""
 
@@ -66,6 +88,7 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     totals: Mapping[str, str] = field(default_factory=dict)  # outputs of steps -> how they combine: sum, max or min
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
+    checks: Mapping[str, IndexCheck] = field(default_factory=dict)  # by the output of a graph that reports it
     settings: Settings = field(default_factory=Settings)
     optimizer: str = ""  # as written in the train block, for hints
 

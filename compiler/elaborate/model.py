@@ -12,6 +12,7 @@ from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator, GaveUp
 from compiler.elaborate.forward import Forward, run_forward
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
+from compiler.elaborate.index_errors import report_indices
 from compiler.elaborate.inputs import Storage
 from compiler.elaborate.losses import add_losses, drop_results, metrics_graph
 from compiler.elaborate.signatures import Given
@@ -71,6 +72,7 @@ class ModelBuilder:
             self.add_figures(result, train, forward)
         for forward in filter(None, (predicted, evaluated, trained)):
             warn_about_pairs(forward.evaluator)
+        report_indices(self.module, self.diagnostics)
         if result and result.train and trained and result.train.values["optimizer"]:
             result.trainer = trained.evaluator
             result.train_root = root_frame(self.namespace, result.train.spans["optimizer"])

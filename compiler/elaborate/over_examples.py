@@ -280,6 +280,7 @@ RULES: dict[str, Rule] = {
     "cast": converted,
     "stop_gradient": lambda node, given: given[0],
     "copy": lambda node, given: given[0],
+    "check_index": lambda node, given: given[0],
     "select": chosen,
     "sum": lambda node, given: reduced(node, given, "sum") if given[0].kind not in REVERSED else UNKNOWN,
     "reduce_max": largest,

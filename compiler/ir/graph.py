@@ -37,6 +37,11 @@ class Origin:
     def in_backward(self) -> Origin:
         return Origin(self.file, self.line, self.column, self.path, True)
 
+    @property
+    def place_and_layer(self) -> tuple[str, str]:
+        """The source position, and the layer's path, for messages."""
+        return f"{self.file}:{self.line}:{self.column}", self.path
+
     def __str__(self) -> str:
         words = [f"{self.file}:{self.line}:{self.column}", self.path, "(backward)" if self.backward else ""]
         return " ".join(filter(None, words))

@@ -20,11 +20,12 @@ import numpy as np
 from runtime.allowed import GPU_PROGRAMS
 from runtime.feeding import Batches, NotFinite, Watch, averaged, interruptible, reported, runner_of
 from runtime.gpu import cuda
-from runtime.program import FIRST_EXAMPLE, Arrays, Executable, LoadedProgram, Manifest, examples_of
+from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, LoadedProgram, Manifest, examples_of
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
-STATE = ("position", "bad_end", "bad_loss", "sums")
+STATE = ("position", "bad_end", "bad_loss", "bad_check", "bad_code", "sums")
+NO_CHECKS: Mapping[str, IndexCheck] = {}
 COMBINED_FROM = {"sum": 0.0, "max": -inf, "min": inf}  # totals of no batch
 COMBINATIONS = {"sum": "t + x", "max": "(t >= x || t != t) ? t : x", "min": "(t <= x || t != t) ? t : x"}
 Queue = Callable[[], object]  # queues work on the device and returns before it is done
@@ -88,7 +89,13 @@ class DeviceRunner:
             for name, view in inputs.items():
                 cuda.upload(view, np.array(start, np.int64) if name == FIRST_EXAMPLE else self.arrays[name][indices])
             run()
-            yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
+            results = {name: cuda.download(view) for name, view in outputs.items()}
+            for name, check in self.checks.items():
+                if code := results.pop(name).item():
+                    outside = check.error(code)
+                    outside.of_step(self.graph, indices, start // size + 1, -(-len(order) // size))
+                    raise outside
+            yield len(indices), results
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
@@ -109,7 +116,13 @@ class DeviceRunner:
         """The examples on the device; they are copied there on first use."""
         manifest, outputs = self.program.manifest, self.program.views(self.graph, 1)[2]
         totals = {name: (outputs[name].shape, how) for name, how in manifest.totals.items()}
-        return Feed(self.arrays, averaged(manifest.metrics, manifest.totals), totals)
+        return Feed(self.arrays, averaged(manifest.metrics, manifest.totals), totals, self.graph, self.checks)
+
+    @cached_property
+    def checks(self) -> dict[str, IndexCheck]:
+        """The checks of indices that the graph reports, by output."""
+        outputs = self.program.views(self.graph, 1)[2]
+        return {name: check for name, check in self.program.manifest.checks.items() if name in outputs}
 
     def advance(self, count: int, steps: int) -> Iterator[int]:
         """Queues steps of `count` examples; yields the number of steps of each launch."""
@@ -169,12 +182,21 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
 class Feed:
     """Examples on the device, their order, and sums over them.
 
-    `state` has the position in the order, the position after the first batch whose loss was not finite (0: none), that
-    loss, the sums over examples of the results in `names`, and the `totals`: by name, the shape of each and how it
-    combines over batches.
+    `state` has the position in the order, the position after the first batch whose loss was not finite or that had an
+    index outside its table (0: none), that loss, the number of the check that found the index, counted from 1 (0:
+    none), what it reported, the sums over examples of the results in `names`, and the `totals`: by name, the shape of
+    each and how it combines over batches.
     """
 
-    def __init__(self, arrays: Arrays, names: Sequence[str], totals: Mapping[str, tuple[tuple[int, ...], str]]):
+    def __init__(
+        self,
+        arrays: Arrays,
+        names: Sequence[str],
+        totals: Mapping[str, tuple[tuple[int, ...], str]],
+        graph: str = "",
+        checks: Mapping[str, IndexCheck] = NO_CHECKS,
+    ):
+        self.graph, self.checks, self.rows = graph, checks, np.arange(0)
         self.names, self.size, self.combined = names, 0, {name: how for name, (_, how) in totals.items()}
         self.data = {name: on_device(array) for name, array in arrays.items()}
         self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
@@ -182,6 +204,8 @@ class Feed:
             ("position", np.int64, (1,)),
             ("bad_end", np.int64, (1,)),
             ("bad_loss", np.float64, (1,)),
+            ("bad_check", np.int64, (1,)),
+            ("bad_code", np.int64, (1,)),
             ("sums", np.float64, (len(names),)),
             *((name, np.float64, shape or (1,)) for name, (shape, _) in totals.items()),
         ])  # fmt: skip
@@ -194,12 +218,12 @@ class Feed:
             name: cuda.view(self.state, offset, part.base.type, part.shape)
             for name, (part, offset, *_) in (self.layout.fields or {}).items()
         }
-        self.position, self.bad_end, self.bad_loss, self.sums = map(parts.pop, STATE)
+        self.position, *self.bad, self.sums = map(parts.pop, STATE)
         self.totals = parts
 
     def begin(self, order: np.ndarray, size: int) -> None:
         """Starts over with an order and a batch size."""
-        self.size = size
+        self.size, self.rows = size, order
         cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
         cuda.upload(self.state, self.begun.view(np.uint8))
 
@@ -216,11 +240,12 @@ class Feed:
     def add_up(self, outputs: Arrays, count: int) -> Queue:
         """A function that adds the results of a batch to sums and totals, and moves the position to the next batch."""
         values = [outputs[name] for name in self.names]
-        kernel = summing_kernel(tuple(value.dtype.name for value in values))
+        codes = [outputs[name] for name in self.checks]
+        kernel = summing_kernel(tuple(value.dtype.name for value in values), len(codes))
         combine = [self.combine(name, outputs[name]) for name in self.totals]
 
         def add_up() -> None:
-            kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
+            kernel(*values, *codes, count, self.sums, self.position, *self.bad, size=1)
             for each in combine:
                 each()
 
@@ -232,8 +257,17 @@ class Feed:
         return lambda: kernel(value, total, size=total.size)
 
     def results(self, raising: bool) -> tuple[list[float], Arrays]:
-        """Waits for all queued work; the sums and totals so far. Raises NotFinite if `raising`."""
+        """Waits for all queued work; the sums and totals so far.
+
+        Raises IndexOutside for an index outside its table, and NotFinite if `raising`.
+        """
         state = cuda.download(self.state).view(self.layout)[0]
+        if state["bad_check"].any():
+            outside = [*self.checks.values()][state["bad_check"].item() - 1].error(state["bad_code"].item())
+            end = state["bad_end"].item()
+            step = -(-end // self.size)
+            outside.of_step(self.graph, self.rows[(step - 1) * self.size : end], step, -(-len(self.rows) // self.size))
+            raise outside
         if raising and state["bad_end"].any():
             raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
         totals = {name: state[name].reshape(shape) for name, shape in self.shapes.items()}
@@ -270,19 +304,29 @@ def combining_kernel(dtype: str, how: str) -> Any:
 
 
 @cache
-def summing_kernel(dtypes: tuple[str, ...]) -> Any:
-    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread."""
+def summing_kernel(dtypes: tuple[str, ...], checks: int = 0) -> Any:
+    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread.
+
+    The first step with an index outside its table, or a loss that is not finite, is noted.
+    """
     values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
+    values += "".join(f"raw int64 code{k}, " for k in range(checks))
+    found = "\n".join(f"if (!check && code{k}[0]) {{ check = {k + 1}; code = code{k}[0]; }}" for k in range(checks))
     sums = "\n".join(f"totals[{k}] += count * (double)mean{k}[0];" for k in range(len(dtypes)))
     return cuda.ElementwiseKernel(
         f"{values}int32 count",
-        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss",
+        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss, raw int64 bad_check,"
+        " raw int64 bad_code",
         f"""
         const double loss = mean0[0];
+        long long check = 0, code = 0;
         position[0] += count;
-        if (bad_end[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
+        {found}
+        if (bad_end[0] == 0 && (check || !(fabs(loss) <= {sys.float_info.max!r}))) {{
             bad_end[0] = position[0];
             bad_loss[0] = loss;
+            bad_check[0] = check;
+            bad_code[0] = code;
         }}
         {sums}
         """,

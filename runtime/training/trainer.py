@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from runtime.datasets.dataset import Dataset, Split
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import IndexOutside, RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training.captures import Capture, capture_of, first_bad_batch
@@ -79,6 +79,11 @@ def train(
             saver.flush()
             saved = f"; epoch {saver.epoch} is saved in {quoted(str(run_folder.path))}"
             raise Interrupted(interruption.signal, saved) from None
+        except IndexOutside as outside:
+            saver.flush()
+            outside.when = f"epoch {session.position.epoch + 1}, {outside.when}"
+            outside.hint = f"epoch {session.position.epoch} is saved and intact"
+            raise
         except Diverged as diverged:
             saver.flush()
             diverged.capture = session.capture(run_folder, received)

@@ -84,7 +84,7 @@ def gather(data: Any, order: Any, position: Any, width: int, batch: Any, size: i
 
 
 def add_up(*arguments: Any, size: int) -> None:
-    *values, count, totals, position, bad_end, bad_loss = arguments
+    *values, count, totals, position, bad_end, bad_loss, _, _ = arguments
     assert size == 1 and len(values) == len(totals)
     position += count
     if not bad_end[0] and not math.isfinite(values[0]):

@@ -299,6 +299,9 @@ def test_perplexity_leaves_labels_out():
     each = np.log(shares.sum(1) / shares[range(ROWS), label])
     found = of("perplexity(ignore=0)", "classes", {"p": logits, "label": label})
     np.testing.assert_allclose(found, np.exp(each[label != 0].mean()), rtol=1e-6)
+    outside = np.where(label == 0, -100, label).astype(np.int32)
+    again = of("perplexity(ignore=-100)", "classes", {"p": logits, "label": outside})
+    np.testing.assert_allclose(again, found, rtol=1e-6)
 
 
 if __name__ == "__main__":
