@@ -47,6 +47,12 @@ cell Cell(units)(x: f32[B, n]) {
   h = tanh(x @ w + h @ u)
   return h
 }
+metric Share(threshold=0)(logits: f32[B, n], label: i32[B]) {
+  total hits: f32[n] = sum(one_hot(label, n) * cast(logits > threshold, "f32"), axes=0)
+  total rows: f32[] = B
+  total most: f32[] = reduce_max(logits)
+  return hits / rows * most
+}
 fn twice(n, x) { if n == 0 { return x } else { return twice(n - 1, x) * 2 } }
 model Small(image: f32[B, 6, 6, 2]) {
   x = image |> Conv2D(3, 3, stride=2, padding="same") |> BatchNorm |> relu
@@ -57,7 +63,7 @@ model Small(image: f32[B, 6, 6, 2]) {
 }
 train Small {
   loss = softmax_cross_entropy
-  metrics = [accuracy]
+  metrics = [accuracy, Share(0.5), confusion_matrix]
   optimizer = Adam(lr=cosine(1e-3, 100), beta1=0.9)
   batch = 4
   epochs = 2
@@ -73,6 +79,7 @@ relu tanh softmax Flatten Dense Dense(3) Dense(0) Dense(10**9) Conv2D(3,3) Batch
 zeros ones he_normal orthogonal SGD Adam(lr=1e-3) accuracy mean_squared_error softmax_cross_entropy append len scan
 sum mean max argmax split reshape concat where cast error("no") iota(3) random_normal([2]) Self() f(f) digits mnist
 graph %0 %1 %x add mul matmul fused reshape broadcast transpose slice pad conv2d sum axes=[0] axes=[9] shape=[B,2]
+metric total f1 auc perplexity reduce_max reduce_min
 permutation=[1,0] stride=[0,1] keepdims=true input param target state seed counter output body // yield
 """
 

@@ -356,6 +356,22 @@ RUNTIME = (
         "Not equal to tolerance",
     ),
     Bug(
+        "root-of-a-mean-taken-for-a-mean",
+        "a function of a mean counts as a mean over the examples: no warning that its figures depend on the batches",
+        "compiler/elaborate/over_examples.py",
+        {'return only if only.kind == "example" and only.power == 0 else UNKNOWN': "return only"},
+        "tests/elaborate/test_metrics.py::test_a_root_of_a_mean_depends_on_the_batch",
+        "",  # there is no warning to show
+    ),
+    Bug(
+        "totals-of-one-batch",
+        "the totals of a metric are those of the last batch",
+        "runtime/feeding.py",
+        {"COMBINE[how](combined[name], outputs[name], out=combined[name])": "combined[name][...] = outputs[name]"},
+        "tests/runtime/test_totals.py::test_figures_do_not_depend_on_the_batch[7]",
+        "Not equal to tolerance",
+    ),
+    Bug(
         "order-of-a-resumed-run",
         "a resumed run uses the order of the data of a run's first epochs",
         "runtime/training/trainer.py",
