@@ -7,6 +7,7 @@ losses.py training.py               the train block: losses, metrics and setting
 forward.py inputs.py                a forward pass of a model; inputs and targets
 library.py                          which declaration a name means: the file, its imports, the standard library
 expressions.py statements.py        how each kind of expression and statement runs
+totals.py                           totals of metrics, and what follows from them
 tensor_builtins.py number_builtins.py   functions that are not written in the language
 scans.py                            a cell to a `scan` node
 variables.py                        assignments; params, states and carries
