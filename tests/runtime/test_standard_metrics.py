@@ -304,6 +304,18 @@ def test_perplexity_leaves_labels_out():
     np.testing.assert_allclose(again, found, rtol=1e-6)
 
 
+@pytest.mark.parametrize("ignore", [None, 4])
+def test_perplexity_of_logits_that_exclude_classes(ignore: int | None):
+    """The masked class 0 counts neither among the others, nor where the label is ignored."""
+    logits = np.tile(np.array([-np.inf, 1, 2, -np.inf, 3, 0], np.float32), (8, 1))
+    label = np.array([1, 2, 4, 5, 1, 2, 4, 5], np.int32)
+    kept = label != ignore
+    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
+    expected = np.exp(-log_p[label[kept]].mean())
+    name = "perplexity" if ignore is None else f"perplexity(ignore={ignore})"
+    assert of(name, "classes", {"p": logits, "label": label}) == pytest.approx(expected, rel=1e-6)
+
+
 if __name__ == "__main__":
     for name, value in by_scikit_learn().items():
         print(f"    {json.dumps(name)}: {json.dumps(np.asarray(value).tolist())},")
