@@ -156,6 +156,22 @@ GENERATED = (
         "Not equal to tolerance",
     ),
     Bug(
+        "index-equal-to-the-size",
+        "the first index after the end of a table is accepted",
+        "runtime/cpu/kernels/basic.py",
+        {", None) >= size:": ", None) > size:"},
+        "tests/runtime/test_kernels.py::test_check_index_finds_the_first_index_outside[int32]",
+        r"assert \(\) == \(3, 3, 1\)",
+    ),
+    Bug(
+        "range-without-overflow",
+        "the range of an index is computed as if integers did not overflow, so that it is not checked",
+        "compiler/ops/ranges.py",
+        {"return found if limits and limits[0] <= low and high <= limits[1] else limits": "return found"},
+        "tests/passes/test_index_checks.py::test_an_index_that_may_overflow_is_checked",
+        "assert 0 == 1",
+    ),
+    Bug(
         "full-batch-for-the-last",
         "a mean divides by the planned batch, even if the last batch is smaller",
         "compiler/targets/numpy/ops.py",
