@@ -2,7 +2,7 @@
 
 program.py                          a program to its models
 declarations.py                     what can be checked before anything runs
-model.py                            a model to its graphs init, predict, evaluate and train_step
+model.py                            a model to its graphs init, predict, evaluate, train_step and metrics
 losses.py training.py               the train block: losses, metrics and settings
 forward.py inputs.py                a forward pass of a model; inputs and targets
 library.py                          which declaration a name means: the file, its imports, the standard library

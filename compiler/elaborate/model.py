@@ -1,4 +1,4 @@
-"""A model and its train block to graphs: `init`, `predict`, `evaluate` and the forward part of `train_step`."""
+"""A model and its train block to graphs: `init`, `predict`, `evaluate`, `metrics`, the forward part of `train_step`."""
 
 from __future__ import annotations
 
