@@ -63,6 +63,8 @@ class Manifest:
     variables: tuple[TensorSpec, ...]
     metrics: tuple[str, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
+    scales: Mapping[str, float] = field(default_factory=dict)  # float input or target -> factor of its stored values
+    chosen_scales: tuple[str, ...] = ()  # of these, the inputs and targets whose factor the train block gives
     settings: Settings = field(default_factory=Settings)
     optimizer: str = ""  # as written in the train block, for hints
 

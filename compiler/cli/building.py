@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 
 from compiler.cli.cache import Build, Cache, CacheEntry, Key
-from compiler.cli.data import check_data, storage_of
+from compiler.cli.data import check_data, described, storage_of
 from compiler.cli.devices import memory_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import ProgramFile, names_in, overrides
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
-from runtime.datasets import describe, footprint
+from runtime.datasets import footprint
 
 
 def find_build(
@@ -38,7 +38,7 @@ def find_build(
         choices = [for_data, overrides(flags), file.name, flags.model, flags.target, *passes]
         key = Key.of(file.path, choices) if cache.folder else None
         entry, message = cache.load(key)
-        if entry and (reason := why_not(entry, flags, rows)):
+        if entry and (reason := why_not(entry, file, flags, rows)):
             entry, message = None, f"miss, {reason}"
     if entry is None:
         with timings.phase("import"):
@@ -48,7 +48,7 @@ def find_build(
     return entry.build, message
 
 
-def why_not(entry: CacheEntry, flags: argparse.Namespace, rows: int | None = None) -> str:
+def why_not(entry: CacheEntry, file: ProgramFile, flags: argparse.Namespace, rows: int | None = None) -> str:
     """Why an entry of the cache cannot be used; empty if it can."""
     for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
         try:
@@ -65,7 +65,7 @@ def why_not(entry: CacheEntry, flags: argparse.Namespace, rows: int | None = Non
     if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
         return "there is less memory now"
     if entry.storage is not None:
-        arrays = describe(build.data, flags.data_dir)
+        arrays = described(build.data, file, flags)
         if storage_of(arrays) != entry.storage:
             return "the data set is stored differently now"
         check_data(arrays, build.manifest)

@@ -62,7 +62,8 @@ class CacheEntry:
             name: tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in manifest[name])
             for name in ("inputs", "targets", "outputs", "variables")
         }
-        rest = {"metrics": tuple(manifest["metrics"]), "settings": Settings(**manifest["settings"])}
+        rest = {name: tuple(manifest[name]) for name in ("metrics", "chosen_scales")}
+        rest = {**rest, "settings": Settings(**manifest["settings"])}
         whole = Manifest(**{**manifest, **specs, **rest})
         build = Build(
             executable_from(build["executable"]), whole, build["text"], build["data"], tuple(build["warnings"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from compiler.diagnostics import Span
 from compiler.elaborate import calls
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.forward import Forward
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.inputs import Storage, declare_input, input_type
+from compiler.elaborate.inputs import Conversions, declare_input, input_type
 from compiler.elaborate.signatures import Given, agree, counted, match
 from compiler.elaborate.training import TrainBlock
 from compiler.elaborate.values import Builtin, Closure, Poison, describe, describe_type, is_tensor
@@ -21,7 +21,7 @@ Targets = dict[str, Value]
 
 
 def add_losses(
-    train: TrainBlock, model: str, forward: Forward, root: Frame, storage: Mapping[str, Storage]
+    train: TrainBlock, model: str, forward: Forward, root: Frame, conversions: Conversions
 ) -> dict[str, TensorType] | None:
     """Makes `loss` and the metrics the outputs of the graph. Returns the types of the targets; None after a mistake."""
     evaluator, graph, outputs = forward.evaluator, forward.evaluator.context.graph, list(forward.outputs.values())
@@ -32,7 +32,7 @@ def add_losses(
         return None
     parameters = loss.declaration.groups[-1]
     scope = output_shapes(loss, parameters, model, forward, at, root)
-    targets = declare_targets(parameters[len(outputs) :], forward, scope, storage) if scope else None
+    targets = declare_targets(parameters[len(outputs) :], forward, scope, conversions) if scope else None
     if targets is None:
         return None
     named = [Given(value, at, p.name.id) for p, value in zip(parameters, outputs, strict=False)]
@@ -78,7 +78,7 @@ def output_shapes(
 
 
 def declare_targets(
-    parameters: Sequence[Parameter], forward: Forward, scope: Frame, storage: Mapping[str, Storage]
+    parameters: Sequence[Parameter], forward: Forward, scope: Frame, conversions: Conversions
 ) -> Targets | None:
     """Parameters of a loss without a default are targets, or inputs of the model with the same name and type."""
     targets: Targets = {}
@@ -88,7 +88,7 @@ def declare_targets(
         type = input_type(forward.evaluator, parameter, scope)
         value = forward.inputs.get(name)
         if type and (value is None or value.type != type):
-            value = declare_input(forward.evaluator, parameter.name, type, "target", storage, scope)
+            value = declare_input(forward.evaluator, parameter.name, type, "target", conversions, scope)
         if type and value:
             targets[name] = value
     return targets if len(targets) == len(needed) else None

@@ -12,7 +12,7 @@ from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator, GaveUp
 from compiler.elaborate.forward import Forward, run_forward
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
-from compiler.elaborate.inputs import Storage
+from compiler.elaborate.inputs import Conversions, Storage, check_chosen
 from compiler.elaborate.losses import add_losses
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.training import TrainBlock, read_train_block
@@ -35,6 +35,7 @@ class ElaboratedModel:
     outputs: dict[str, TensorType]
     targets: dict[str, TensorType] = field(default_factory=dict)
     train: TrainBlock | None = None
+    conversions: Conversions = field(default_factory=lambda: Conversions({}))  # of inputs and targets
     trainer: Evaluator | None = None
     train_root: Frame | None = None
 
@@ -51,23 +52,27 @@ class ModelBuilder:
         storage: Mapping[str, Storage],
     ):
         self.model, self.train_node, self.namespace = model, train, namespace
-        self.diagnostics, self.storage = diagnostics, storage
+        self.diagnostics, self.conversions = diagnostics, Conversions(storage)
         self.variables = Variables()
         self.module: Module = {"init": self.variables.init.graph}
         self.variables.init.counter("seed")
 
     def build(self) -> ElaboratedModel | None:
         """All graphs, even after mistakes in one, so that the mistakes in all are found. May raise GaveUp."""
-        predicted = self.forward("predict", training=False)
         train = self.train_block()
+        predicted = self.forward("predict", training=False)
         evaluated = self.forward("evaluate", training=False) if train else None
         trained = self.forward("train_step", training=True) if train else None
         result = self.result(predicted) if predicted else None
         for forward in filter(None, (evaluated, trained)):
             assert train
-            targets = add_losses(train, self.model.name.id, forward, root_frame(self.namespace), self.storage)
+            targets = add_losses(train, self.model.name.id, forward, root_frame(self.namespace), self.conversions)
             if result and targets is not None:
                 result.train, result.targets = train, targets
+        if result and result.train and predicted and (span := result.train.spans.get("scale")):
+            types = {name: value.type for name, value in predicted.inputs.items()} | result.targets
+            floats = {name: type.is_float for name, type in types.items()}
+            check_chosen(self.conversions, floats, predicted.evaluator, span, root_frame(self.namespace))
         for forward in filter(None, (predicted, evaluated, trained)):
             warn_about_pairs(forward.evaluator)
         if result and result.train and trained and result.train.values["optimizer"]:
@@ -81,19 +86,23 @@ class ModelBuilder:
     def result(self, predicted: Forward) -> ElaboratedModel:
         assert predicted.frame.call is not None
         outputs = {name: value.type for name, value in predicted.outputs.items()}
-        return ElaboratedModel(self.model.name.id, self.module, self.variables, predicted.frame.call, outputs)
+        call, conversions = predicted.frame.call, self.conversions
+        return ElaboratedModel(self.model.name.id, self.module, self.variables, call, outputs, conversions=conversions)
 
     def train_block(self) -> TrainBlock | None:
         if self.train_node is None:
             return None
         evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, self.variables.init, training=False)
-        return read_train_block(self.train_node, evaluator, root_frame(self.namespace))
+        train = read_train_block(self.train_node, evaluator, root_frame(self.namespace))
+        if train:
+            self.conversions.chosen = train.values["scale"]
+        return train
 
     def forward(self, name: str, training: bool) -> Forward | None:
         """The model's forward pass in a new graph."""
         graph = self.module[name] = Graph(name)
         evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, Context(graph), training)
-        return run_forward(self.model, evaluator, self.storage)
+        return run_forward(self.model, evaluator, self.conversions)
 
     def show_initial_values_to_optimizer(self, result: ElaboratedModel) -> None:
         """Lets the initial values of the optimizer's slots read those of the parameters."""

@@ -26,6 +26,8 @@ def describe(model: ElaboratedModel, module: Module, optimizer: str = "") -> Man
         variables=tuple(spec(n, t, kinds.get(n, "counter")) for n, t in variable_types(module).items() if n in kept),
         metrics=tuple(model.train.metric_names) if model.train else (),
         classes=index_ranges(graph),
+        scales=dict(model.conversions.scales),
+        chosen_scales=tuple(model.conversions.chosen_scales),
         settings=settings,
         optimizer=optimizer,
     )

@@ -1,8 +1,7 @@
 """The user's own data: a `.npz` file, or a folder of `.npy` files.
 
 Arrays have the names of the model's inputs and targets, and one row per example along their first axis. The test rows
-of an array `x` are the array `x_test`; if no array has one, the last sixth of the rows is used for testing. Values are
-used as they are, without scaling.
+of an array `x` are the array `x_test`; if no array has one, the last sixth of the rows is used for testing.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def describe(path: str) -> dict[str, ArrayInfo]:
     """The arrays of an example, from headers only. Raises RuntimeUserError for headers that `load` would refuse."""
     with _members(path) as members:
         headers = _headers(members, path)
-    return {name: ArrayInfo(header.dtype, header.shape[1:], 1.0) for name, header in _training(headers).items()}
+    return {name: ArrayInfo(header.dtype, header.shape[1:]) for name, header in _training(headers).items()}
 
 
 def footprint(path: str) -> Footprint:
@@ -103,7 +102,7 @@ def load(path: str) -> Dataset:
         test = {name: array[first:] for name, array in train.items()}
         train = {name: array[:first] for name, array in train.items()}
     name = os.path.basename(os.path.normpath(path))
-    return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
+    return Dataset(name, Split(train), Split(test))
 
 
 def rows_to_test(rows: int) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BYTE_SCALE = 1 / 255  # of unsigned bytes that feed a float input: the values of pixels become 0 … 1
+
 Report = Callable[[str], None]
 """Shows the user a line about progress: a download, a folder that is read."""
 
@@ -15,13 +17,19 @@ Report = Callable[[str], None]
 class ArrayInfo:
     """One array as the compiler sees it.
 
-    `dtype` is "u8", "bool", "i32", "i64" or "f32", `shape` is that of one example, and the compiled step multiplies the
-    stored values by `scale`.
+    `dtype` is "u8", "bool", "i32", "i64" or "f32", and `shape` is that of one example. The compiled step multiplies the
+    stored values of a float input by `scale` of the train block; without one by the `scale` here, which a run has
+    settled; without either by `usual_scale`.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    scale: float
+    scale: float | None = None
+
+
+def usual_scale(dtype: str, kind: str) -> float:
+    """The factor of stored values for a float input or target (`kind`) by default: u8 inputs are pixels."""
+    return BYTE_SCALE if (dtype, kind) == ("u8", "input") else 1.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory, as stored. `scale` has the factor of every array, by name."""
+    """A whole data set in memory, as stored."""
 
     name: str
     train: Split
     test: Split
-    scale: dict[str, float]

@@ -2,6 +2,7 @@
 
 runs/CNN-20250131-120000/
   program.nn            the program as trained, with all settings written out
+  data.json             what its arrays mean: how they were stored, scales, ranges (run_data.py)
   log.jsonl             a header for each start of the run, and one line for each epoch
   last.safetensors      the end of the last saved epoch
   previous.safetensors  the epoch saved before it, in case the last one cannot be read
@@ -32,6 +33,7 @@ from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load, write_atomically
 from runtime.training.conditions import changes, conditions
 from runtime.training.results import EpochResult, Position, json_line
+from runtime.training.run_data import RunData
 
 try:
     import fcntl
@@ -43,6 +45,7 @@ TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
 
 LARGEST_PROGRAM = 1_000_000  # bytes, as for every model file
+LARGEST_DATA = 1_000_000
 LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
 LONGEST_PATH = 4_096  # characters of a folder for which similar ones are suggested
 
@@ -60,6 +63,7 @@ class RunFolder:
         self.path = path
         self.text = text
         self.program = path / "program.nn"
+        self.data = path / "data.json"
         self.log = path / "log.jsonl"
         self.last = path / "last.safetensors"
         self.previous = path / "previous.safetensors"
@@ -101,6 +105,16 @@ class RunFolder:
                 raise RuntimeUserError(f"{quoted(str(path))} is not {kind}", expected=f"a file {file.name} in it")
         folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
+
+    def write_data(self, data: RunData) -> None:
+        """Writes data.json atomically; raises RuntimeUserError if the disk fails."""
+        write_atomically(self.data, data.encoded())
+
+    def read_data(self) -> RunData | None:
+        """What its arrays mean; None for a run from before data.json. Raises RuntimeUserError for a damaged file."""
+        if not os.path.lexists(self.data):
+            return None
+        return RunData.decoded(_read_text(self.data, LARGEST_DATA), quoted(str(self.data)))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

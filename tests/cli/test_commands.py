@@ -46,7 +46,7 @@ def test_train_prints_a_line_for_each_epoch(place: Path):
     assert [match[1] for line in lines[:4] if (match := EPOCH_LINE.fullmatch(line))] == ["1", "2", "3", "4"]
     assert lines[4].startswith("4 epochs, best epoch ") and lines[-1] == "run"
     assert sorted(path.name for path in (place / "run").iterdir()) == [
-        "best.safetensors", "last.safetensors", "log.jsonl", "previous.safetensors", "program.nn"
+        "best.safetensors", "data.json", "last.safetensors", "log.jsonl", "previous.safetensors", "program.nn"
     ]  # fmt: skip
     log = [json.loads(line) for line in (place / "run/log.jsonl").read_text().splitlines()]
     assert [record.get("epoch") for record in log] == [None, 1, 2, 3, 4]

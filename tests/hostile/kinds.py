@@ -34,10 +34,13 @@ from compiler.ir.printer import print_graph
 from compiler.targets.running import find_runtime
 from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
+from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training import checkpoint, tensor_files
 from runtime.training.predictions import read_examples
+from runtime.training.run_data import RunData
+from runtime.training.run_folder import RunFolder
 from tests.cli.conftest import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,7 +219,7 @@ def make_npy(folder: Path) -> list[Path]:
 def try_npy(path: Path, choose: random.Random) -> bool:
     """Reads it as the input of a prediction, and as an array of a data set."""
     spec = TensorSpec("point", "f32", (None, 4), "input")
-    one = accepted(lambda: read_examples(str(path), [spec], "own"))
+    one = accepted(lambda: read_examples(str(path), [spec], None, "own"))
     described, loaded = accepted(lambda: describe(path.parent)), accepted(lambda: load(path.parent))
     if loaded and not described:
         raise Wrong("the data set is loaded although its headers are refused")
@@ -290,6 +293,23 @@ def make_checkpoints(folder: Path) -> list[Path]:
     return [folder / "run" / "last.safetensors"]
 
 
+def make_run_data(folder: Path) -> list[Path]:
+    make_run(folder)
+    return [folder / "run" / "data.json"]
+
+
+def try_run_data(path: Path, choose: random.Random) -> bool:
+    """Reads it, and applies what it says to arrays of other kinds."""
+    found: list[RunData | None] = []
+    if not accepted(lambda: found.append(RunFolder(path.parent, "").read_data())) or not found[0]:
+        return False
+    arrays = {"point": np.array([choose.random() * 1e9, np.nan], np.float32), "label": np.array([0, 255], np.uint8)}
+    infos = {"point": ArrayInfo("f32", (4,)), "label": ArrayInfo("u8", ())}
+    scales = {name: info.scale or 1.0 for name, info in found[0].applied(infos).items()}
+    found[0].warnings(arrays, scales, "given")
+    return True
+
+
 PROGRAMS: dict[Path, LoadedProgram] = {}
 
 
@@ -360,6 +380,9 @@ def reseal_cache(content: bytes) -> bytes:
 WORDS_OF_RUNS = (
     f"{VOCABULARY} null epoch best_loss history data_offsets dtype shape F32 F64 I64 BOOL __metadata__ sha256"
 )
+WORDS_OF_DATA = (
+    "null true false NaN Infinity 1e999 -1e308 0.0 kind stored scale chosen low high classes arrays rows f32 u8 bool"
+)
 WORDS_OF_HEADERS = (
     "descr fortran_order shape True False <f4 <f8 >f4 |u1 |O <U8 <c8 <M8[s] (4,) (0,) () (-1,) {} [] None"
 )
@@ -376,4 +399,5 @@ KINDS: dict[str, Kind] = {
     "checkpoint": Kind(make_checkpoints, try_checkpoint, WORDS_OF_RUNS, reseal_checkpoint),
     "cache": Kind(make_cache, try_cache, WORDS_OF_ENTRIES, reseal_cache),
     "run": Kind(make_run, try_run, WORDS_OF_RUNS),
+    "data": Kind(make_run_data, try_run_data, WORDS_OF_DATA),
 }

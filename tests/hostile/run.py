@@ -15,7 +15,17 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARES = {"nn": 30, "ir": 20, "npy": 10, "npz": 10, "idx": 8, "checkpoint": 12, "cache": 8, "run": 2}  # in a hundred
+SHARES = {
+    "nn": 30,
+    "ir": 20,
+    "npy": 10,
+    "npz": 10,
+    "idx": 8,
+    "checkpoint": 12,
+    "cache": 6,
+    "run": 2,
+    "data": 2,
+}  # in a hundred
 SHOWN = 3  # lines of a traceback
 
 

@@ -18,7 +18,17 @@ from tests.hostile.mutations import MOST_BYTES, mutated
 from tests.hostile.run import SHARES
 from tests.hostile.workers import Tally, Watch, replay, tried, try_all
 
-SAMPLE = {"nn": 100, "ir": 100, "npy": 200, "npz": 200, "idx": 200, "checkpoint": 150, "cache": 40, "run": 20}
+SAMPLE = {
+    "nn": 100,
+    "ir": 100,
+    "npy": 200,
+    "npz": 200,
+    "idx": 200,
+    "checkpoint": 150,
+    "cache": 40,
+    "run": 20,
+    "data": 200,
+}
 SEED = 4
 FOUND = sorted(Path(__file__).with_name("found").glob("*-*"))
 

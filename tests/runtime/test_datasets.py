@@ -70,7 +70,6 @@ def test_digits_are_the_same_bytes_on_every_machine():
         for array in split.arrays.values():
             checksum.update(array.tobytes())
     assert checksum.hexdigest() == "cc7db10b0338a28a2e8c8cd7be96d468e30924788f8756551687ba434d67d17b"
-    assert data.scale == {"image": 1 / 255, "label": 1.0}
 
 
 def test_digits_can_be_learned_but_not_by_a_linear_model_alone():
@@ -273,10 +272,9 @@ FORMS = ["folder", "npz", "compressed npz"]
 def test_the_last_sixth_is_held_out(tmp_path: Path, form: str):
     x, y = np.arange(26, dtype=np.float32).reshape(13, 2), np.arange(13, dtype=np.int32)
     path = save(tmp_path / "data", form, x=x, y=y)
-    assert describe(path) == {"x": ArrayInfo("f32", (2,), 1.0), "y": ArrayInfo("i32", (), 1.0)}
+    assert describe(path) == {"x": ArrayInfo("f32", (2,)), "y": ArrayInfo("i32", ())}
     data = load(path)
     assert data.name == path.name
-    assert data.scale == {"x": 1.0, "y": 1.0}
     assert np.array_equal(data.train.arrays["x"], x[:11])
     assert data.test.arrays["y"].tolist() == [11, 12]
 
@@ -382,7 +380,7 @@ def test_floats_do_not_feed_whole_numbers():
 
 def dataset(**arrays: np.ndarray) -> Dataset:
     """The same arrays for training and testing."""
-    return Dataset("data", Split(arrays), Split(arrays), dict.fromkeys(arrays, 1.0))
+    return Dataset("data", Split(arrays), Split(arrays))
 
 
 def test_words_outside_the_table_are_no_classes():
@@ -403,7 +401,7 @@ def test_images_are_reshaped_to_any_flat_shape(model: tuple[int, ...]):
 def test_labels_outside_the_classes():
     good, bad = np.arange(10, dtype=np.uint8), np.array([3, 9, 10, 11], np.uint8)
     check_values(dataset(label=good), [LABEL], {"label": 10})
-    data = Dataset("data", Split({"label": good}), Split({"label": bad}), {"label": 1.0})
+    data = Dataset("data", Split({"label": good}), Split({"label": bad}))
     with pytest.raises(RuntimeUserError) as error:
         check_values(data, [LABEL], {"label": 10})
     assert error.value.message == 'row 2 of array "label" (test) is not a class of the model'

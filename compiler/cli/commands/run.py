@@ -8,11 +8,12 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
-from compiler.cli.data import load_data
+from compiler.cli.data import checked_data_of_run, load_data, warn_of_former_rule, warn_of_values
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -26,6 +27,7 @@ from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
 from runtime.training.progress import Reporter, figure
+from runtime.training.run_data import RunData
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
@@ -48,19 +50,28 @@ def train_command(flags: argparse.Namespace) -> None:
 
 def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timings) -> None:
     """Compiles and trains in the folder of an earlier run, or in a new one."""
-    build, cached = find_build(find_program(flags.file or flags.resume), flags, timings)
+    file = find_program(flags.file or flags.resume)
+    if folder:
+        file = replace(file, run=folder.path)
+        warn_of_former_rule(file)
+    build, cached = find_build(file, flags, timings)
     if flags.file:  # a run that is resumed printed them when it started
         print_warnings(build.warnings)
     with timings.phase("load"):
         program = program_of(build, flags)
     with timings.phase("data"):
+        known = checked_data_of_run(file, build.manifest)
         dataset = load_data(build.data, build.manifest, flags)
+        known = known if folder else RunData.of(build.data, dataset, build.manifest)
+        warn_of_values(known, {"training": dataset.train, "test": dataset.test}, build.manifest)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
         print_peak(build, flags)
     start = folder.resume(program, build.text) if folder else None
     new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
+    if new and known:
+        new.write_data(known)
     folder = folder or new
     assert folder
     gc.freeze()
@@ -96,16 +107,18 @@ def eval_command(flags: argparse.Namespace) -> None:
     refuse_ir(flags.file, "eval")
     choose_device(flags)
     file = find_program(flags.file)
+    warn_of_former_rule(file)
     build, _ = find_build(file, flags)
     program = program_of(build, flags)
     weights = f"initial weights of seed {build.manifest.settings.seed}"
-    if file.of_run:
+    if file.run:
         weights = load_weights(program, RunFolder.open(Path(flags.file)), flags.best)
     elif flags.best:
         raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=flags.file)
     else:
         program.initialize(build.manifest.settings.seed)
-    dataset = load_data(build.data, build.manifest, flags)
+    known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags)
+    warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
     print("\t".join(f"{name}: {figure(value)}" for name, value in results.items()))
     print(f"{len(dataset.test):,} test examples of {quoted(build.data)}, {weights}")
@@ -116,10 +129,12 @@ def predict_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     folder = RunFolder.open(flags.run)
     rows = max(rows_of(flags.input), FEWEST_ROWS)
-    build, _ = find_build(find_program(folder.program), flags, for_data=False, rows=rows)
+    file = find_program(folder.path)
+    warn_of_former_rule(file)
+    build, _ = find_build(file, flags, for_data=False, rows=rows)
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
-    examples = read_examples(flags.input, build.manifest.inputs, build.data)
+    examples = read_examples(flags.input, build.manifest.inputs, checked_data_of_run(file, build.manifest), build.data)
     write_outputs(flags.output, predict(program, examples, seed))
 
 
