@@ -12,7 +12,7 @@ from inspect import CO_VARARGS
 from typing import Any
 
 from compiler.diagnostics import Span
-from compiler.elaborate.cautions import note_pairs
+from compiler.elaborate.cautions import note_activation, note_pairs
 from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.frames import Frame
 from compiler.elaborate.signatures import Given, Mismatch, bind
@@ -57,6 +57,7 @@ def call_builtin(
         return evaluator.refuse(refusal, span, frame, [argument.value for argument in given])
     evaluator.weigh(result, span, frame)
     note_pairs(evaluator, [argument.value for argument in given], result, span, frame)
+    note_activation(evaluator, called.name, result, span, frame)
     fresh = [tensor for tensor in tensors_in(result) if tensor not in evaluator.history]  # scan has recorded its cell
     if fresh:
         source = next((argument.value for argument in given if tensors_in(argument.value)), None)

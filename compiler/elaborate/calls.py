@@ -115,7 +115,8 @@ def apply_last(
         name = function.declaration.name
         return evaluator.fail(name.span, inner, f"{function.name} returns nothing", "a return", "the end of the body")
     leave(evaluator, inner, result, given[0].value if given else None, span, frame)
-    note_activation(evaluator, inner, result, span, frame)
+    if inner.namespace.is_library:
+        note_activation(evaluator, inner.name, result, span, frame)
     warn_about_second_use(evaluator, function, inner, span, frame)
     return result
 

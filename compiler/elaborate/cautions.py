@@ -79,10 +79,10 @@ APPLIED_BY_LOSS = {
 ACTIVATIONS = {name for _, names in APPLIED_BY_LOSS.values() for name in names}
 
 
-def note_activation(evaluator: Evaluator, called: Frame, result: Any, span: Span, frame: Frame) -> None:
-    """Remembers the results of activations of the library, and where the user applies them."""
-    if called.namespace.is_library and called.name in ACTIVATIONS and is_tensor(result):
-        evaluator.activated.setdefault(result, (called.name, evaluator.site(span, frame)[0]))
+def note_activation(evaluator: Evaluator, name: str, result: Any, span: Span, frame: Frame) -> None:
+    """Remembers the results of activations, of the library or builtin, and where the user applies them."""
+    if name in ACTIVATIONS and is_tensor(result):
+        evaluator.activated.setdefault(result, (name, evaluator.site(span, frame)[0]))
 
 
 def warn_about_activated(evaluator: Evaluator, called: Frame, given: Sequence[Given], span: Span, frame: Frame) -> None:

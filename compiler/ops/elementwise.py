@@ -129,6 +129,11 @@ def bell(builder: Builder, x: Value, factor: float) -> Value:
     return builder.mul(builder.exp(builder.mul(builder.mul(h, h), -factor)), builder.exp(builder.mul(rest, -factor)))
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))
+    return np.where(x < 0, small, 1.0) / (1.0 + small)
+
+
 def normal_cdf(x: float) -> float:
     return 0.5 * math.erfc(-x * math.sqrt(0.5))
 
@@ -326,6 +331,12 @@ FUNCTIONS = (
         np.tanh,
         lambda builder, dy, y, x: builder.mul(dy, builder.sub(1.0, builder.mul(y, y))),
         on_number=math.tanh,
+    ),
+    unary(  # 1 / (1 + exp(-x)); the gradient is not y (1 - y), which loses its digits where y is near 1
+        "sigmoid",
+        sigmoid,
+        lambda builder, dy, y, x: builder.mul(dy, builder.mul(y, builder.sigmoid(builder.neg(x)))),
+        on_number=lambda x: float(sigmoid(np.float64(x))),
     ),
     unary(
         "erf",

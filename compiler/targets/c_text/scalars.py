@@ -91,6 +91,7 @@ EXPRESSIONS: dict[str, ExpressionWriter] = {
     "log1p": function("log1p"),
     "sqrt": function("sqrt"),
     "tanh": function("tanh"),
+    "sigmoid": call("sigmoid_of"),
     "erf": function("erf"),
     "normal_cdf": function("normcdf"),
     "sin": function("sin"),
@@ -111,6 +112,12 @@ DEVICE_FUNCTIONS = {  # by name; a kernel contains those that it calls
     "min_of": "template <typename T> __device__ inline T min_of(T a, T b) { return a <= b || a != a ? a : b; }",
     "abs_of": "template <typename T> __device__ inline T abs_of(T a) { return a < 0 ? -a : a == 0 ? T(0) : a; }",
     "sign_of": "template <typename T> __device__ inline T sign_of(T a) { return a != a ? a : T((a > 0) - (a < 0)); }",
+    "sigmoid_of": """\
+template <typename T>
+__device__ inline T sigmoid_of(T a) {
+    const T small = exp(a < 0 ? a : -a);
+    return (a < 0 ? small : T(1)) / (T(1) + small);
+}""",
     "mod_floats": """\
 // As in Python: the remainder has the sign of b.
 template <typename T>

@@ -165,7 +165,7 @@ EMITTERS: dict[str, Emitter] = {
     "reshape": reshape_copy,
     "select": select,
     "matmul": kernel("matmul"),
-    **{op: kernel(op) for op in ("erf", "normal_cdf")},
+    **{op: kernel(op) for op in ("erf", "normal_cdf", "sigmoid")},
     "clip": clip,
     "max": maximum,
     "min": minimum,
@@ -242,6 +242,7 @@ def space(dtype: str, *shape: Dim) -> Scratch:
 # Scratch space of an op: in the arena, for this node alone.
 SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
     **dict.fromkeys(("erf", "normal_cdf"), lambda node: space(node.result.type.dtype, 4, *node.result.type.shape)),
+    "sigmoid": lambda node: space(node.result.type.dtype, *node.result.type.shape),
     "matmul": matmul_scratch,
     "argmax": argmax_scratch,
     "gather": lambda node: space("i64", *node.operands[1].type.shape),

@@ -17,6 +17,7 @@ from runtime.cpu.kernels.basic import (
     random,
     scatter_add,
     select_or_zero,
+    sigmoid,
     steps,
     view,
 )

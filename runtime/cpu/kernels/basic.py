@@ -40,6 +40,17 @@ def select_or_zero(condition: np.ndarray, x: np.ndarray, out: np.ndarray) -> Non
     np.multiply(x.view(bits), condition.view(np.int8), out=out.view(bits))
 
 
+def sigmoid(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """1 / (1 + exp(-x)) as exp(x) / (1 + exp(x)), accurate also where it is small; `out` may be x.
+
+    The limit keeps exp(x) finite; beyond it the result is 1. `scratch` has the shape of x.
+    """
+    clip(x, -np.inf, 88.0, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=scratch)
+    np.divide(out, scratch, out=out)
+
+
 def argmax(x: np.ndarray, out: np.ndarray, axis: int, scratch: np.ndarray) -> None:
     """The first index of the largest element. `scratch` i64[1 + n, …] is for the indices in the dtype of NumPy, and for
     a contiguous copy of each row of n elements, for which NumPy would otherwise allocate space."""
