@@ -25,6 +25,7 @@ INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 PREFIX = "bind_"
+FLOATS = ("f32", "f64")
 # By NumPy's name:
 LANGUAGE_TYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}
 
@@ -48,7 +49,8 @@ class Settings:
     epochs: int = 1
     seed: int = 0
     shuffle: bool = True
-    patience: int | None = None  # epochs without a better test loss before training stops
+    patience: int | None = None  # epochs without a better test loss, or validation loss, before training stops
+    validation: float | None = None  # share of the training rows that are set apart for patience and the best epoch
     checkpoint: int = 1  # epochs between checkpoints
 
 
@@ -67,6 +69,12 @@ class Manifest:
     chosen_scales: tuple[str, ...] = ()  # of these, the inputs and targets whose factor the train block gives
     settings: Settings = field(default_factory=Settings)
     optimizer: str = ""  # as written in the train block, for hints
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The dtypes that arrays are read for: those that the graphs take, but f32 for integers that are scaled."""
+        specs = (*self.inputs, *self.targets)
+        return {s.name: "f32" if s.name in self.scales and s.dtype not in FLOATS else s.dtype for s in specs}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def why_not(entry: CacheEntry, file: ProgramFile, flags: argparse.Namespace, row
         except RefusedSource as refused:
             return refused.reason
     build, memory = entry.build, memory_of(flags).bytes
-    data = None if entry.storage is None else footprint(build.data, flags.data_dir)
+    data = None if entry.storage is None else footprint(build.data, flags.data_dir, build.manifest.dtypes)
     rows = data.rows if data else rows
     settled = build.manifest.settings.batch if rows is None else min(build.manifest.settings.batch, rows)
     if build.executable.batch < settled or (data and build.executable.batch > settled):

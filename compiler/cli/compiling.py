@@ -46,7 +46,7 @@ def compile_entry(
     arrays = described(data, file, flags) if for_data else None
     size = footprint(data, flags.data_dir) if for_data else None
     compiled = compile_to_train(tree, arrays, flags, timings, size.rows if size else rows)
-    check_memory(compiled, memory_of(flags), size)
+    check_memory(compiled, memory_of(flags), size and footprint(data, flags.data_dir, compiled.manifest.dtypes))
     text, warnings = resolved_text(compiled), flags.diagnostics.warning_texts()
     build = Build(compiled.executable, compiled.manifest, text, data, warnings)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)

@@ -54,11 +54,23 @@ def check_data(arrays: Mapping[str, ArrayInfo], manifest: Manifest) -> None:
     check(arrays, (*manifest.inputs, *manifest.targets))
 
 
-def load_data(data: str, manifest: Manifest, flags: argparse.Namespace) -> Dataset:
-    """Reads a data set; raises RuntimeUserError for values that the model cannot take."""
-    dataset = load(data, flags.data_dir, lambda text: print(text, file=sys.stderr))
+def split_seed(manifest: Manifest, file: ProgramFile | None) -> int | None:
+    """The seed that draws the test rows: that of the run, or of the settings; None for runs from before data.json."""
+    if file is None or file.run is None:
+        return manifest.settings.seed
+    known = data_of_run(file)
+    return known.seed if known else None
+
+
+def load_data(data: str, manifest: Manifest, flags: argparse.Namespace, file: ProgramFile | None = None) -> Dataset:
+    """Reads a data set and sets rows apart, for the program of a run as in the run.
+
+    Raises RuntimeUserError for values that the model cannot take.
+    """
+    seed = split_seed(manifest, file)
+    dataset = load(data, flags.data_dir, lambda text: print(text, file=sys.stderr), manifest.dtypes, seed)
     check_values(dataset, (*manifest.inputs, *manifest.targets), manifest.classes)
-    return dataset
+    return dataset.with_validation(manifest.settings.validation, manifest.settings.seed if seed is None else seed)
 
 
 def warn_of_values(known: RunData | None, splits: Mapping[str, Split], manifest: Manifest) -> None:

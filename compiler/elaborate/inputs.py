@@ -16,7 +16,7 @@ from compiler.ir.graph import Value
 from compiler.ir.types import Batch, TensorType
 from compiler.language import syntax
 from compiler.language.formatter import format_type
-from runtime.datasets.dataset import usual_scale
+from runtime.datasets.dataset import read_as, usual_scale
 from runtime.errors import did_you_mean
 
 ALL_INPUTS = "*"  # no name of an array
@@ -120,7 +120,7 @@ def declare_input(
         evaluator.fail(name.span, frame, f"the {kind} {name.id} cannot have this name", expected, found)
         return None
     stored = conversions.storage.get(name.id)
-    dtype = stored.dtype if stored else type.dtype
+    dtype = read_as(stored.dtype, type.dtype) if stored else type.dtype
     value = evaluator.context.input(name.id, type.with_dtype(dtype), kind)
     site = Site(evaluator, name.span, frame)
     value = site.cast(value, type.dtype)

@@ -25,6 +25,10 @@ def whole(low: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= LARGEST
 
 
+def is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
 def functions(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_function, value))
 
@@ -57,6 +61,9 @@ KEYS: dict[str, TrainKey] = {
     "seed": TrainKey(0, whole(0), f"a whole number from 0 to {LARGEST}"),
     "shuffle": TrainKey(True, lambda v: isinstance(v, bool), "true or false"),
     "patience": TrainKey(None, lambda v: v is None or whole(1)(v), f"none, or a number of epochs from 1 to {LARGEST}"),
+    "validation": TrainKey(
+        None, lambda v: v is None or is_share(v), "none, or a share of the training rows such as 0.1"
+    ),
     "checkpoint": TrainKey(1, whole(1), f"a number of epochs from 1 to {LARGEST}"),
 }
 NEEDED = ("loss", "optimizer")
@@ -183,6 +190,10 @@ def warn_about_settings(train: TrainBlock, evaluator: Evaluator, frame: Frame) -
             side, usual = "above" if rate > largest else "below", f"mostly between {low:g} and {high:g}"
             message = f"the learning rate is far {side} the usual for {optimizer.name}"
             evaluator.warn(train.spans["optimizer"], frame, message, usual, f"{rate:g}", [])
+    if train.values["patience"] is not None and train.values["validation"] is None:
+        message = "patience watches the loss on the test rows, so their loss and metrics look too good afterwards"
+        expected = "validation = 0.1, which sets rows apart for patience"
+        evaluator.warn(train.spans["patience"], frame, message, expected, "no validation", [])
 
 
 def peak_rate(rate: Any) -> float | None:

@@ -13,5 +13,9 @@ SHUFFLE = True  # whether every epoch has a different order
 PATIENCE: int | None = None  # epochs without a better test loss before training stops
 METRICS: tuple[str, ...] = ()
 CLASSES: dict[str, int] = {}  # number of valid values, for arrays of indices
+VALIDATION: float | None = None  # share of the training rows that are set apart for patience and the best epoch
+DTYPES: dict[str, str] = {}  # of inputs and targets, as the graphs take them
+# Classes, how arrays are stored and scaled, parameters
+ABOUT = ""
 ARENA_BYTES = 0  # memory for all tensors
 GRAPHS: dict[str, Bind] = {}

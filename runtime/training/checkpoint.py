@@ -101,7 +101,7 @@ def encode(program: LoadedProgram, position: Position, program_hash: str) -> byt
         "epoch": position.epoch,
         "best_epoch": position.best_epoch,
         "best_loss": position.best_loss if position.best_epoch else None,
-        "history": [vars(result) for result in position.history[-HISTORY_LIMIT:]],
+        "history": [result.record for result in position.history[-HISTORY_LIMIT:]],
     }
     return encoded(program.variables(), values)
 
@@ -181,10 +181,10 @@ def _position(checkpoint: TensorFile, metadata: Mapping[str, str]) -> tuple[Posi
 def _result(entry: Mapping[str, Any]) -> EpochResult:
     """An epoch of the history; raises ValueError or TypeError if it is not valid."""
     result = EpochResult(**entry)
-    for means in (result.train, result.test):
+    for means in (result.train, result.test, result.watched):
         if not isinstance(means, dict) or "loss" not in means:
             raise ValueError("an epoch without a loss")
-    numbers = [result.epoch, result.seconds, *result.train.values(), *result.test.values()]
+    numbers = [result.epoch, result.seconds, *result.train.values(), *result.test.values(), *result.watched.values()]
     if not all(type(number) in (int, float) for number in numbers):
         raise ValueError("a result that is not a number")
     return result

@@ -31,7 +31,7 @@ def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, 
         raise RuntimeUserError(
             f"{quoted(path)} is a single array", expected=f"a .npz file with the arrays {names}", found="a .npy file"
         )
-    arrays = read_inputs(path, inputs[0].name)
+    arrays = read_inputs(path, inputs[0].name, {spec.name: spec.dtype for spec in inputs})
     check({name: ArrayInfo(LANGUAGE_TYPES[a.dtype.name], a.shape[1:]) for name, a in arrays.items()}, inputs)
     scales = scales_for_prediction(run, data, arrays, inputs)
     for warning in run.warnings(arrays, scales, "given") if run else ():

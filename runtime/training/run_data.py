@@ -17,15 +17,17 @@ import numpy as np
 
 from runtime.datasets import BUILT_IN
 from runtime.datasets.dataset import BYTE_SCALE, ArrayInfo, Dataset, usual_scale
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import RuntimeUserError, quoted, shortened
 from runtime.program import LANGUAGE_TYPES, Manifest, TensorSpec
 from runtime.training.tensor_files import with_unique_names
 
 FORMAT = 1
 MOST_ARRAYS = 1000
-STORED = ("u8", "bool", "i32", "i64", "f32")
+STORED = ("u8", "bool", "i32", "i64", "f32", "f64")
+PARTS = ("training", "validation", "test")  # of the rows
 WHOLE = ("u8", "i32", "i64")
 LARGEST = sys.float_info.max
+MOST_SHOWN = 4  # arrays in a line
 FAR = 1.0  # widths of the range seen in training that a value may lie outside of it without a warning
 FAINT = 0.01  # of the largest value seen in training: whole numbers that are scaled to less were not meant to be
 
@@ -56,24 +58,35 @@ class RunArray:
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run. `data` is the name of a built-in data set or a path; `rows` and `test_rows` count examples."""
+    """The data of a run. `data` is the name of a built-in data set or a path; `rows` has the numbers of examples.
+
+    The seed drew the test rows, if `drawn`, and the share `validation` of the other rows, if there is one.
+    """
 
     data: str
-    rows: int
-    test_rows: int
+    rows: Mapping[str, int]  # training, test and maybe validation
+    drawn: bool
+    seed: int
+    validation: float | None
     arrays: Mapping[str, RunArray]
 
     @classmethod
-    def of(cls, data: str, dataset: Dataset, manifest: Manifest) -> RunData:
-        """The record of a data set, for a program that was compiled for it."""
+    def of(
+        cls, data: str, stored: Mapping[str, ArrayInfo], dataset: Dataset, manifest: Manifest, seed: int | None = None
+    ) -> RunData:
+        """The record of a data set, for a program that was compiled for it; `stored` has the types in its files.
+
+        The seed is that of the split, by default that of the program.
+        """
         arrays = {}
         for spec in (*manifest.inputs, *manifest.targets):
             array, scale = dataset.train.arrays[spec.name], manifest.scales.get(spec.name, 1.0)
             low, high = range_of(array, scale)
-            stored, chosen = LANGUAGE_TYPES[array.dtype.name], spec.name in manifest.chosen_scales
-            classes = manifest.classes.get(spec.name)
-            arrays[spec.name] = RunArray(spec.kind, stored, scale, chosen, low, high, classes)
-        return cls(data, len(dataset.train), len(dataset.test), arrays)
+            chosen, classes = spec.name in manifest.chosen_scales, manifest.classes.get(spec.name)
+            arrays[spec.name] = RunArray(spec.kind, stored[spec.name].dtype, scale, chosen, low, high, classes)
+        settings, rows = manifest.settings, {part: len(split) for part, split in dataset.splits.items()}
+        seed = settings.seed if seed is None else seed
+        return cls(data, rows, dataset.drawn, seed, settings.validation, arrays)
 
     def applied(self, arrays: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
         """The arrays of a data set with the scales that they have in this run."""
@@ -143,8 +156,12 @@ class RunData:
             raise _damaged(where, "its contents are not valid") from error
         if not (isinstance(data.data, str) and data.data.isprintable() and 1 <= len(arrays) <= MOST_ARRAYS):
             raise _damaged(where, "its data or arrays are not valid")
-        if not all(type(rows) is int and rows >= 1 for rows in (data.rows, data.test_rows)):
+        share, parts = data.validation, {"training", "test"} if data.validation is None else {*PARTS}
+        if not isinstance(data.rows, dict) or data.rows.keys() != parts or not all(map(_is_count, data.rows.values())):
             raise _damaged(where, "its numbers of rows are not valid")
+        is_share = share is None or (type(share) is float and 0 < share < 1)
+        if not is_share or type(data.drawn) is not bool or type(data.seed) is not int or not 0 <= data.seed < 2**31:
+            raise _damaged(where, "its split is not valid")
         return data
 
 
@@ -169,6 +186,16 @@ def scales_for_prediction(
     infos = {name: ArrayInfo(LANGUAGE_TYPES[array.dtype.name], array.shape[1:]) for name, array in arrays.items()}
     settled = run.applied(infos) if run else former(data, infos)
     return {spec.name: settled[spec.name].scale or 1.0 for spec in inputs}
+
+
+def about(stored: Mapping[str, ArrayInfo], manifest: Manifest) -> str:
+    """`10 classes; image u8 / 255, label u8; 1,234 parameters`, of a program that was compiled for stored arrays."""
+    classes = [manifest.classes[spec.name] for spec in manifest.targets if spec.name in manifest.classes]
+    counts = [f"{count:,} classes" for count in classes[:MOST_SHOWN]]
+    names = [spec.name for spec in (*manifest.inputs, *manifest.targets)]
+    arrays = [f"{name} {as_scaled(stored[name].dtype, manifest.scales.get(name, 1.0))}" for name in names]
+    sizes = [math.prod(size or 1 for size in spec.shape) for spec in manifest.variables if spec.kind == "param"]
+    return "; ".join(filter(None, [", ".join(counts), shortened(arrays, MOST_SHOWN), f"{sum(sizes):,} parameters"]))
 
 
 def as_scaled(stored: str, scale: float) -> str:
@@ -198,6 +225,10 @@ def _array(values: Mapping[str, Any]) -> RunArray:
     if array.low > array.high or not (array.classes is None or (type(array.classes) is int and array.classes >= 1)):
         raise ValueError("ranges")
     return array
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _refuse(constant: str) -> None:

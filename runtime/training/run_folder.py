@@ -6,7 +6,7 @@ runs/CNN-20250131-120000/
   log.jsonl             a header for each start of the run, and one line for each epoch
   last.safetensors      the end of the last saved epoch
   previous.safetensors  the epoch saved before it, in case the last one cannot be read
-  best.safetensors      the epoch with the lowest test loss
+  best.safetensors      the epoch with the lowest loss on the validation rows, or else on the test rows
   damaged.safetensors   only if that happened: the file that could not be read
 """
 
@@ -42,7 +42,9 @@ except ImportError:  # on Windows
 
 TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # When a run is resumed, its length and the place of its data may change, but not the computation.
-FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
+FREE_ENTRY = re.compile(
+    r"^[ \t]*(?:(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*|validation[ \t]*=[ \t]*none[ \t]*)\n", re.MULTILINE
+)  # `validation = none` is written out since rows can be set apart; before, all runs had none
 
 LARGEST_PROGRAM = 1_000_000  # bytes, as for every model file
 LARGEST_DATA = 1_000_000
@@ -179,7 +181,7 @@ class RunFolder:
 
     def _lines_until(self, position: Position) -> list[str]:
         """The lines of the log up to a position. Epochs come from the checkpoint, so a damaged log is repaired."""
-        known = {(result.epoch, False): json_line(asdict(result)) for result in position.history}
+        known = {(result.epoch, False): json_line(result.record) for result in position.history}
         lines = _read_text(self.log, LARGEST_LOG, "replace").splitlines() if self.log.exists() else []
         placed = [(place, f"{line}\n") for line in lines if (place := _place_of(line))[0] <= position.epoch]
         others = [(place, line) for place, line in placed if place not in known]
@@ -209,7 +211,7 @@ class RunFolder:
         """Adds an epoch to the log."""
         try:
             with open(self.log, "a", encoding="utf-8") as file:
-                file.write(json_line(asdict(result)))
+                file.write(json_line(result.record))
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
 

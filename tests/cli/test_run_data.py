@@ -263,3 +263,171 @@ train Mean { data = "pixels.npz"; loss = error; optimizer = SGD(lr=0.01) }
     )
     done("train", "regression.nn", "--out", "run", "--quiet")
     assert recorded()["label"]["scale"] == 1.0 and recorded()["label"]["high"] == 1.0
+
+
+# Floats ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS + 0.7, 'row 0 of array "label" in "pixels.npz" is no value of i32'),
+        (np.where(np.arange(60) == 33, -0.9, LABELS), "row 33 of array"),
+        (np.where(np.arange(60) == 45, np.nan, LABELS), 'row 5 of array "label_test"'),
+        (np.where(np.arange(60) == 33, 2.0, LABELS), 'row 33 of array "label" (training) is not a class of the model'),
+        (np.where(np.arange(60) == 33, -1.0, LABELS), 'row 33 of array "label" (training) is not a class of the model'),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float_labels_that_are_no_classes(labels: np.ndarray, message: str, dtype: type):
+    save("pixels.npz", IMAGES, labels.astype(dtype))
+    error = done("train", "pixels.nn", "--out", "run", code=2).err
+    assert message in error and error.count("error:") == 1
+    assert not Path("run").exists()
+
+
+def test_whole_float_labels_train_as_whole_numbers():
+    done("train", "pixels.nn", "--out", "whole", "--quiet")
+    save("pixels.npz", IMAGES, LABELS.astype(np.float64))
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    assert recorded()["label"]["stored"] == "f64"
+    assert loss_of("run") == loss_of("whole")
+
+
+def test_f64_inputs_keep_their_values():
+    program = PROGRAM.replace("image: f32[B, 3, 3]", "image: f64[B, 3, 3]").replace(
+        "image |>", 'cast(log(1 + image) / 700, "f32") |>'
+    )
+    Path("pixels.nn").write_text(program)
+    save("pixels.npz", np.full((60, 3, 3), 1e300))
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    assert recorded()["image"] | {"kind": ""} == {
+        "kind": "", "stored": "f64", "scale": 1.0, "chosen": False, "low": 1e300, "high": 1e300, "classes": None
+    }  # fmt: skip
+    outputs, _ = predicted(np.full((3, 3, 3), 1e300))
+    assert np.isfinite(outputs).all()
+    assert outputs[0] != pytest.approx(predicted(np.full((3, 3, 3), 1e200))[0][0])
+
+
+def test_f64_beyond_f32_is_an_error():
+    images = IMAGES / 255
+    images[7, 2, 2] = 1e300
+    save("pixels.npz", images)
+    error = done("train", "pixels.nn", "--out", "run", code=2).err
+    assert 'row 7 of array "image" in "pixels.npz" is too large for f32' in error and "found: 1e+300" in error
+    save("pixels.npz", IMAGES / 255)
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    np.save("x.npy", images)
+    error = done("predict", "run", "--input", "x.npy", "--output", "y.npy", code=2).err
+    assert 'row 7 of array "image" in "x.npy"' in error
+
+
+def test_predictions_take_whole_floats_for_whole_numbers():
+    Path("words.nn").write_text("""
+model Words(word: i32[B]) { return word |> Embedding(4, 3) |> Dense(2) }
+train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(lr=0.1) }
+""")
+    words = np.arange(60) % 4
+    np.savez("words.npz", word=words.astype(np.float32), label=LABELS)
+    done("train", "words.nn", "--out", "run", "--quiet")
+    expected, _ = predicted(words)
+    assert np.array_equal(predicted(words.astype(np.float64))[0], expected)
+    np.save("x.npy", words + 0.5)
+    error = done("predict", "run", "--input", "x.npy", "--output", "y.npy", code=2).err
+    assert 'row 0 of array "word" in "x.npy" is no value of i32' in error
+
+
+# Rows to test with, and for validation --------------------------------------------------------------------------------
+
+
+def sorted_by_class() -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(LABELS, kind="stable")
+    np.savez("pixels.npz", image=IMAGES[order], label=LABELS[order])
+    return IMAGES[order], LABELS[order]
+
+
+def test_data_that_are_sorted_by_class_are_split_by_the_seed():
+    sorted_by_class()
+    first = done("train", "pixels.nn", "--out", "run", "--seed", "3", "--epochs", "60")
+    assert first.out.startswith(
+        "50 rows to train, 10 to test (drawn by seed 3); 2 classes; image u8 / 255, label u8; 20 parameters\n"
+    )
+    data = json.loads(Path("run/data.json").read_text())
+    assert (data["rows"], data["drawn"], data["seed"]) == ({"training": 50, "test": 10}, True, 3)
+    result = done("eval", "run")
+    assert '10 test examples of "pixels.npz" (drawn by seed 3)' in result.out
+    assert float(re.findall(r"accuracy: (\S+)", result.out)[0]) > 0.5
+    last = json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])
+    assert result.out.startswith(f"loss: {last['test']['loss']:.4f}")
+    assert done("eval", "run", "--seed", "5").out == result.out  # the split is that of the run
+
+
+def test_a_resumed_run_has_the_same_rows():
+    sorted_by_class()
+    settings = ("--set", "validation=0.2", "--set", "patience=3", "--epochs")
+    done("train", "pixels.nn", "--out", "whole", *settings, "6", "--quiet")
+    first = done("train", "pixels.nn", "--out", "run", *settings, "3")
+    assert "40 rows to train, 10 for validation, 10 to test (drawn by seed 0)" in first.out
+    assert re.search(r"^loss: \S+ / \S+ / \S+\taccuracy: \S+ / \S+ / \S+\tstep 1  ", first.out, re.MULTILINE)
+    assert "(validation loss " in first.out
+    second = done("train", "--resume", "run", "--epochs", "6")
+    assert second.out.splitlines()[0] == first.out.splitlines()[0]
+    logs = [[json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()] for run in ("whole", "run")]
+    one, other = ([{**record, "seconds": 0} for record in log if "epoch" in record] for log in logs)
+    assert one == other and set(one[0]) == {"epoch", "train", "test", "validation", "seconds"}
+    assert done("verify-resume", "pixels.nn", *settings[:4], "--epochs", "2").out.count("bit-exact") == 1
+
+
+def test_the_best_epoch_goes_by_the_validation_rows():
+    sorted_by_class()
+    Path("pixels.nn").write_text(PROGRAM.replace("SGD(lr=0.1)", "SGD(lr=3)"))
+    done("train", "pixels.nn", "--out", "run", "--set", "validation=0.3", "--epochs", "12", "--quiet")
+    records = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()[1:]]
+    best = min(records, key=lambda record: record["validation"]["loss"])["epoch"]
+    assert best != min(records, key=lambda record: record["test"]["loss"])["epoch"]
+    assert f"epoch {best} (best.safetensors)" in done("eval", "run", "--best").out
+
+
+def test_runs_from_before_data_json_keep_the_last_rows():
+    images, labels = sorted_by_class()
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    Path("run/data.json").unlink()
+    result = done("eval", "run")
+    assert "(the last rows)" in result.out
+    np.savez(
+        "last.npz",
+        image=images[:50] * np.float32(1),
+        label=labels[:50],
+        image_test=images[50:] * np.float32(1),
+        label_test=labels[50:],
+    )
+    assert done("eval", "run", "--data", "last.npz").out.splitlines()[0] == result.out.splitlines()[0]
+
+
+def test_errors_name_rows_of_the_file():
+    labels = LABELS.copy()
+    labels[41] = 7
+    np.savez("pixels.npz", image=IMAGES, label=labels)
+    for settings in ((), ("--set", "validation=0.5"), ("--seed", "9")):
+        assert 'row 41 of array "label"' in done("train", "pixels.nn", *settings, "--out", "run", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "split is not valid"),
+        ({"seed": 2**31}, "split is not valid"),
+        ({"drawn": 1}, "split is not valid"),
+        ({"validation": 2.0}, "rows are not valid"),
+        ({"rows": {"training": 40}}, "rows are not valid"),
+        ({"rows": {"training": 0, "test": 1}}, "rows are not valid"),
+        ({"rows": [40, 20]}, "rows are not valid"),
+        ({"data": 3}, "data or arrays are not valid"),
+        ({"data": "a\n"}, "data or arrays are not valid"),
+    ],
+)
+def test_a_changed_split_is_an_error(change: dict[str, object], message: str):
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    values = json.loads(Path("run/data.json").read_text())
+    Path("run/data.json").write_text(json.dumps({**values, **change}))
+    assert message in done("eval", "run", code=2).err

@@ -241,7 +241,7 @@ def try_npz(path: Path, choose: random.Random) -> bool:
     described, loaded = accepted(lambda: describe(path)), accepted(lambda: load(path))
     if loaded and not described:
         raise Wrong("the data set is loaded although its headers are refused")
-    accepted(lambda: arrays.read_inputs(str(path), "point"))
+    accepted(lambda: arrays.read_inputs(str(path), "point", {"point": "f32", "label": "i32"}))
     return loaded
 
 

@@ -21,6 +21,7 @@ from compiler.targets.target import find_target
 from runtime.datasets import BUILT_IN
 from runtime.errors import RuntimeUserError, quoted
 from runtime.training.checkpoint import write_atomically
+from runtime.training.run_data import about
 
 LARGEST_BATCH = 2**31 - 1
 OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
@@ -88,8 +89,10 @@ def emit_standalone(flags: argparse.Namespace) -> None:
         raise RuntimeUserError("this target has no standalone script", expected="no --target", found=flags.target)
     file = find_program(flags.file)
     tree, data = load_program(file, flags)
-    compiled = compile_to_train(tree, described(data, file, flags), flags)
-    text = target.standalone(tree.file, compiled.manifest, compiled.optimized, data, flags.standalone.name)
+    stored = described(data, file, flags)
+    compiled = compile_to_train(tree, stored, flags)
+    manifest, name = compiled.manifest, flags.standalone.name
+    text = target.standalone(tree.file, manifest, compiled.optimized, data, name, about(stored, manifest))
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
 

@@ -53,7 +53,7 @@ def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tup
     size = footprint(data, flags.data_dir) if here else None
     compiled = compile_with_flags(tree, arrays, flags, rows=size.rows if size else None)
     if to_run:
-        check_memory(compiled, memory_of(flags), size)
+        check_memory(compiled, memory_of(flags), size and footprint(data, flags.data_dir, compiled.manifest.dtypes))
     if not (to_run and here):
         return compiled, None
     try:

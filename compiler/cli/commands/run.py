@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
-from compiler.cli.data import checked_data_of_run, load_data, warn_of_former_rule, warn_of_values
+from compiler.cli.data import checked_data_of_run, described, load_data, split_seed, warn_of_former_rule, warn_of_values
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -26,8 +26,8 @@ from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
-from runtime.training.progress import Reporter, figure
-from runtime.training.run_data import RunData
+from runtime.training.progress import Reporter, data_line, figure, source_of_test
+from runtime.training.run_data import RunData, about
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
@@ -61,9 +61,10 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
         program = program_of(build, flags)
     with timings.phase("data"):
         known = checked_data_of_run(file, build.manifest)
-        dataset = load_data(build.data, build.manifest, flags)
-        known = known if folder else RunData.of(build.data, dataset, build.manifest)
-        warn_of_values(known, {"training": dataset.train, "test": dataset.test}, build.manifest)
+        dataset = load_data(build.data, build.manifest, flags, file)
+        stored = described(build.data, file, flags)
+        known = known if folder else RunData.of(build.data, stored, dataset, build.manifest)
+        warn_of_values(known, dataset.splits, build.manifest)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
@@ -77,6 +78,7 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
     gc.freeze()
     gc.enable()
     reporter, checks = Reporter(flags.quiet), flags.check_numerics
+    reporter.data(data_line(dataset, split_seed(build.manifest, file), about(stored, build.manifest)))
     try:
         with new.in_use() if new else nullcontext():
             train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
@@ -117,11 +119,12 @@ def eval_command(flags: argparse.Namespace) -> None:
         raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=flags.file)
     else:
         program.initialize(build.manifest.settings.seed)
-    known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags)
+    known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags, file)
     warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
     print("\t".join(f"{name}: {figure(value)}" for name, value in results.items()))
-    print(f"{len(dataset.test):,} test examples of {quoted(build.data)}, {weights}")
+    source = source_of_test(dataset, split_seed(build.manifest, file))
+    print(f"{len(dataset.test):,} test examples of {quoted(build.data)}{source}, {weights}")
 
 
 def predict_command(flags: argparse.Namespace) -> None:
@@ -145,7 +148,8 @@ def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> str:
     """Loads the weights of a run's best checkpoint, or of its last; returns which these are."""
     path, position = (folder.best, load(folder.best, program)) if best else folder.restore(program)
     better = position.best_epoch if 0 < position.best_epoch < position.epoch else 0
-    hint = f"; --best takes epoch {better}, which has the lowest test loss" if better else ""
+    watched = "test" if program.manifest.settings.validation is None else "validation"
+    hint = f"; --best takes epoch {better}, which has the lowest {watched} loss" if better else ""
     return f"epoch {position.epoch} ({path.name}){hint}"
 
 
@@ -165,7 +169,8 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, footprint(build.data, flags.data_dir))}")
+    size = footprint(build.data, flags.data_dir, build.manifest.dtypes)
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, size)}")
 
 
 def process_age(flags: argparse.Namespace) -> float:
