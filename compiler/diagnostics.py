@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 TAB_WIDTH = 4
+LARGEST_FILE = 1_000_000  # bytes of a file that is read again for an excerpt
 LONGEST_EXCERPT = 160  # columns of a source line shown around the caret
 ERROR, WARNING = "error", "warning"  # severities: a program with an error cannot run
 
@@ -153,6 +155,19 @@ def _excerpt(span: Span, sources: Mapping[str, str]) -> list[str]:
     start += 3 if hidden else 0
     number = str(span.line)
     return [f" {number} | {shown}", f" {' ' * len(number)} | {' ' * start}{'^' * width}"]
+
+
+def excerpt_at(place: str) -> list[str]:
+    """The line of a file at a place, file:line:column, with a caret; nothing if it cannot be read."""
+    file, _, position = place.rpartition(":")
+    file, _, line = file.rpartition(":")
+    try:
+        at = Span(file, int(line), int(position), int(line), int(position) + 1)
+        path = Path(file)
+        text = path.read_text(encoding="utf-8") if path.is_file() and path.stat().st_size <= LARGEST_FILE else ""
+    except (OSError, ValueError):
+        return []
+    return [_printable(each) for each in _excerpt(at, {file: text})] if text else []
 
 
 def _printable(line: str) -> str:

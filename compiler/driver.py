@@ -26,6 +26,7 @@ from compiler.language.formatter import format_expression, format_program
 from compiler.language.parser import parse, parse_expression, read_source
 from compiler.language.syntax import Entry, Name, Program, String, Train
 from compiler.passes.pipeline import Pass, check_complete, labels, run_pass, run_pipeline
+from compiler.planning.allocations import peaks_outside
 from compiler.planning.manifest import describe
 from compiler.planning.memory import Plan
 from compiler.planning.program import PlacedVariable
@@ -213,7 +214,7 @@ def compile_tree(
     elaborated, planned = found["graph"].content, found["plan"].content
     assert isinstance(elaborated, ElaboratedModel) and isinstance(planned, PlannedModule)
     module, optimized = found["gradient"].module, found["optimized"].module
-    manifest = describe(elaborated, optimized, optimizer_of(tree, elaborated.name))
+    manifest = describe(elaborated, module, optimized, optimizer_of(tree, elaborated.name))
     with timings.phase("generate"):
         executable = executable_of(planned, f"<nnc {elaborated.name}>", tuple(each.name for each in passes))
         host = {name: module[name] for name in chosen.on_host if name in module}
@@ -225,7 +226,9 @@ def compile_tree(
 
 def executable_of(planned: PlannedModule, name: str, passes: tuple[str, ...] = ()) -> Executable:
     size = max(plan.size for plan in planned.plans)
-    return Executable(planned.source, name, size, planned.batch, planned.target.name, passes=passes)
+    outside, starting = peaks_outside(planned.plans, planned.batch, planned.target.allocated)
+    target = planned.target.name
+    return Executable(planned.source, name, size, planned.batch, target, outside, starting, passes=passes)
 
 
 def host_executable(module: Module, planned: PlannedModule, name: str) -> Executable:

@@ -37,6 +37,7 @@ class AllowList:
     device_kernels: Table = field(default_factory=dict)  # constructors of kernels from texts
     texts: Table = field(default_factory=dict)  # texts for these
     words: Table = field(default_factory=dict)  # keyword arguments that are texts, and their values
+    labels: frozenset[str] = frozenset()  # keyword arguments that may be any text, since it is only shown
 
     @cached_property
     def imports(self) -> Table:
@@ -82,6 +83,7 @@ CPU_PROGRAMS = AllowList(
         "clock": {"start"},
     },
     words={"casting": {"unsafe"}, "distribution": {"normal", "truncated_normal", "uniform"}},
+    labels=frozenset({"place", "layer"}),
 )
 GPU_PROGRAMS = AllowList(
     functions={"runtime.gpu.cuda": {"copy", "matmul", "steps", "together", "view"}},
@@ -301,7 +303,7 @@ class Checker(ast.NodeVisitor):
             require(keyword.arg is not None, node)
             if keyword.arg in self.allowed.words and is_text(keyword.value):
                 require(keyword.value.value in self.allowed.words[keyword.arg], node)  # type: ignore[attr-defined]
-            else:
+            elif not (keyword.arg in self.allowed.labels and is_text(keyword.value)):
                 self.visit(keyword.value)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:

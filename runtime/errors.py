@@ -7,8 +7,11 @@ quick start.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 LONGEST_NAME = 200  # characters of a name or path that a message shows
+# The data that a graph runs on, and what one run is called:
+DATA_OF = {"train_step": ("training", "step"), "evaluate": ("test", "batch")}
 LONGEST_GUESSED_NAME = 64  # characters: comparing names takes quadratic time
 
 
@@ -38,6 +41,40 @@ class RuntimeUserError(Exception):
         """The same as a warning, with a hint on what nnc does instead."""
         text = str(RuntimeUserError(self.message, expected=self.expected, found=self.found, hint=hint))
         return text.replace("error", "warning", 1)
+
+
+class IndexOutside(RuntimeUserError):
+    """An index that a step computed is outside its table.
+
+    `place` is the file:line:column of the lookup in the model and `layer` the path of its layer; both may be unknown.
+    `example` counts the examples of the batch from 0; None if the index does not belong to one of them. Whoever ran the
+    step adds the `row` of the data, and in `when` the step; the command line adds the `excerpt` of the model.
+    """
+
+    def __init__(self, value: int, size: int, example: int | None = None, place: str = "", layer: str = "") -> None:
+        super().__init__("an index is outside its table", expected=f"0 … {size - 1}, the rows of the table")
+        self.value, self.size, self.example = value, size, example
+        self.place, self.layer = place, layer
+        self.row, self.when = "", ""
+        self.excerpt: Sequence[str] = ()
+
+    def of_step(self, graph: str, rows: Any, step: int, steps: int) -> None:
+        """Adds the step of a graph, counted from 1, and the row of the data if an example of its batch is to blame.
+
+        `rows` are the rows of the batch, in order.
+        """
+        data, what = DATA_OF.get(graph, ("given", "batch"))
+        self.when = f"{what} {step} of {steps}"
+        if self.example is not None and self.example < len(rows):
+            self.row = f"row {rows[self.example]} of the {data} data"
+
+    def __str__(self) -> str:
+        self.found = str(self.value) + (f", in {self.row}" if self.row else "")
+        first, *details = super().__str__().split("\n")
+        inside = ", ".join(filter(None, [self.layer and f"in {self.layer}", self.when]))
+        label = f"{self.place}: {first}" if self.place else first
+        lines = [label, *self.excerpt, *details[:2], *([f"  note: {inside}"] if inside else []), *details[2:]]
+        return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
 
 
 def shortened(items: Sequence[str], most: int) -> str:

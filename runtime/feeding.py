@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from runtime.datasets.checks import check_range
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import IndexOutside, RuntimeUserError, quoted
 from runtime.program import FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
 from runtime.random import generator
 from runtime.training.interrupt import Interrupted
 from runtime.training.numerics import Guard, Trend
 
+COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals over batches; NaN stays NaN
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
 Batches = Iterator[tuple[int, Arrays]]  # the number of examples and the results of each run
 RunType = TypeVar("RunType")
@@ -58,8 +59,8 @@ class Runner(Protocol):
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
-    ) -> dict[str, float]:
-        """Loss and metrics, each batch weighted by its examples, in f64; with `watch`, NotFinite may be raised."""
+    ) -> dict[str, Any]:
+        """Loss and metrics over the examples, see `means`; with `watch`, NotFinite may be raised."""
         ...
 
 
@@ -152,7 +153,11 @@ def batches(program: BoundGraphs, graph: str, arrays: Arrays, order: np.ndarray,
                 place[...] = start
             for take, view in gathers:
                 take(indices, 0, view, "clip")  # "clip": the default would copy the view to be able to undo
-            run()
+            try:
+                run()
+            except IndexOutside as outside:
+                outside.of_step(graph, indices, start // size + 1, -(-len(order) // size))
+                raise
             yield count, outputs
 
 
@@ -164,16 +169,40 @@ def interruptible(runs: Iterable[RunType], received: Sequence[int]) -> Iterator[
             raise Interrupted(received[0])
 
 
-def means(runs: Iterable[tuple[int, Arrays]], metrics: Sequence[str]) -> dict[str, float]:
-    """Loss and metrics over all batches, each weighted by its examples, in f64."""
-    names = ("loss", *metrics)
-    totals = [0.0] * len(names)
-    examples = 0
+def means(
+    runs: Iterable[tuple[int, Arrays]], program: BoundGraphs, metrics: Sequence[str], totals: Mapping[str, str]
+) -> dict[str, Any]:
+    """Loss and metrics over all batches, in f64: means of batches, weighted by their examples, or results of totals.
+
+    `totals`: results of a batch by name, and how each combines over batches. Numbers, or nested lists.
+    """
+    names = averaged(metrics, totals)
+    sums, examples = [0.0] * len(names), 0
+    combined: Arrays = {}
     for count, outputs in runs:
         examples += count
         for index, name in enumerate(names):
-            totals[index] += count * outputs[name].item()
-    return {name: total / examples for name, total in zip(names, totals, strict=True)}
+            sums[index] += count * outputs[name].item()
+        for name, how in totals.items():
+            if name in combined:
+                COMBINE[how](combined[name], outputs[name], out=combined[name])
+            else:
+                combined[name] = outputs[name].astype(np.float64)
+    found = {name: total / examples for name, total in zip(names, sums, strict=True)}
+    return reported(program, metrics, found, combined)
+
+
+def averaged(metrics: Sequence[str], totals: Mapping[str, str]) -> tuple[str, ...]:
+    """The loss, and the metrics that are means. A loss that follows from totals has a value for each batch, too."""
+    return ("loss", *(name for name in metrics if not any(each.startswith(f"{name}.") for each in totals)))
+
+
+def reported(
+    program: BoundGraphs, metrics: Sequence[str], found: Mapping[str, float], totals: Arrays
+) -> dict[str, Any]:
+    """Loss and metrics in the order of the program: what follows from totals over all batches, and means."""
+    results = {**found, **(program.follow(totals) if totals else {})}
+    return {name: results[name] for name in ("loss", *metrics)}
 
 
 class HostRunner:
@@ -188,9 +217,10 @@ class HostRunner:
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
-    ) -> dict[str, float]:
-        runs = self.batches(order, size, received)
-        return means(runs if watch is None else watched(runs, watch), self.program.manifest.metrics)
+    ) -> dict[str, Any]:
+        runs, manifest = self.batches(order, size, received), self.program.manifest
+        runs = runs if watch is None else watched(runs, watch)
+        return means(runs, self.program, manifest.metrics, manifest.totals)
 
 
 def watched(runs: Batches, watch: Watch) -> Batches:

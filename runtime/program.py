@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from runtime.allowed import CPU_PROGRAMS, AllowList, checked_code
+from runtime.errors import IndexOutside
 
 Arrays = dict[str, np.ndarray]
 Bound = tuple[Callable[[], None], Arrays, Arrays]  # runs a graph once, its inputs to fill, its results to read
@@ -23,9 +24,14 @@ Bind = Callable[[Any, int], Bound]  # takes the arena and the number of examples
 ALIGNMENT = 64  # bytes: of the arena and of every tensor in it
 INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
+METRICS = "metrics"  # optional graph: what follows from the totals over all data, which are its inputs, in f64
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 PREFIX = "bind_"
 FLOATS = ("f32", "f64")
+# Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table
+# (LAST_PLACE - place) * PLACES + index - LEAST_INDEX.
+CHECK = "check."
+LAST_PLACE, PLACES, LEAST_INDEX = 2**31 - 1, 2**32, -(2**31)
 # By NumPy's name:
 LANGUAGE_TYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}
 
@@ -37,7 +43,7 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-    kind: str  # input, target, output, metric, param, state, slot or counter
+    kind: str  # input, target, output, param, state, slot or counter
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,23 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class IndexCheck:
+    """A check of indices that a device reports as a number: the place in the model, the layer, the size of the table,
+    and how many indices an example has, 0 if they do not belong to examples."""
+
+    place: str
+    layer: str
+    size: int
+    each: int
+
+    def error(self, code: int) -> IndexOutside:
+        """The error for a number other than 0."""
+        counted, index = divmod(code, PLACES)
+        example = (LAST_PLACE - counted) // self.each if self.each else None
+        return IndexOutside(index + LEAST_INDEX, self.size, example, self.place, self.layer)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that the runtime knows about a program besides its source: plain data that can be written as JSON."""
 
@@ -64,9 +87,11 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     variables: tuple[TensorSpec, ...]
     metrics: tuple[str, ...] = ()
+    totals: Mapping[str, str] = field(default_factory=dict)  # outputs of steps -> how they combine: sum, max or min
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
     scales: Mapping[str, float] = field(default_factory=dict)  # float input or target -> factor of its stored values
     chosen_scales: tuple[str, ...] = ()  # of these, the inputs and targets whose factor the train block gives
+    checks: Mapping[str, IndexCheck] = field(default_factory=dict)  # by the output of a graph that reports it
     settings: Settings = field(default_factory=Settings)
     optimizer: str = ""  # as written in the train block, for hints
 
@@ -86,7 +111,9 @@ class Executable:
     arena_bytes: int
     batch: int  # the largest batch that fits the arena
     target: str
-    initializer: Executable | None = None  # sets the initial values on the host if the target does not compute them
+    outside_bytes: int = 0  # that the code of a step, an evaluation or a prediction allocates outside of the arena
+    starting_bytes: int = 0  # the arena as far as the initial values need it, and all that computing them allocates
+    initializer: Executable | None = None  # the graphs that the target leaves to the host: initial values, METRICS
     passes: tuple[str, ...] = ()  # that were run
 
 
@@ -152,6 +179,14 @@ class BoundGraphs:
         run, _, outputs = self.bind(graph, batch)
         run()
         return outputs
+
+    def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What follows from totals over all data: numbers, or nested lists of them, by name."""
+        run, inputs, outputs = self.views(METRICS, 1)
+        for name, total in totals.items():
+            inputs[name][...] = total
+        run()
+        return {name: view.tolist() for name, view in outputs.items()}
 
     def variables(self) -> Arrays:
         """Live views of params, states, slots and counters by name."""

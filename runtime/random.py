@@ -21,6 +21,7 @@ from runtime.cpu.threads import parts, together
 WORD = 2**64 - 1
 BLOCK = 8  # float32 numbers of one block of Philox
 MANY = 16_384  # numbers that are worth starting a thread
+SPARE = 1.5  # bytes: 1 in 22 is beyond, whose index takes 8 bytes, and twice while the blocks are joined
 TRUNCATION = 2.0  # standard deviations beyond which a truncated normal is drawn again
 
 
@@ -39,25 +40,37 @@ def draw(
 
     With `first`, these are rows first, first + 1, … of an endless array: each row has the same numbers in every draw.
     """
-    if distribution == "uniform":
-        values = np.empty(shape, np.float32)
-        fill_uniform(values, seed, step, stream, first or 0)
-        return values
-    if first is None:
-        return normal(generator(seed, step, stream), shape, distribution)
     values = np.empty(shape, np.float32)
-    for row in range(shape[0]):
-        values[row] = normal(generator(seed, step, stream, row=first + row + 1), shape[1:], distribution)
+    fill(values, seed, step, stream, distribution, first)
     return values
 
 
-def normal(source: np.random.Generator, shape: tuple[int, ...], distribution: str) -> np.ndarray:
-    """The next normal numbers of a generator; those of "truncated_normal" are drawn again if they are beyond it."""
-    values = np.asarray(source.standard_normal(shape, np.float32))
-    if distribution == "truncated_normal":
-        while (beyond := np.abs(values) > TRUNCATION).any():
-            values[beyond] = source.standard_normal(np.count_nonzero(beyond), np.float32)
-    return values
+def fill(out: np.ndarray, seed: int, step: int, stream: int, distribution: str, first: int | None = None) -> None:
+    """Writes draw(…) to `out`, a contiguous float32 array."""
+    if distribution == "uniform":
+        fill_uniform(out, seed, step, stream, first or 0)
+    elif first is None:
+        fill_normal(out, generator(seed, step, stream), distribution)
+    else:
+        for row in range(len(out)):
+            fill_normal(out[row : row + 1], generator(seed, step, stream, row=first + row + 1), distribution)
+
+
+def fill_normal(out: np.ndarray, source: np.random.Generator, distribution: str) -> None:
+    """The next normal numbers of a generator; those of "truncated_normal" are drawn again if they are beyond it.
+
+    Needs space for the places of those that are drawn again, SPARE bytes for each number.
+    """
+    numbers = out.reshape(-1)
+    source.standard_normal(out=numbers, dtype=np.float32)
+    if distribution != "truncated_normal":
+        return
+    blocks = range(0, numbers.size, MANY)
+    found = [start + np.flatnonzero(np.abs(numbers[start : start + MANY]) > TRUNCATION) for start in blocks]
+    beyond = np.concatenate(found) if found else np.empty(0, np.intp)
+    while beyond.size:
+        numbers[beyond] = source.standard_normal(beyond.size, np.float32)
+        beyond = beyond[np.abs(numbers[beyond]) > TRUNCATION]
 
 
 def fill_uniform(out: np.ndarray, seed: int, step: int, stream: int, first: int = 0) -> None:

@@ -37,11 +37,11 @@ def compiled_model(name: str, target: str = "numpy") -> Compilation:
     return compile_tree(load_tree(ROOT / "models" / f"{name}.nn"), target=target)
 
 
-def compile_text(text: str, file: str = "test.nn") -> Compilation:
+def compile_text(text: str, file: str = "test.nn", target: str = "numpy") -> Compilation:
     """A program from text; raises UserError with all its mistakes."""
     diagnostics = Diagnostics()
     tree = with_imports(parse(text, file, diagnostics), diagnostics)
-    return compile_tree(tree, diagnostics=diagnostics)
+    return compile_tree(tree, diagnostics=diagnostics, target=target)
 
 
 def read_graph(text: str) -> Graph:

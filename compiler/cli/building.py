@@ -10,7 +10,7 @@ import argparse
 
 from compiler.cli.cache import Build, Cache, CacheEntry, Key
 from compiler.cli.data import check_data, described, storage_of
-from compiler.cli.devices import memory_of
+from compiler.cli.devices import checks_numerics, memory_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import ProgramFile, names_in, overrides
 from compiler.targets.running import find_runtime
@@ -62,7 +62,8 @@ def why_not(entry: CacheEntry, file: ProgramFile, flags: argparse.Namespace, row
     settled = build.manifest.settings.batch if rows is None else min(build.manifest.settings.batch, rows)
     if build.executable.batch < settled or (data and build.executable.batch > settled):
         return "the data set has another number of rows now"
-    if memory is not None and predicted_peak(build.executable, build.manifest, data).total > memory:
+    peak = predicted_peak(build.executable, build.manifest, data, checks_numerics(flags))
+    if memory is not None and peak.total > memory:
         return "there is less memory now"
     if entry.storage is not None:
         arrays = described(build.data, file, flags)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from runtime.datasets.files import user_cache
-from runtime.program import Executable, Manifest, Settings, TensorSpec
+from runtime.program import Executable, IndexCheck, Manifest, Settings, TensorSpec
 
 MOST_ENTRIES = 64
 LARGEST_ENTRY = 64_000_000  # bytes
@@ -62,8 +62,12 @@ class CacheEntry:
             name: tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in manifest[name])
             for name in ("inputs", "targets", "outputs", "variables")
         }
-        rest = {name: tuple(manifest[name]) for name in ("metrics", "chosen_scales")}
-        rest = {**rest, "settings": Settings(**manifest["settings"])}
+        rest = {
+            "metrics": tuple(manifest["metrics"]),
+            "chosen_scales": tuple(manifest["chosen_scales"]),
+            "settings": Settings(**manifest["settings"]),
+            "checks": {name: IndexCheck(**check) for name, check in manifest["checks"].items()},
+        }
         whole = Manifest(**{**manifest, **specs, **rest})
         build = Build(
             executable_from(build["executable"]), whole, build["text"], build["data"], tuple(build["warnings"])

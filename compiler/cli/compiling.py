@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from compiler.cli.cache import Build, CacheEntry, hash_of_file
 from compiler.cli.data import check_data, described, storage_of
-from compiler.cli.devices import memory_of
+from compiler.cli.devices import checks_numerics, memory_of
 from compiler.cli.memory_check import check_memory
 from compiler.cli.programs import ProgramFile, names_in, overrides
 from compiler.driver import Compilation, compile_tree, data_of, load_tree, resolved_text
@@ -46,7 +46,8 @@ def compile_entry(
     arrays = described(data, file, flags) if for_data else None
     size = footprint(data, flags.data_dir) if for_data else None
     compiled = compile_to_train(tree, arrays, flags, timings, size.rows if size else rows)
-    check_memory(compiled, memory_of(flags), size and footprint(data, flags.data_dir, compiled.manifest.dtypes))
+    size = size and footprint(data, flags.data_dir, compiled.manifest.dtypes)
+    check_memory(compiled, memory_of(flags), size, checks_numerics(flags))
     text, warnings = resolved_text(compiled), flags.diagnostics.warning_texts()
     build = Build(compiled.executable, compiled.manifest, text, data, warnings)
     paths = (str(file.path) if name == file.name else name for name in flags.diagnostics.sources)

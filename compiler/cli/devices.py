@@ -28,6 +28,11 @@ def options_of(flags: argparse.Namespace) -> dict[str, bool]:
     return {name: getattr(flags, name, False) for name in TARGET_OPTIONS}
 
 
+def checks_numerics(flags: argparse.Namespace) -> bool:
+    """Whether a command checks all variables after every step."""
+    return getattr(flags, "check_numerics", False)
+
+
 def memory_of(flags: argparse.Namespace) -> Memory:
     """The memory that a program may use on its device."""
     return memory_of_target(flags.target, flags.memory_limit)

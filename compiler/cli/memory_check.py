@@ -13,9 +13,11 @@ from runtime.datasets.dataset import Footprint
 NAMED_TENSORS = 5
 
 
-def check_memory(compiled: Compilation, memory: Memory, data: Footprint | None = None) -> None:
+def check_memory(
+    compiled: Compilation, memory: Memory, data: Footprint | None = None, check_numerics: bool = False
+) -> None:
     """Raises UserError if a program needs too much memory, with its largest tensors and the batch that fits."""
-    peak = predicted_peak(compiled.executable, compiled.manifest, data)
+    peak = predicted_peak(compiled.executable, compiled.manifest, data, check_numerics)
     if memory.bytes is None or peak.total <= memory.bytes:
         return
     plan = max(compiled.plans, key=lambda plan: plan.size)

@@ -17,6 +17,7 @@ from runtime.program import Executable, Manifest
 
 COPIES = 2  # of all variables, while a checkpoint is written or read
 WAITING = 2  # checkpoints, the last and the best, kept in memory until they are written if not every epoch is saved
+ORDERS, INDEX = 2, 8  # of the rows, shuffled and not; bytes of each index
 # Measured: the modules that training imports and the stacks of its threads, and what a character of generated source
 # becomes: code, views of the arena, closures.
 MODULES, BYTES_PER_CHARACTER = 2_000_000, 55
@@ -41,6 +42,7 @@ class Peak:
     tensors: int  # the arena
     data: int = 0  # the data set, as stored
     copies: int = 0  # while data are loaded or a checkpoint is written or read, which never happen at the same time
+    outside: int = 0  # of the arena: kept by checks, and allocated by NumPy's functions in so far as it exceeds copies
     code: int = 0  # the generated code and the modules that it needs
 
     @property
@@ -48,7 +50,9 @@ class Peak:
         return sum(astuple(self))
 
     def __str__(self) -> str:
-        parts = zip(("tensors", "data", "copies of data or weights", "code"), astuple(self), strict=True)
+        parts = zip(
+            ("tensors", "data", "copies of data or weights", "working space", "code"), astuple(self), strict=True
+        )
         listed = ", ".join(f"{in_units(size)} of {what}" for what, size in parts if size)
         return f"{in_units(self.total)}: {listed}"
 
@@ -72,16 +76,25 @@ def read_size(text: str) -> int:
     return math.floor(float(match[1]) * UNITS[unit])
 
 
-def predicted_peak(executable: Executable, manifest: Manifest, data: Footprint | None) -> Peak:
-    """The memory that a program needs with a data set; with None for prediction, whose arrays are not counted."""
+def predicted_peak(
+    executable: Executable, manifest: Manifest, data: Footprint | None, check_numerics: bool = False
+) -> Peak:
+    """The memory that a program needs with a data set; with None for prediction, whose arrays are not counted.
+
+    With `check_numerics` a copy of all variables is kept. Initial values, steps and checkpoints need working space and
+    copies at different times.
+    """
     tensors = executable.arena_bytes
     if not find_runtime(executable.target).in_main_memory:
         return Peak(tensors)
     weights = sum(BYTES[spec.dtype] * math.prod(size or 1 for size in spec.shape) for spec in manifest.variables)
     checkpoints = COPIES + (WAITING if manifest.settings.checkpoint > 1 else 0)
     copies = max(checkpoints * weights, data.loading if data else 0)
+    kept = weights if check_numerics else 0
+    orders = ORDERS * INDEX * (data.rows or 0) if data else 0
+    outside = max(executable.outside_bytes, executable.starting_bytes - tensors - kept, copies) - copies + kept + orders
     code = MODULES + BYTES_PER_CHARACTER * len(executable.source)
-    return Peak(tensors, data.arrays if data else 0, copies, code)
+    return Peak(tensors, data.arrays if data else 0, copies, outside, code)
 
 
 def in_units(size: int) -> str:

@@ -16,8 +16,8 @@ from contextlib import suppress
 from importlib import import_module
 
 from compiler.cli.flags import COMMANDS, USER_ERROR, read_flags
-from compiler.diagnostics import Diagnostics, UserError
-from runtime.errors import RuntimeUserError
+from compiler.diagnostics import Diagnostics, UserError, excerpt_at
+from runtime.errors import IndexOutside, RuntimeUserError
 from runtime.training.interrupt import Interrupted
 
 BROKEN_PIPE = 141  # exit code, 128 + the signal
@@ -36,6 +36,8 @@ def run(arguments: Sequence[str], started: float) -> int:
         sys.stdout.flush()
         return code
     except RuntimeUserError as error:
+        if isinstance(error, IndexOutside):
+            error.excerpt = excerpt_at(error.place)
         show_error(error)
         return USER_ERROR
     except KeyboardInterrupt as interruption:

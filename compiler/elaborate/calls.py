@@ -35,6 +35,7 @@ DEEPEST_CALL = 60
 STEPS_OF_A_CALL = 8
 RUNS_IN = {
     "cell": "a cell runs in scan(cell, x)",
+    "metric": "a metric runs in a train block, or in another metric",
     "optimizer": "an optimizer runs as optimizer = … in a train block",
     "model": "a model runs in a train block",
 }
@@ -100,10 +101,17 @@ def apply_last(
     if not isinstance(function, Closure):
         expected = named_without_quotes("a function or a layer", function)
         return evaluator.fail(span, frame, "this cannot be called", expected, describe(function))
-    if function.kind in RUNS_IN:
+    if function.kind in RUNS_IN and not (function.kind == "metric" and frame.is_inside("metric")):
         return evaluator.fail(
             span, frame, RUNS_IN[function.kind], "a layer or a function", f"the {function.kind} {function.name}"
         )
+    return run_closure(evaluator, function, given, span, frame, piped)
+
+
+def run_closure(
+    evaluator: Evaluator, function: Closure, given: Sequence[Given], span: Span, frame: Frame, piped: bool = False
+) -> Any:
+    """What the body of a declaration returns for some arguments."""
     inner = enter(evaluator, function, given, span, frame, piped)
     if isinstance(inner, Poison):
         return POISON

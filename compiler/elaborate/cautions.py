@@ -7,9 +7,10 @@ from typing import Any
 
 from compiler.diagnostics import Note, Span
 from compiler.elaborate.evaluator import Evaluator
-from compiler.elaborate.frames import Frame
+from compiler.elaborate.frames import Frame, MetricTotal, node_span
+from compiler.elaborate.over_examples import MEAN, Dependence, Known, first_unknown, of_source
 from compiler.elaborate.signatures import Given
-from compiler.elaborate.values import CallRecord, Closure, is_tensor, tensors_in
+from compiler.elaborate.values import Builtin, CallRecord, Closure, is_tensor, tensors_in
 from compiler.ir.graph import Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.types import Batch, TensorType, show_shape
@@ -46,7 +47,22 @@ def source_of(value: Value) -> Value:
 
 
 def warn_about_pairs(evaluator: Evaluator) -> None:
-    """Warns about `[B]` and `[B,1]` that make `[B,B]`, unless it meets another tensor of pairs, such as `a @ b`."""
+    """Warns about `[B]` and `[B,1]` that make `[B,B]`."""
+    for result in mistaken_pairs(evaluator):
+        operands, span, frame = evaluator.pairs[result]
+        shapes = show_shape(result.type.shape)
+        evaluator.warn(
+            span,
+            frame,
+            f"the operands make {shapes}, a value for each pair of examples",
+            "operands of one shape; for pairs, reshape one to [1, B, …] and the other to [B, 1, …]",
+            " and ".join(dict.fromkeys(str(each.type) for each in operands)),
+            [note for each in operands for note in evaluator.shape_origin(each)],
+        )
+
+
+def mistaken_pairs(evaluator: Evaluator) -> list[Value]:
+    """The results `[B,B]` of `[B]` and `[B,1]`, except those that meet another tensor of pairs, such as `a @ b`."""
     origins: dict[Value, set[Value]] = {result: {result} for result in evaluator.pairs}
     meant: set[Value] = set()
     for node in evaluator.context.graph.nodes if evaluator.pairs else ():
@@ -56,17 +72,50 @@ def warn_about_pairs(evaluator: Evaluator) -> None:
             if any(batches(x.type) > 1 and not known for x, known in zip(node.operands, found, strict=True)):
                 meant |= merged
             origins.setdefault(node.result, merged)
-    for result, (operands, span, frame) in evaluator.pairs.items():
-        if result not in meant:
-            shapes = show_shape(result.type.shape)
-            evaluator.warn(
-                span,
-                frame,
-                f"the operands make {shapes}, a value for each pair of examples",
-                "operands of one shape; for pairs, reshape one to [1, B, …] and the other to [B, 1, …]",
-                " and ".join(dict.fromkeys(str(each.type) for each in operands)),
-                [note for each in operands for note in evaluator.shape_origin(each)],
-            )
+    return [result for result in evaluator.pairs if result not in meant]
+
+
+# Values that depend on the batch --------------------------------------------------------------------------------------
+
+DEPENDENCES = {
+    "fixed": "a value that does not depend on the examples",
+    "example": "values of single examples",
+    "sum": "a sum over the examples",
+    "largest": "the largest value of the examples",
+    "smallest": "the smallest value of the examples",
+    "unknown": "a value of the whole batch",
+}
+
+
+def describe_dependence(found: Dependence) -> str:
+    return "a mean over the examples" if found == MEAN else DEPENDENCES[found.kind]
+
+
+def reasons(value: Value, known: Known, span: Span) -> list[Note]:
+    """The operation that is no longer a sum over the examples."""
+    node = first_unknown(value, known)
+    if node is None:
+        return []
+    given = [describe_dependence(known.get(each) or of_source(each)) for each in node.operands]
+    return [Note(f"`{node.op.name}` of {' and '.join(dict.fromkeys(given))}", node_span(node, span))]
+
+
+def warn_about_the_batch(
+    evaluator: Evaluator, function: Closure | Builtin, value: Value, known: Known, span: Span, frame: Frame
+) -> None:
+    """Warns about a loss or metric that is not proved to be a mean over the examples."""
+    found = known.get(value) or of_source(value)
+    if not found.is_mean and not any(pair in known for pair in mistaken_pairs(evaluator)):  # these have their warning
+        message = f"{function.name} is not a mean over the examples, so its figures depend on the size of the batches"
+        expected = "a mean over the examples; or a metric, which declares totals over all data: metric … { total … }"
+        evaluator.warn(span, frame, message, expected, describe_dependence(found), reasons(value, known, span))
+
+
+def warn_about_total(evaluator: Evaluator, total: MetricTotal, known: Known) -> None:
+    """Warns about a total that is not proved to be a sum over the examples; it is added up over batches."""
+    message = f"the total {total.name} may not be a sum over the examples, so it may depend on the size of the batches"
+    expected, notes = "a sum over the examples of values of each alone", reasons(total.value, known, total.span)
+    evaluator.warn(total.span, total.frame, message, expected, describe_dependence(known[total.value]), notes)
 
 
 # Losses that expect logits --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from runtime.errors import did_you_mean
 TAKES = {
     "optimizer": (3, 3, "a parameter, its gradient and the step", "(p, g, step)"),
     "cell": (1, 1, "one step of a sequence", "(x: f32[B, n])"),
+    "metric": (1, 1_000, "any output or target", "(prediction: f32[B], target: f32[B])"),
     "model": (1, 1_000, "any input", "(x: f32[B, n])"),
 }
 TRAIN_NOUNS = {"loss": "loss", "optimizer": "optimizer", "metrics": "metric"}

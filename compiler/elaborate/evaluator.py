@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from compiler.diagnostics import Diagnostics, Note, Span
 from compiler.elaborate.context import Context, TooLarge, Variables
-from compiler.elaborate.frames import CONTINUE, Frame, ShapeStep
+from compiler.elaborate.frames import CONTINUE, Frame, MetricTotal, ShapeStep
 from compiler.elaborate.values import POISON, Closure, Namespace, Poison, poisoned, tensors_in
 from compiler.ir.graph import Origin, Scalar, Value
 from compiler.ir.types import Dim, TypeRuleError
@@ -50,6 +50,7 @@ class Evaluator:
         self.pairs: dict[Value, tuple[list[Value], Span, Frame]] = {}  # this and the next two: see cautions.py
         self.activated: dict[Value, tuple[str, Span]] = {}
         self.applied: dict[tuple[Closure, Frame], Span | None] = {}
+        self.totals: list[MetricTotal] = []  # of the metrics that have run so far
         self.nesting = 0
 
     # Running ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 from compiler.diagnostics import Span
 from compiler.elaborate.context import Variable
 from compiler.elaborate.values import CallRecord, Namespace
-from compiler.ir.graph import Value
+from compiler.ir.graph import Node, Value
 
 CONTINUE = object()  # the result of a statement that did not return
 
@@ -33,6 +33,7 @@ class Frame:
     counters: dict[str, int] = field(default_factory=dict)  # layers of each kind so far at this path
     persistent: dict[str, Variable] = field(default_factory=dict)  # params, states and slots by local name
     carries: dict[str, Carry] = field(default_factory=dict)
+    totals: set[str] = field(default_factory=set)  # of a metric, by local name
     parameters: frozenset[str] = frozenset()
     call: CallRecord | None = None
     span: Span | None = None  # of the call
@@ -48,6 +49,16 @@ class Frame:
         return frame is not None
 
 
+@dataclass(eq=False)
+class MetricTotal:
+    """A total of a metric: its value for one batch, which is combined over the batches of the data."""
+
+    name: str
+    value: Value
+    span: Span
+    frame: Frame
+
+
 def root_frame(namespace: Namespace, span: Span | None = None) -> Frame:
     """The frame around everything: where the train block calls losses and optimizers."""
     return Frame(namespace, "", "fn", span=span)
@@ -60,3 +71,9 @@ class ShapeStep:
     name: str
     span: Span
     source: Value | None
+
+
+def node_span(node: Node | None, otherwise: Span) -> Span:
+    """The place of a node in the user's files."""
+    origin = node.origin if node else None
+    return Span(origin.file, origin.line, origin.column, origin.line, origin.column + 1) if origin else otherwise

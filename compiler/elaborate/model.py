@@ -12,16 +12,18 @@ from compiler.elaborate.context import Context, Variables
 from compiler.elaborate.evaluator import Evaluator, GaveUp
 from compiler.elaborate.forward import Forward, run_forward
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
+from compiler.elaborate.index_errors import report_indices
 from compiler.elaborate.inputs import Conversions, Storage, check_chosen
-from compiler.elaborate.losses import add_losses
+from compiler.elaborate.losses import add_losses, metrics_graph
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.training import TrainBlock, read_train_block
 from compiler.elaborate.values import POISON, CallRecord, Namespace, Poison, describe_type, is_tensor
 from compiler.ir.graph import Graph, Module, Value
 from compiler.ir.types import TensorType
 from compiler.language import syntax
+from runtime.program import METRICS
 
-INPUT_ORDER = ("input", "target", "place", "param", "state", "slot", "counter")
+INPUT_ORDER = ("input", "target", "place", "total", "param", "state", "slot", "counter")
 
 
 @dataclass(eq=False)
@@ -34,6 +36,8 @@ class ElaboratedModel:
     call: CallRecord
     outputs: dict[str, TensorType]
     targets: dict[str, TensorType] = field(default_factory=dict)
+    totals: dict[str, str] = field(default_factory=dict)  # of metrics, with how each is combined over batches
+    total_types: dict[str, TensorType] = field(default_factory=dict)
     train: TrainBlock | None = None
     conversions: Conversions = field(default_factory=lambda: Conversions({}))  # of inputs and targets
     trainer: Evaluator | None = None
@@ -66,15 +70,14 @@ class ModelBuilder:
         result = self.result(predicted) if predicted else None
         for forward in filter(None, (evaluated, trained)):
             assert train
-            targets = add_losses(train, self.model.name.id, forward, root_frame(self.namespace), self.conversions)
-            if result and targets is not None:
-                result.train, result.targets = train, targets
+            self.add_figures(result, train, forward)
         if result and result.train and predicted and (span := result.train.spans.get("scale")):
             types = {name: value.type for name, value in predicted.inputs.items()} | result.targets
             floats = {name: type.is_float for name, type in types.items()}
             check_chosen(self.conversions, floats, predicted.evaluator, span, root_frame(self.namespace))
         for forward in filter(None, (predicted, evaluated, trained)):
             warn_about_pairs(forward.evaluator)
+        report_indices(self.module, self.diagnostics)
         if result and result.train and trained and result.train.values["optimizer"]:
             result.trainer = trained.evaluator
             result.train_root = root_frame(self.namespace, result.train.spans["optimizer"])
@@ -82,6 +85,24 @@ class ModelBuilder:
         for graph in self.module.values():
             graph.inputs.sort(key=lambda value: INPUT_ORDER.index(value.kind))
         return result
+
+    def add_figures(self, result: ElaboratedModel | None, train: TrainBlock, forward: Forward) -> None:
+        """Adds loss and metrics to a graph, and what follows from their totals, which is the same for all graphs."""
+        evaluator, root = forward.evaluator, root_frame(self.namespace)
+        figures = add_losses(train, self.model.name.id, forward, root, self.conversions)
+        if figures is None or result is None:
+            return
+        result.train, result.targets = train, figures.targets
+        if figures.results:
+            graph = metrics_graph(figures, evaluator.context.graph, train, evaluator, root)
+            if graph:
+                self.module.setdefault(METRICS, graph)
+            types = {name: value.type for name, value in figures.totals.items()}
+            if result.totals and (types, figures.combined) != (result.total_types, result.totals):
+                message = "the totals of the metrics differ between training and evaluation"
+                found = f"{show_types(types)}, and {show_types(result.total_types)}"
+                evaluator.fail(train.spans["loss"], root, message, "the same totals", found)
+            result.totals, result.total_types = figures.combined, types
 
     def result(self, predicted: Forward) -> ElaboratedModel:
         assert predicted.frame.call is not None
@@ -110,6 +131,10 @@ class ModelBuilder:
         for variable in result.module["train_step"].inputs:
             if variable.name in init.graph.outputs:
                 init.captured[variable] = init.graph.outputs[variable.name]
+
+
+def show_types(types: Mapping[str, TensorType]) -> str:
+    return ", ".join(f"{name}: {type}" for name, type in types.items()) or "none"
 
 
 def update_parameter(model: ElaboratedModel, parameter: Value, gradient: Value, step: Value) -> Value | Poison:

@@ -6,6 +6,7 @@ from typing import Any
 
 from compiler.elaborate.evaluator import STATEMENTS, Evaluator
 from compiler.elaborate.frames import CONTINUE, Frame
+from compiler.elaborate.totals import declare_total
 from compiler.elaborate.values import POISON, describe, is_function, is_tensor, poisoned, tensors_in
 from compiler.elaborate.variables import assign, declare
 from compiler.language import syntax
@@ -72,7 +73,7 @@ def run_expression(evaluator: Evaluator, node: syntax.ExpressionStatement, frame
 
 
 def run_declare(evaluator: Evaluator, node: syntax.Declare, frame: Frame) -> Any:
-    declare(evaluator, node, frame)
+    (declare_total if node.kind == "total" else declare)(evaluator, node, frame)
     return CONTINUE
 
 

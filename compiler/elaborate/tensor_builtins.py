@@ -185,7 +185,15 @@ def gather(site: Site, table: Any, indices: Any) -> Any:
     if table.type.shape and isinstance(table.type.shape[0], Batch):
         expected = "a table with a known number of rows"
         raise TypeRuleError("the first axis of the table is the batch", expected, str(table.type))
-    return site.emit("gather", table, tensor(site, indices))
+    indices = tensor(site, indices, "i32")
+    if indices.type.dtype == "i32" and table.type.rank and table.type.shape[0]:  # else the rule of gather refuses it
+        indices = check_index(site, indices, table.type.shape[0])
+    return site.emit("gather", table, indices)
+
+
+@builtin
+def check_index(site: Site, indices: Any, size: Any) -> Any:
+    return site.emit("check_index", tensor(site, indices, "i32"), size=whole(size, "the size of the table"))
 
 
 @builtin

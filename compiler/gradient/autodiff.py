@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Literal, Node, Value
+from compiler.ir.graph import Graph, Literal, Node, Value, depending_on
 from compiler.ir.op import ELEMENTWISE, GradientRule, Op
 from compiler.ops.rules import sum_to
 
@@ -60,15 +60,6 @@ def gradients(builder: Builder, seeds: Mapping[Value, Value], wrt: Sequence[Valu
                     known = adjoint.get(operand)
                     adjoint[operand] = gradient if known is None else builder.add(known, gradient)
     return [adjoint.get(value) for value in wrt]
-
-
-def depending_on(roots: Sequence[Value], nodes: Sequence[Node]) -> set[Value]:
-    """The float values that depend on any of `roots`, and the roots."""
-    active = set(roots)
-    for node in nodes:
-        if any(operand in active for operand in node.operands):
-            active.update(result for result in node.results if result.type.is_float)
-    return active
 
 
 def operand_gradients(builder: Builder, node: Node, results: list[Value | None]) -> list[Value | None]:

@@ -37,6 +37,11 @@ class Origin:
     def in_backward(self) -> Origin:
         return Origin(self.file, self.line, self.column, self.path, True)
 
+    @property
+    def place_and_layer(self) -> tuple[str, str]:
+        """The source position, and the layer's path, for messages."""
+        return f"{self.file}:{self.line}:{self.column}", self.path
+
     def __str__(self) -> str:
         words = [f"{self.file}:{self.line}:{self.column}", self.path, "(backward)" if self.backward else ""]
         return " ".join(filter(None, words))
@@ -125,6 +130,15 @@ def needed_nodes(nodes: Sequence[Node], values: Iterable[Value]) -> list[Node]:
             needed.update(node.operands)
             found.append(node)
     return found[::-1]
+
+
+def depending_on(roots: Iterable[Value], nodes: Sequence[Node]) -> set[Value]:
+    """The float values that depend on any of `roots`, and the roots."""
+    active = set(roots)
+    for node in nodes:
+        if any(operand in active for operand in node.operands):
+            active.update(result for result in node.results if result.type.is_float)
+    return active
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Node | None]]:

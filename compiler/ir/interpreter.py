@@ -1,7 +1,7 @@
 """The oracle: runs any graph in float64 with each op's own NumPy reference, one node after another.
 
 It shares no code with the code generators. Floats of every width are computed as float64; integers and bools keep
-their types.
+their types. An index outside its table raises IndexOutside, as in generated code.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from compiler.ir.examples import indices_per_example
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.op import BATCH
 from compiler.ir.types import NUMPY_NAMES, Batch, TensorType, at_batch
+from runtime.errors import IndexOutside
 
 Arrays = dict[str, np.ndarray]
 Evaluate = Callable[[Node, list[np.ndarray], int], Sequence[np.ndarray]]
@@ -48,7 +50,15 @@ def evaluate(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndar
     attributes = {name: bind_batch(value, batch) for name, value in node.attributes.items()}
     if BATCH in node.op.traits:
         attributes["batch"] = batch
-    results = node.op.reference(*operands, **attributes)
+    try:
+        results = node.op.reference(*operands, **attributes)
+    except IndexOutside as outside:
+        if "body" in node.attributes:  # it names the node in the body
+            raise
+        each = indices_per_example(node.operands[0])
+        example = outside.example // each if each and outside.example is not None else None
+        place, layer = node.origin.place_and_layer if node.origin else ("", "")
+        raise IndexOutside(outside.value, outside.size, example, place, layer) from None
     return list(results) if isinstance(results, tuple | list) else [results]
 
 

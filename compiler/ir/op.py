@@ -23,6 +23,7 @@ COMMUTATIVE = "commutative"
 VIEW = "view"  # a code generator may return a view of the first operand
 IN_ORDER = "in order"  # of views: the elements stay in reading order
 RANDOM = "random"  # two equal nodes differ: never merged
+MAY_FAIL = "may fail"  # the step fails for some operands: never computed at compile time
 BATCH = "batch"  # the reference gets the run-time batch as the keyword `batch`
 PRODUCT = "product"  # a sum of products over a long axis: a matrix product, or a convolution
 CONVOLUTION = "convolution"  # a convolution of images, or one of its adjoints: see ops/convolution.py

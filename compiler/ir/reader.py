@@ -35,7 +35,7 @@ KINDS_OF_TOKENS = {  # what the error says if one is missing
 ORIGIN = re.compile(r"// (.+):(\d{1,9}):(\d{1,9})(?: ((?!\(backward\))\S+))?( \(backward\))?$")
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
-KINDS = ("input", "target", "place", *VARIABLES, "carry", "sequence", "constant")
+KINDS = ("input", "target", "place", "total", *VARIABLES, "carry", "sequence", "constant")
 WORDS: dict[str, Any] = {"true": True, "false": False, "inf": float("inf"), "nan": float("nan"), "B": Batch()}
 DEEPEST_NESTING = 30  # bodies within bodies, lists within lists
 LONGEST_INTEGER = 20  # digits: every value of 64 bits has fewer

@@ -38,9 +38,13 @@ def verify_graph(graph: Graph, stage: str) -> None:
             raise VerificationError(f"after {stage}: graph {graph.name}: output {name} is not defined in it")
 
 
-def verify_outputs(before: Graph, after: Graph, stage: str) -> None:
-    """Raises VerificationError if a graph does not return what it returned before: other names, or another type."""
-    for name in (*before.outputs, *after.outputs):
+def verify_outputs(before: Graph, after: Graph, stage: str, adds: str = "") -> None:
+    """Raises VerificationError if a graph does not return what it returned before: other names, or another type.
+
+    New names may begin with `adds`.
+    """
+    added = [name for name in after.outputs if not (adds and name.startswith(adds))]
+    for name in (*before.outputs, *added):
         types = [str(graph.outputs[name].type) if name in graph.outputs else "nothing" for graph in (before, after)]
         if types[0] != types[1]:
             message = f"output {name} was {types[0]} and is {types[1]}"

@@ -38,7 +38,10 @@ ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t"}
 PUNCTUATION = {"(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE", ",": "COMMA"}
 PUNCTUATION |= {":": "COLON", "=": "EQUAL", "-": "MINUS", "...": "ELLIPSIS", ";": "END"}
 KEYWORDS = {word: word.upper() for word in ("return", "if", "else", "for", "in", "not", "true", "false")}
-KEYWORDS |= {"and": "OPERATOR", "or": "OPERATOR"} | dict.fromkeys(VARIABLE_KINDS, "VARIABLE")
+KEYWORDS |= {"and": "OPERATOR", "or": "OPERATOR"}
+KEYWORDS |= {kind: "VARIABLE" for kind in VARIABLE_KINDS if kind != "total"}
+# A common name, so it is a keyword only at the start of a statement, if a name follows: `total hits: f32[] = …`
+TOTAL = re.compile(rf"total(?=[ \t]+(?!(?:{'|'.join(KEYWORDS)})\b)[A-Za-z_])")
 # These are keywords outside all brackets only: inside a declaration they are names, as in `scan(cell, x)`.
 DECLARATION_KEYWORDS = {"train": "TRAIN", "import": "IMPORT"} | dict.fromkeys(FUNCTION_KINDS, "KIND")
 
@@ -91,6 +94,8 @@ def tokenize(text: str, file: str, start: int, stop: int, line: int, *, in_expre
                 tokens.append(Token("END", "\n", span, newline))
             newline = None
         token_type, problem = _classify(group, word, brackets)
+        if word == "total" and tokens and tokens[-1].type in ("END", "LBRACE") and TOTAL.match(text, begin, stop):
+            token_type = "VARIABLE"
         if len(tokens) >= LONGEST_DECLARATION:
             problem = Problem("declaration too long", f"at most {LONGEST_DECLARATION} tokens")
         column = begin - line_start + 1

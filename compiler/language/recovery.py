@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.language.lexer import DECLARATION_KEYWORDS, KEYWORDS, PUNCTUATION, Problem, Token
+from compiler.language.syntax import VARIABLE_KINDS
 from runtime.errors import did_you_mean
 
 STATEMENT_KEYWORDS = {"RETURN", "IF", "FOR", "VARIABLE"}
@@ -65,7 +66,7 @@ def explain(error: Unexpected, tokens: list[Token]) -> Problem:
 
 def _hint(index: int, tokens: list[Token]) -> str | None:
     """The meaning of a word from another language, or of a misspelt keyword at the start of a statement."""
-    keywords = KEYWORDS | DECLARATION_KEYWORDS
+    keywords = [*KEYWORDS, *DECLARATION_KEYWORDS, *VARIABLE_KINDS]
     for position in (index - 1, index):
         begins = position == 0 or (position > 0 and tokens[position - 1].type in STATEMENT_BOUNDARIES)
         if begins and position < len(tokens) and tokens[position].type == "NAME":

@@ -19,8 +19,8 @@ COMPARISON_PRECEDENCE = BINARY_PRECEDENCE["=="]
 RIGHT_ASSOCIATIVE = "**"
 
 DTYPES = ("f32", "f64", "i32", "i64", "u8", "bool")
-FUNCTION_KINDS = ("fn", "layer", "cell", "optimizer", "model")
-VARIABLE_KINDS = ("param", "state", "carry")
+FUNCTION_KINDS = ("fn", "layer", "cell", "metric", "optimizer", "model")
+VARIABLE_KINDS = ("param", "state", "carry", "total")
 
 
 @dataclass(frozen=True, slots=True)

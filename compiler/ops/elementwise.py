@@ -129,7 +129,7 @@ def bell(builder: Builder, x: Value, factor: float) -> Value:
     return builder.mul(builder.exp(builder.mul(builder.mul(h, h), -factor)), builder.exp(builder.mul(rest, -factor)))
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: Any) -> Any:
     small = np.exp(-np.abs(x))
     return np.where(x < 0, small, 1.0) / (1.0 + small)
 
@@ -336,7 +336,7 @@ FUNCTIONS = (
         "sigmoid",
         sigmoid,
         lambda builder, dy, y, x: builder.mul(dy, builder.mul(y, builder.sigmoid(builder.neg(x)))),
-        on_number=lambda x: float(sigmoid(np.float64(x))),
+        on_number=lambda x: float(sigmoid(x)),
     ),
     unary(
         "erf",

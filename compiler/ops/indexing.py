@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.ir.op import REQUIRED, Op, error, expect_count, sample
-from compiler.ir.types import Batch, Dim, TensorType, TypeRuleError, show_shape
-from compiler.ops.rules import SIGNED, elements, equation, expect_dtype, expect_shape, zero_gradient
+from compiler.ir.op import MAY_FAIL, REQUIRED, Op, error, expect_count, sample
+from compiler.ir.types import INTEGERS, Batch, Dim, TensorType, TypeRuleError, show_shape
+from compiler.ops.rules import (
+    SIGNED,
+    elements,
+    equation,
+    expect_dtype,
+    expect_integer,
+    expect_shape,
+    per_result,
+    zero_gradient,
+)
+from runtime.errors import IndexOutside
 
 
 def infer_iota(types: Sequence[TensorType], size: Dim) -> TensorType:
@@ -23,6 +33,26 @@ def infer_gather(types: Sequence[TensorType]) -> TensorType:
     if not table.rank or table.shape[0] == 0:
         raise TypeRuleError("there is nothing to look up in the table", "at least 1 row", str(table))
     return table.with_shape(indices.shape + table.shape[1:])
+
+
+def infer_check_index(types: Sequence[TensorType], size: int) -> TensorType:
+    expect_count(types, 1)
+    expect_dtype(types[0], INTEGERS, "the index")
+    expect_integer("the size of the table", size, least=1)
+    return types[0]
+
+
+def check_index(indices: np.ndarray, size: int) -> np.ndarray:
+    """Raises IndexOutside for the first index outside 0 … size - 1; its example is the place of the index."""
+    outside = (indices < 0) | (indices >= size)
+    if outside.any():
+        place = int(outside.argmax())
+        raise IndexOutside(int(indices.ravel()[place]), size, place)
+    return indices
+
+
+def gather(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    return table[np.clip(indices, 0, len(table) - 1)]
 
 
 def infer_scatter_add(types: Sequence[TensorType], size: Dim) -> TensorType:
@@ -40,7 +70,7 @@ def infer_scatter_add(types: Sequence[TensorType], size: Dim) -> TensorType:
 
 def scatter_add(indices: np.ndarray, updates: np.ndarray, size: int) -> np.ndarray:
     result = np.zeros((size, *updates.shape[indices.ndim :]), updates.dtype)
-    np.add.at(result, indices, updates)
+    np.add.at(result, np.clip(indices, 0, size - 1), updates)
     return result
 
 
@@ -60,12 +90,39 @@ OPS = (
         ),
     ),
     Op(
-        "gather",  # rows of the table; indices are in 0 … rows - 1
+        "check_index",  # the same indices; the step fails if one is outside 0 … size - 1
+        infer=infer_check_index,
+        gradient=zero_gradient,
+        reference=check_index,
+        attributes={"size": REQUIRED},
+        traits=frozenset({MAY_FAIL}),
+        cost=per_result,
+        samples=(
+            sample("i32[] 0..2", size=3),
+            sample("i32[4] 0..2", size=3),
+            sample("i32[B] 0..0", size=1),
+            sample("i32[B,3] 0..6", size=7),
+            sample("i64[2,B] 0..4", size=5),
+            sample("u8[3] 0..4", size=5),
+            sample("i32[0]", size=3),
+        ),
+        errors=(
+            error("index has the wrong dtype", "f32[2]", size=3),
+            error("index has the wrong dtype", "bool[2]", size=3),
+            error("size of the table is not valid", "i32[2]", size=0),
+            error("size of the table is not valid", "i32[2]", size=2.0),
+            error("size of the table is not valid", "i32[2]", size=Batch()),
+            error("operands", size=3),
+            error("needs", "i32[2]"),
+        ),
+    ),
+    Op(
+        "gather",  # rows of the table; for an index outside 0 … rows - 1 the nearest row
         infer=infer_gather,
         gradient=equation(
             lambda builder, dy, y, table, indices: [builder.scatter_add(indices, dy, size=table.type.shape[0]), None]
         ),
-        reference=lambda table, indices: table[indices],
+        reference=gather,
         lookup=(0, 1),
         samples=(
             sample("f32[3]", "i32[] 0..2"),
@@ -80,6 +137,8 @@ OPS = (
             sample("f32[3,2,2]", "i32[B,1] 0..2"),
             sample("i32[3]", "i32[B] 0..2"),
             sample("bool[3]", "i32[2] 0..2"),
+            sample("f32[3]", "i32[9] -4..6"),
+            sample("f32[3,2]", "i32[B] 3..9"),
         ),
         errors=(
             error("index has the wrong dtype", "f32[3]", "f32[2]"),
@@ -90,7 +149,7 @@ OPS = (
         ),
     ),
     Op(
-        "scatter_add",  # the adjoint of gather: adds each update to the row given by its index
+        "scatter_add",  # the adjoint of gather: adds each update to the row that gather reads
         infer=infer_scatter_add,
         gradient=equation(lambda builder, dy, y, indices, updates: [None, builder.gather(dy, indices)]),
         reference=scatter_add,
@@ -107,6 +166,8 @@ OPS = (
             sample("i32[2] 0..2", "f32[2,0]", size=3),
             sample("i32[3] 0..0", "f32[3,2]", size=Batch()),
             sample("i32[2] 0..2", "i32[2]", size=3),
+            sample("i32[9] -4..6", "f32[9]", size=3),
+            sample("i32[B] 3..9", "f32[B,2]", size=3),
         ),
         errors=(
             error("one update for each index", "i32[3]", "f32[2]", size=3),

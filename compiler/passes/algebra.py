@@ -15,6 +15,7 @@ ALWAYS = (
     "mul(x, 1) = x",
     "neg(neg(x)) = x",
     "not(not(c)) = c",
+    "lt(0, cast(c)) = c",
     "select(true, x, y) = x",
     "select(false, x, y) = y",
     "select(c, x, x) = x",

@@ -9,9 +9,11 @@ import numpy as np
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph, Literal, Node, Value
 from compiler.ir.interpreter import evaluate, reference_dtype
-from compiler.ir.op import BATCH, RANDOM
+from compiler.ir.op import BATCH, MAY_FAIL, RANDOM
 from compiler.ir.types import fits
 from compiler.passes.rewriting import rebuild
+
+NOT_KNOWN = {BATCH, MAY_FAIL, RANDOM}  # traits of ops that have no value at compile time
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -28,7 +30,7 @@ def folded(node: Node, operands: Sequence[Value]) -> Literal | None:
     """The value of a node with these operands as a literal; None if it is not constant, or depends on the batch."""
     known = [operand for operand in operands if isinstance(operand, Literal)]
     types = [result.type for result in node.results]
-    if not known or len(known) < len(operands) or len(types) > 1 or types[0].shape or node.op.traits & {BATCH, RANDOM}:
+    if not known or len(known) < len(operands) or len(types) > 1 or types[0].shape or node.op.traits & NOT_KNOWN:
         return None
     with np.errstate(all="ignore"):
         (array,) = evaluate(node, [np.asarray(each.value, reference_dtype(each.type)) for each in known], batch=1)

@@ -7,6 +7,7 @@ The name of a variable says what it matches; the result is the value of the left
     a b          like p and q, but not a number: `x + 12582912 - 12582912` rounds x, and has to stay
     u v          like s and t, and of moderate size (`is_moderate`): its inverse and the product of two cannot overflow
     low high     numbers known at compile time, low < high
+    c d          conditions: tensors of bool
     others       anything
 A number matches itself, and `name=` before an argument of the right side makes it an attribute. A variable that occurs
 twice matches the same value twice. The operands of a commutative op match in either order.
@@ -26,7 +27,7 @@ from compiler.ir.types import Batch, Shape, broadcast_shapes, extent
 TOKENS = re.compile(r"[\w.]+=?|[(),]")
 LITERAL = "a literal"
 SMALL, BATCHLESS, LIMITS = ("s", "t", "p", "q", "a", "b", "u", "v"), ("p", "q", "a", "b"), ("low", "high")
-COMPUTED, MODERATE = ("a", "b"), ("u", "v")
+COMPUTED, MODERATE, CONDITIONS = ("a", "b"), ("u", "v"), ("c", "d")
 LEAST, LARGEST = 2.0**-60, 2.0**60  # moderate sizes
 Bindings = dict[str, Value]
 
@@ -57,6 +58,8 @@ class VariablePattern:
     def admits(self, value: Value, shape: Shape) -> bool:
         if self.name.isupper():
             return value.type.shape == shape
+        if self.name in CONDITIONS:
+            return value.type.dtype == "bool"
         if self.name in LIMITS:
             return isinstance(value, Literal)
         if self.name in COMPUTED and isinstance(value, Literal):

@@ -21,13 +21,15 @@ from runtime.errors import did_you_mean
 class Pass:
     """A function from graph to graph that keeps outputs and gradients.
 
-    `required` says why nothing can be generated without the pass; empty for those that can be left out.
+    `required` says why nothing can be generated without the pass; empty for those that can be left out. If it `adds`
+    outputs, their names begin with that.
     """
 
     name: str
     run: Callable[[Graph], Graph] | Callable[[Module], Module]
     required: str = ""
     of_module: bool = False  # whether it looks at all graphs together
+    adds: str = ""
 
     @property
     def contract(self) -> str:
@@ -45,7 +47,7 @@ def run_pass(each: Pass, module: Module) -> Module:
     result: Module = run(module) if each.of_module else {name: run(graph) for name, graph in module.items()}
     verify_module(result, each.name)
     for name, graph in module.items():
-        verify_outputs(graph, result[name], each.name)
+        verify_outputs(graph, result[name], each.name, each.adds)
     return result
 
 

@@ -22,6 +22,7 @@ from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
 from runtime.cpu.profiler import Ceilings, Measured, random_arrays
 from runtime.datasets.dataset import Dataset
+from runtime.errors import IndexOutside
 from runtime.feeding import fitted
 from runtime.program import Executable
 
@@ -90,7 +91,12 @@ def measure_kernels(
     timed.arena = plain.arena  # they run in turns
     plain.initialize(compiled.manifest.settings.seed)
     arrays = fitted(plain, graph, dataset.train.arrays, "training") if dataset else random_arrays(plain, graph)
-    measured = runtime.measure(plain, timed, graph, arrays, len(kernels), steps)
+    try:
+        measured = runtime.measure(plain, timed, graph, arrays, len(kernels), steps)
+    except IndexOutside as outside:
+        if dataset is None:
+            outside.row, outside.hint = "random data", "name the data with --data"
+        raise
     return rows_of(kernels, measured, compiled.executable.batch), measured
 
 

@@ -13,6 +13,7 @@ from compiler.diagnostics import Note, UserError
 from compiler.ir.graph import Graph, Module, Node, Value
 from compiler.ir.types import TypeRuleError
 from compiler.passes.pipeline import Pass
+from compiler.planning.allocations import Allocated
 from compiler.planning.memory import Placement, Plan
 from compiler.planning.program import PlacedVariable, plan_module
 from compiler.targets.registry import HOST, TARGETS
@@ -38,6 +39,8 @@ class Target:
     check: Callable[[Module], None]
     reasons: Callable[[Graph, Sequence[Region], bool], Reason]
     optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the pass that follows it
+    # (node, batch) -> bytes that its code allocates outside of the arena
+    allocated: Allocated = lambda node, batch: 0
     on_host: tuple[str, ...] = ()  # names of graphs that run on the host
     # (file, manifest, module, data, name) -> a script that trains without nnc; None if not supported
     standalone: Callable[..., str] | None = None

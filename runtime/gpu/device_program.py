@@ -11,19 +11,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import chain
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from runtime.allowed import GPU_PROGRAMS
-from runtime.feeding import Batches, NotFinite, Watch, interruptible, runner_of
+from runtime.feeding import Batches, NotFinite, Watch, averaged, interruptible, reported, runner_of
 from runtime.gpu import cuda
-from runtime.program import FIRST_EXAMPLE, Arrays, Executable, LoadedProgram, Manifest, examples_of
+from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, LoadedProgram, Manifest, examples_of
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
+STATE = ("position", "bad_end", "bad_loss", "bad_check", "bad_code", "sums")
+NO_CHECKS: Mapping[str, IndexCheck] = {}
+COMBINED_FROM = {"sum": 0.0, "max": -inf, "min": inf}  # totals of no batch
+COMBINATIONS = {"sum": "t + x", "max": "(t >= x || t != t) ? t : x", "min": "(t <= x || t != t) ? t : x"}
 Queue = Callable[[], object]  # queues work on the device and returns before it is done
 
 
@@ -43,10 +47,18 @@ class DeviceProgram(LoadedProgram):
 
     def initialize(self, seed: int) -> None:
         """Sets all variables to their initial values for a seed, computed on the CPU: the same bits as there."""
+        self.host.initialize(seed)
+        self.assign(self.host.variables())
+
+    @cached_property
+    def host(self) -> LoadedProgram:
+        """The graphs that run on the CPU."""
         assert self.executable.initializer is not None
-        host = LoadedProgram(self.executable.initializer, self.manifest)
-        host.initialize(seed)
-        self.assign(host.variables())
+        return LoadedProgram(self.executable.initializer, self.manifest)
+
+    def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What follows from totals over all data, computed on the CPU: the same bits as there."""
+        return self.host.follow(totals)
 
     def variables(self) -> Arrays:
         """Copies of params, states, slots and counters by name."""
@@ -77,11 +89,17 @@ class DeviceRunner:
             for name, view in inputs.items():
                 cuda.upload(view, np.array(start, np.int64) if name == FIRST_EXAMPLE else self.arrays[name][indices])
             run()
-            yield len(indices), {name: cuda.download(view) for name, view in outputs.items()}
+            results = {name: cuda.download(view) for name, view in outputs.items()}
+            for name, check in self.checks.items():
+                if code := results.pop(name).item():
+                    outside = check.error(code)
+                    outside.of_step(self.graph, indices, start // size + 1, -(-len(order) // size))
+                    raise outside
+            yield len(indices), results
 
     def means(
         self, order: np.ndarray, size: int, received: Sequence[int] = (), watch: Watch | None = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         self.program.prepare(self.graph)
         feed = self.feed
         feed.begin(order, size)
@@ -89,13 +107,22 @@ class DeviceRunner:
         launches = chain(self.advance(size, steps), self.advance(rest, min(rest, 1)))
         for _ in interruptible(launches if watch is None else watched(launches, watch, feed), received):
             pass
-        totals = feed.totals(raising=watch is not None)
-        return {name: total / len(order) for name, total in zip(feed.names, totals, strict=True)}
+        sums, totals = feed.results(raising=watch is not None)
+        found = {name: total / len(order) for name, total in zip(feed.names, sums, strict=True)}
+        return reported(self.program, self.program.manifest.metrics, found, totals)
 
     @cached_property
     def feed(self) -> Feed:
         """The examples on the device; they are copied there on first use."""
-        return Feed(self.arrays, ("loss", *self.program.manifest.metrics))
+        manifest, outputs = self.program.manifest, self.program.views(self.graph, 1)[2]
+        totals = {name: (outputs[name].shape, how) for name, how in manifest.totals.items()}
+        return Feed(self.arrays, averaged(manifest.metrics, manifest.totals), totals, self.graph, self.checks)
+
+    @cached_property
+    def checks(self) -> dict[str, IndexCheck]:
+        """The checks of indices that the graph reports, by output."""
+        outputs = self.program.views(self.graph, 1)[2]
+        return {name: check for name, check in self.program.manifest.checks.items() if name in outputs}
 
     def advance(self, count: int, steps: int) -> Iterator[int]:
         """Queues steps of `count` examples; yields the number of steps of each launch."""
@@ -145,7 +172,7 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
     for length in launches:
         done += length
         if perf_counter() >= due:
-            feed.totals(raising=True)
+            feed.results(raising=True)
             if shown:
                 watch.show(done)
             due = perf_counter() + interval
@@ -155,31 +182,50 @@ def watched(launches: Iterator[int], watch: Watch, feed: Feed) -> Iterator[int]:
 class Feed:
     """Examples on the device, their order, and sums over them.
 
-    `state` has the position in the order, the position after the first batch whose loss was not finite (0: none), that
-    loss, and the sums over examples of the results in `names`.
+    `state` has the position in the order, the position after the first batch whose loss was not finite or that had an
+    index outside its table (0: none), that loss, the number of the check that found the index, counted from 1 (0:
+    none), what it reported, the sums over examples of the results in `names`, and the `totals`: by name, the shape of
+    each and how it combines over batches.
     """
 
-    def __init__(self, arrays: Arrays, names: Sequence[str]):
-        self.names, self.size = names, 0
+    def __init__(
+        self,
+        arrays: Arrays,
+        names: Sequence[str],
+        totals: Mapping[str, tuple[tuple[int, ...], str]],
+        graph: str = "",
+        checks: Mapping[str, IndexCheck] = NO_CHECKS,
+    ):
+        self.graph, self.checks, self.rows = graph, checks, np.arange(0)
+        self.names, self.size, self.combined = names, 0, {name: how for name, (_, how) in totals.items()}
         self.data = {name: on_device(array) for name, array in arrays.items()}
         self.order = on_device(np.arange(len(next(iter(arrays.values()))), dtype=np.int64))
         self.layout = np.dtype([
             ("position", np.int64, (1,)),
             ("bad_end", np.int64, (1,)),
             ("bad_loss", np.float64, (1,)),
+            ("bad_check", np.int64, (1,)),
+            ("bad_code", np.int64, (1,)),
             ("sums", np.float64, (len(names),)),
+            *((name, np.float64, shape or (1,)) for name, (shape, _) in totals.items()),
         ])  # fmt: skip
-        self.state = on_device(np.zeros(self.layout.itemsize, np.uint8))
-        self.position, self.bad_end, self.bad_loss, self.sums = (
-            cuda.view(self.state, offset, part.base.type, part.shape)
-            for part, offset, *_ in (self.layout.fields or {}).values()
-        )
+        self.begun = np.zeros(1, self.layout)
+        for name, how in self.combined.items():
+            self.begun[name] = COMBINED_FROM[how]
+        self.shapes = {name: shape for name, (shape, _) in totals.items()}
+        self.state = on_device(self.begun.view(np.uint8))
+        parts = {
+            name: cuda.view(self.state, offset, part.base.type, part.shape)
+            for name, (part, offset, *_) in (self.layout.fields or {}).items()
+        }
+        self.position, *self.bad, self.sums = map(parts.pop, STATE)
+        self.totals = parts
 
     def begin(self, order: np.ndarray, size: int) -> None:
         """Starts over with an order and a batch size."""
-        self.size = size
+        self.size, self.rows = size, order
         cuda.upload(self.order[: len(order)], order.astype(np.int64, copy=False))
-        cuda.upload(self.state, np.zeros(self.layout.itemsize, np.uint8))
+        cuda.upload(self.state, self.begun.view(np.uint8))
 
     def gather(self, name: str, batch: Any) -> Queue:
         """A function that fills an input of a graph with the examples at the current position."""
@@ -192,17 +238,40 @@ class Feed:
         return lambda: cuda.copy(place.reshape(self.position.shape), self.position)
 
     def add_up(self, outputs: Arrays, count: int) -> Queue:
-        """A function that adds the results of a batch to the sums and moves the position to the next batch."""
+        """A function that adds the results of a batch to sums and totals, and moves the position to the next batch."""
         values = [outputs[name] for name in self.names]
-        kernel = summing_kernel(tuple(value.dtype.name for value in values))
-        return lambda: kernel(*values, count, self.sums, self.position, self.bad_end, self.bad_loss, size=1)
+        codes = [outputs[name] for name in self.checks]
+        kernel = summing_kernel(tuple(value.dtype.name for value in values), len(codes))
+        combine = [self.combine(name, outputs[name]) for name in self.totals]
 
-    def totals(self, raising: bool) -> list[float]:
-        """Waits for all queued work; the sums over the examples so far. Raises NotFinite if `raising`."""
+        def add_up() -> None:
+            kernel(*values, *codes, count, self.sums, self.position, *self.bad, size=1)
+            for each in combine:
+                each()
+
+        return add_up
+
+    def combine(self, name: str, value: Any) -> Queue:
+        """A function that combines a total of a batch with that of the batches before."""
+        kernel, total = combining_kernel(value.dtype.name, self.combined[name]), self.totals[name]
+        return lambda: kernel(value, total, size=total.size)
+
+    def results(self, raising: bool) -> tuple[list[float], Arrays]:
+        """Waits for all queued work; the sums and totals so far.
+
+        Raises IndexOutside for an index outside its table, and NotFinite if `raising`.
+        """
         state = cuda.download(self.state).view(self.layout)[0]
+        if state["bad_check"].any():
+            outside = [*self.checks.values()][state["bad_check"].item() - 1].error(state["bad_code"].item())
+            end = state["bad_end"].item()
+            step = -(-end // self.size)
+            outside.of_step(self.graph, self.rows[(step - 1) * self.size : end], step, -(-len(self.rows) // self.size))
+            raise outside
         if raising and state["bad_end"].any():
             raise NotFinite(-(-state["bad_end"].item() // self.size), state["bad_loss"].item())
-        return state["sums"].tolist()
+        totals = {name: state[name].reshape(shape) for name, shape in self.shapes.items()}
+        return state["sums"].tolist(), totals
 
 
 def on_device(array: np.ndarray) -> Any:
@@ -224,19 +293,40 @@ def gather_kernel(dtype: str) -> Any:
 
 
 @cache
-def summing_kernel(dtypes: tuple[str, ...]) -> Any:
-    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread."""
+def combining_kernel(dtype: str, how: str) -> Any:
+    """total = sum, max or min of total and value, in f64; NaN stays NaN."""
+    return cuda.ElementwiseKernel(
+        f"raw {dtype} value",
+        "raw float64 total",
+        f"const double x = value[i], t = total[i]; total[i] = {COMBINATIONS[how]};",
+        f"combine_{how}_{dtype}",
+    )
+
+
+@cache
+def summing_kernel(dtypes: tuple[str, ...], checks: int = 0) -> Any:
+    """Adds the means of a batch to the sums, in f64 and in the order of the CPU; runs as one thread.
+
+    The first step with an index outside its table, or a loss that is not finite, is noted.
+    """
     values = "".join(f"raw {dtype} mean{k}, " for k, dtype in enumerate(dtypes))
+    values += "".join(f"raw int64 code{k}, " for k in range(checks))
+    found = "\n".join(f"if (!check && code{k}[0]) {{ check = {k + 1}; code = code{k}[0]; }}" for k in range(checks))
     sums = "\n".join(f"totals[{k}] += count * (double)mean{k}[0];" for k in range(len(dtypes)))
     return cuda.ElementwiseKernel(
         f"{values}int32 count",
-        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss",
+        "raw float64 totals, raw int64 position, raw int64 bad_end, raw float64 bad_loss, raw int64 bad_check,"
+        " raw int64 bad_code",
         f"""
         const double loss = mean0[0];
+        long long check = 0, code = 0;
         position[0] += count;
-        if (bad_end[0] == 0 && !(fabs(loss) <= {sys.float_info.max!r})) {{
+        {found}
+        if (bad_end[0] == 0 && (check || !(fabs(loss) <= {sys.float_info.max!r}))) {{
             bad_end[0] = position[0];
             bad_loss[0] = loss;
+            bad_check[0] = check;
+            bad_code[0] = code;
         }}
         {sums}
         """,

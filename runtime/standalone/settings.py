@@ -12,6 +12,8 @@ SEED = 0  # of initial weights, order of the data and dropout
 SHUFFLE = True  # whether every epoch has a different order
 PATIENCE: int | None = None  # epochs without a better test loss before training stops
 METRICS: tuple[str, ...] = ()
+# Totals of metrics, and how each combines over batches: sum, max or min
+TOTALS: dict[str, str] = {}
 CLASSES: dict[str, int] = {}  # number of valid values, for arrays of indices
 VALIDATION: float | None = None  # share of the training rows that are set apart for patience and the best epoch
 DTYPES: dict[str, str] = {}  # of inputs and targets, as the graphs take them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from runtime.standalone.settings import (
     PATIENCE,
     SEED,
     SHUFFLE,
+    TOTALS,
     VALIDATION,
 )
 from runtime.training.progress import data_line, epoch_line
@@ -53,7 +55,7 @@ def train(data: Dataset, epochs: int, log: str | None) -> BoundGraphs:
         order = epoch_order(rows, SEED, epoch, SHUFFLE)
         result = EpochResult(
             epoch,
-            means(finite(batches(program, "train_step", training, order, BATCH)), METRICS),
+            means(finite(batches(program, "train_step", training, order, BATCH)), program, METRICS, TOTALS),
             evaluated(program, test),
             time.perf_counter() - began,
             None if watched is None else evaluated(program, watched),
@@ -66,18 +68,24 @@ def train(data: Dataset, epochs: int, log: str | None) -> BoundGraphs:
     return program
 
 
-def evaluated(program: BoundGraphs, arrays: Arrays) -> dict[str, float]:
-    """Loss and metrics over test or validation data."""
+def evaluated(program: BoundGraphs, arrays: Arrays) -> dict[str, Any]:
+    """Loss and metrics over test or validation data; raises RuntimeUserError if the loss is not finite."""
     order = np.arange(len(next(iter(arrays.values()))))
-    return means(finite(batches(program, "evaluate", arrays, order, BATCH)), METRICS)
+    results = means(batches(program, "evaluate", arrays, order, BATCH), program, METRICS, TOTALS)
+    require_finite(results["loss"])
+    return results
 
 
 def finite(runs: Batches) -> Batches:
     """The same runs; raises RuntimeUserError at the first loss that is infinite or not a number."""
     for count, outputs in runs:
-        if not math.isfinite(outputs["loss"]):
-            raise RuntimeUserError(f"training diverged: the loss is {outputs['loss']}")
+        require_finite(outputs["loss"].item())
         yield count, outputs
+
+
+def require_finite(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise RuntimeUserError(f"training diverged: the loss is {loss}")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from runtime.datasets.files import reading
-from runtime.errors import RuntimeUserError
+from runtime.errors import IndexOutside, RuntimeUserError
 from runtime.feeding import HostRunner, NotFinite
 from runtime.program import FIRST_EXAMPLE, Arrays, LoadedProgram
 from runtime.training.checkpoint import write_atomically
@@ -85,7 +85,7 @@ class Capture:
         return float.fromhex(self.result.loss)
 
     def run(self, program: LoadedProgram) -> StepResult:
-        """Runs the step again in a program that was compiled from its recipe."""
+        """Runs the step again in a program that was compiled from its recipe; may raise IndexOutside."""
         count = len(self.indices)
         program.assign(self.before)
         with np.errstate(all="ignore"):
@@ -93,7 +93,12 @@ class Capture:
             run, views, outputs = program.views(self.graph, count)
             for name, view in views.items():
                 view[...] = self.inputs[name]
-            run()
+            try:
+                run()
+            except IndexOutside as outside:
+                outside.of_step(self.graph, self.indices, self.step, self.steps)
+                outside.when = f"epoch {self.epoch}, {outside.when}"
+                raise
         return StepResult.of(outputs["loss"].item(), program.variables())
 
 

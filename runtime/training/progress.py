@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from runtime.datasets.dataset import Dataset
@@ -92,15 +93,50 @@ def epoch_line(result: EpochResult) -> str:
     """One epoch, train / test or train / validation / test, with tabs before `accuracy` and `step`:
 
     loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
+
+    Metrics that are vectors or matrices are left out.
     """
     parts = [part for part in (result.train, result.validation, result.test) if part is not None]
-    values = [f"{name}: {' / '.join(figure(part[name]) for part in parts)}" for name in result.train]
+    names = [name for name, value in result.train.items() if not isinstance(value, list)]
+    values = [f"{name}: {' / '.join(figure(part[name]) for part in parts)}" for name in names]
     return "\t".join([*values, f"step {result.epoch}  {result.seconds:.2f} sec"])
 
 
 def figure(value: float) -> str:
     """`0.0541`; numbers that four decimals would not show, or that have too many digits: `3.21e-06`, `1.50e+09`."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 or value != value else f"{value:.2e}"
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """The results of an evaluation: numbers in a line, then a table for each vector or matrix, numbered from 0.
+
+    loss: 0.0370   accuracy: 0.8499
+    per_class_accuracy
+       0      1
+       0.9120 0.7878
+    """
+    numbers = {name: value for name, value in results.items() if not isinstance(value, list)}
+    lines = ["\t".join(f"{name}: {figure(value)}" for name, value in numbers.items())]
+    for name, value in results.items():
+        lines += [name, *table(value)] if isinstance(value, list) else []
+    return "\n".join(lines)
+
+
+def table(values: list[Any]) -> list[str]:
+    """The lines of a vector, or of a matrix with a number for each row and column; whole numbers without decimals."""
+    matrix = bool(values) and isinstance(values[0], list)
+    rows = values if matrix else [values]
+    whole = all(math.isfinite(value) and value == int(value) and abs(value) < 1e15 for row in rows for value in row)
+    shown = [[f"{value:.0f}" if whole else figure(value) for value in row] for row in rows]
+    columns = [str(column) for column in range(len(rows[0]) if rows else 0)]
+    width = max((len(text) for row in (columns, *shown) for text in row), default=0)
+    first = len(str(len(rows) - 1))
+    heads = [" " * first, *(f"{row:>{first}}" for row in range(len(rows)))] if matrix else ["", ""]
+    lines = [
+        [*filter(None, [head]), *(f"{text:>{width}}" for text in row)]
+        for head, row in zip(heads, (columns, *shown), strict=True)
+    ]
+    return ["  " + "  ".join(line) for line in lines]
 
 
 def summary_text(summary: Summary) -> str:

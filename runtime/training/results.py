@@ -11,16 +11,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochResult:
-    """The results of one epoch: loss and metrics as means over the examples, and the seconds since the run started."""
+    """The results of one epoch: loss and metrics over the examples, and the seconds since the run started.
+
+    A metric is a number, or a vector or matrix of numbers as nested lists.
+    """
 
     epoch: int
-    train: dict[str, float]
-    test: dict[str, float]
+    train: dict[str, Any]
+    test: dict[str, Any]
     seconds: float
-    validation: dict[str, float] | None = None  # if rows are set apart for it
+    validation: dict[str, Any] | None = None  # if rows are set apart for it
 
     @property
-    def watched(self) -> dict[str, float]:
+    def watched(self) -> dict[str, Any]:
         """The results that patience and the best epoch go by."""
         return self.test if self.validation is None else self.validation
 
@@ -60,8 +63,8 @@ class Summary:
     trained: int  # of these, in this session
     best_epoch: int
     best_loss: float  # of the `watched` rows
-    train: dict[str, float]
-    test: dict[str, float]
+    train: dict[str, Any]
+    test: dict[str, Any]
     steps_per_second: float  # training steps only
     seconds_per_epoch: float  # with evaluation and checkpoints
     stopped_early: bool
@@ -75,6 +78,8 @@ def json_line(record: dict[str, Any]) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: clean(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [clean(inner) for inner in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(clean(record), allow_nan=False) + "\n"

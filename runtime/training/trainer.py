@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from runtime.datasets.dataset import Dataset, Split
-from runtime.errors import RuntimeUserError, quoted
+from runtime.errors import IndexOutside, RuntimeUserError, quoted
 from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training.captures import Capture, capture_of, first_bad_batch
@@ -81,6 +82,11 @@ def train(
             saver.flush()
             saved = f"; epoch {saver.epoch} is saved in {quoted(str(run_folder.path))}"
             raise Interrupted(interruption.signal, saved) from None
+        except IndexOutside as outside:
+            saver.flush()
+            outside.when = f"epoch {session.position.epoch + 1}, {outside.when}"
+            outside.hint = f"epoch {session.position.epoch} is saved and intact"
+            raise
         except Diverged as diverged:
             saver.flush()
             diverged.capture = session.capture(run_folder, received)
@@ -108,8 +114,8 @@ def first_step(program: LoadedProgram, dataset: Dataset) -> float:
 
 
 @np.errstate(all="ignore")
-def evaluate(program: LoadedProgram, split: Split) -> dict[str, float]:
-    """Loss and metrics over a split, as means over its examples."""
+def evaluate(program: LoadedProgram, split: Split) -> dict[str, Any]:
+    """Loss and metrics over the examples of a split; vectors and matrices as nested lists."""
     test = _runner(program, "evaluate", split.arrays, "test")
     return test.means(np.arange(test.examples), program.batch)
 
@@ -220,14 +226,14 @@ class _Session:
         self.trained += 1
         return result
 
-    def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, float]:
+    def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, Any]:
         results = runner.means(np.arange(runner.examples), self.program.batch, received)
         if not math.isfinite(results["loss"]):
             self.not_finite = (part, runner)
             raise self._diverged(f"on the {part} data after epoch {epoch}", loss=results["loss"])
         return results
 
-    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, float]:
+    def _train(self, epoch: int, received: Sequence[int]) -> dict[str, Any]:
         """All training steps of an epoch; stops at the first loss that is not finite."""
         watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:

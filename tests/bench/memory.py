@@ -2,7 +2,8 @@
 
     python tests/bench/memory.py [MODEL …] [--data digits] [--steps N]
 
-Each model trains for an epoch, or a few steps of one, in a separate process. Measured is the peak of the process
+A model is one of models/, or a program of tests/bench/memory_cases.py with what needs memory outside of the plan.
+Each trains for an epoch, or a few steps of one, in a separate process. Measured is the peak of the process
 (VmHWM), minus what it has when the program is compiled or read from the cache but not yet loaded (VmRSS). The
 prediction is that of `nnc train --timings`: tensors, data set, copies of either, and code.
 """
@@ -19,14 +20,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.bench.memory_cases import PROGRAMS, write_case
+
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
+CHECKED = "+check-numerics"  # after the name of a model: with this flag
 TOLERANCE = 0.1
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("models", nargs="*", default=(*MODELS, *PROGRAMS))
     parser.add_argument("--data", default="digits")
     parser.add_argument("--steps", type=int, help="steps of the epoch, and of the evaluation")
     parser.add_argument("--child", choices=("compile", "train"), help=argparse.SUPPRESS)
@@ -34,12 +38,12 @@ def main() -> int:
     if flags.child:
         print(json.dumps(measure_here(flags.models[0], flags.data, flags.steps, flags.child)))
         return 0
-    print(f"{'model':>14}  {'measured':>10}  {'predicted':>10}   kB")
+    print(f"{'model':>22}  {'measured':>10}  {'predicted':>10}   kB")
     for model in flags.models:
         found = measure(model, flags.data, flags.steps)
         gap = found["predicted"] / found["measured"] - 1
         sizes = "  ".join(f"{found[name] // 1000:>10,}" for name in ("measured", "predicted"))
-        print(f"{model:>14}  {sizes}   {gap:+.1%}{'  (over the limit)' if abs(gap) > TOLERANCE else ''}", flush=True)
+        print(f"{model:>22}  {sizes}   {gap:+.1%}{'  (over the limit)' if abs(gap) > TOLERANCE else ''}", flush=True)
     return 0
 
 
@@ -55,6 +59,10 @@ def measure(model: str, data: str, steps: int | None = None) -> dict[str, int]:
 
 
 def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[str, int]:
+    model, checked, _ = model.partition(CHECKED)
+    path = ROOT / f"models/{model}.nn"
+    if model in PROGRAMS:
+        path, data = write_case(model)
     from compiler.cli.commands import run as running
     from compiler.cli.flags import read_flags
     from compiler.cli.memory_limit import predicted_peak
@@ -65,7 +73,7 @@ def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[st
 
     def program_of(build: Any, flags: argparse.Namespace) -> Any:
         needed = running.footprint(data, flags.data_dir, build.manifest.dtypes)
-        noted["predicted"] = predicted_peak(build.executable, build.manifest, needed).total
+        noted["predicted"] = predicted_peak(build.executable, build.manifest, needed, flags.check_numerics).total
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
         noted["resident"] = status("VmRSS")
         if task == "compile":
@@ -77,7 +85,8 @@ def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[st
         return means(runner, order[:count], size, *rest)
 
     running.program_of, HostRunner.means = program_of, some_means  # type: ignore[assignment]
-    run_command(read_flags(["train", str(ROOT / f"models/{model}.nn"), "--data", data, "--epochs", "1", "--quiet"]))
+    command = ["train", str(path), "--data", data, "--epochs", "1", "--quiet"]
+    run_command(read_flags([*command, *(["--check-numerics"] if checked else [])]))
     return {"measured": status("VmHWM") - noted["resident"], "predicted": noted["predicted"]}
 
 

@@ -1,4 +1,4 @@
-"""The memory that training takes is as predicted, for each of the five models."""
+"""The memory that training takes is as predicted: the five models, and programs that allocate outside of the plan."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.memory import MODELS, TOLERANCE, measure
+from tests.bench.memory import CHECKED, MODELS, TOLERANCE, measure
+from tests.bench.memory_cases import PROGRAMS
 
 ATTEMPTS = 5  # on a busy machine threads take turns and may reuse one scratch space, so less is measured
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not report a process's memory")
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *PROGRAMS, f"mlp{CHECKED}"])
 def test_the_prediction(model: str):
     most = 0
     for _ in range(ATTEMPTS):

@@ -49,7 +49,11 @@ FLAGS = [
     ("train points.nn --model Pionts", 'there is no model Pionts; did you mean "Points"?'),
     ("eval points.nn --best", "--best needs a run"),
     ("train points.nn --disable fusoin", 'there is no pass fusoin; did you mean "fusion"?'),
-    ("eval points.nn --passes dead-code,nothing", "there is no pass nothing", "expected: scan-hoisting, dead-code, "),
+    (
+        "eval points.nn --passes dead-code,nothing",
+        "there is no pass nothing",
+        "expected: index-checks, scan-hoisting, ",
+    ),
     ("train points.nn --disable materialize", "no code can be generated without the pass materialize"),
     ("emit points.nn --passes dead-code", "no code can be generated without the pass "),
     ("emit points.nn --passes dead-code --after fusion", "the pass fusion does not run", "expected: dead-code"),

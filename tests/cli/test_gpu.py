@@ -170,6 +170,6 @@ def test_too_little_memory_names_the_largest_tensors(place: Path) -> None:
 
 def test_the_cache_keeps_what_initializes_a_program() -> None:
     inner = Executable("source of init", "<init>", 64, 8, "numpy")
-    whole = Executable("source", "<whole>", 128, 8, "cupy", inner)
+    whole = Executable("source", "<whole>", 128, 8, "cupy", initializer=inner)
     assert executable_from(json.loads(json.dumps(asdict(whole)))) == whole
     assert executable_from(json.loads(json.dumps(asdict(inner)))) == inner

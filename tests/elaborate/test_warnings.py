@@ -113,17 +113,27 @@ def test_pairs_of_examples_name_shapes_and_origins():
     [
         fitted("return mean(square(reshape(p, [B]) - y))"),
         fitted("return mean(square(p - reshape(y, [B, 1])))"),
-        fitted("return mean(square(p - reshape(y, [1, B])))"),  # all pairs, written out
-        fitted("return mean(square(p - reshape(p, [B])))"),  # all pairs of one tensor
-        fitted('s = cast(reshape(y, [B, 1]) == y, "f32"); return mean(s * (p @ transpose(p, [1, 0])))'),
-        fitted("q = square(p); return mean(q + square(y) - 2 * (p @ reshape(y, [1, B])))"),  # distances of all pairs
-        fitted("return mean(square(p - mean(y)))"),
         fitted("return mean(square(p - y))", parameters="p: f32[B, 1], y: f32[B, 1]"),
         fitted("return mean(square(p - y))", output="x |> Dense(3)", parameters="p: f32[B, 3], y: f32[B, 1]"),
     ],
 )
 def test_no_pairs_of_examples(program: str):
     check_warnings(program)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        fitted("return mean(square(p - reshape(y, [1, B])))"),  # all pairs, written out
+        fitted("return mean(square(p - reshape(p, [B])))"),  # all pairs of one tensor
+        fitted('s = cast(reshape(y, [B, 1]) == y, "f32"); return mean(s * (p @ transpose(p, [1, 0])))'),
+        fitted("q = square(p); return mean(q + square(y) - 2 * (p @ reshape(y, [1, B])))"),  # distances of all pairs
+        fitted("return mean(square(p - mean(y)))"),
+    ],
+)
+def test_pairs_that_are_meant(program: str):
+    """They do not warn about the pairs, but such a loss depends on which examples share a batch."""
+    check_warnings(program.replace("loss = own", "loss = §own"), "own is not a mean over the examples")
 
 
 # Losses that expect logits --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 
 from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
+from runtime.errors import IndexOutside
 from tests.fuzz.graphs import CONSTANT_WEIGHT, weighted
 from tests.fuzz.trajectories import Run
 
@@ -23,6 +24,13 @@ def gradient_problem(graph: Graph, forward: Graph, run: Run, variables: Mapping[
     """
     if any(node.op.name == "stop_gradient" for node in forward.walk()):
         return ""
+    try:
+        return slope_problem(graph, forward, run, variables, seed)
+    except IndexOutside:  # there is no slope
+        return ""
+
+
+def slope_problem(graph: Graph, forward: Graph, run: Run, variables: Mapping[str, np.ndarray], seed: int) -> str:
     values = {**variables, **run.inputs}
     generator = np.random.default_rng(seed)
     moved = [value.name for value in forward.inputs if value.type.is_float]

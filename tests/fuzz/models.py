@@ -81,6 +81,11 @@ LOSSES = (
     "one_hot_mean_squared_error", "binary_cross_entropy_with_logits", "binary_cross_entropy",
 )  # fmt: skip
 OF_LABELS = ("softmax_cross_entropy", "one_hot_mean_squared_error")
+# Of words, which are -3 … 6 unless they are an index as they are: some leave their table in some batches.
+INDICES = (
+    *["word |> Embedding(5, {units})"] * 3, "word % 5 |> Embedding(5, {units})", "word + 3 |> Embedding(9, {units})",
+    "max(word, 0) |> Embedding(6, {units})", "gather(one_hot(iota(10), {units} + 9), word + 3)[:, 0:{units}]",
+)  # fmt: skip
 
 
 def generate_model(seed: int) -> str:
@@ -134,7 +139,8 @@ class Writer:
         if random.random() < 0.15:
             declared.append("word: i32[B]")
             units = random.randint(1, 3)
-            self.lines.append(f"e = word |> Embedding(5, {units})")
+            index = random.choice(INDICES).format(units=units)
+            self.lines.append(f"e = {index}")
             self.kept["e"] = (units,)
         return ", ".join(declared)
 

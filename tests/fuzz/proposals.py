@@ -264,7 +264,26 @@ def indices(draft: Draft, rows: int | None) -> Value:
 def gather(draft: Draft) -> Any:
     table = draft.of((*FLOATS, *FLOATS, "i32"), least=1)
     rows = table.type.shape[0]
-    return draft.emit("gather", [table, indices(draft, None if isinstance(rows, Batch) else rows)], {})
+    fixed = None if isinstance(rows, Batch) else rows
+    index = checked(draft, fixed) if fixed and draft.random.random() < 0.5 else indices(draft, fixed)
+    return draft.emit("gather", [table, index], {})
+
+
+def check_index(draft: Draft) -> Any:
+    return checked(draft, draft.random.randint(1, 7))
+
+
+def checked(draft: Draft, rows: int) -> Value:
+    """Integers of a few operations, which may leave a table of about `rows` rows, or cannot."""
+    random = draft.random
+    index = indices(draft, rows + 1)
+    for _ in range(random.choice((0, 1, 1, 2))):
+        name = random.choice(("add", "sub", "mul", "max", "min", "mod", "floor_div"))
+        other = literal(random.randint(1 if name in ("mod", "floor_div") else -1, 3), "i32")
+        index = draft.emit(name, [index, other], {})
+    size = rows if random.random() < 0.4 else rows + random.randint(0, 6)
+    draft.emit("check_index", [index], {"size": size})
+    return draft.graph.nodes[-1].result
 
 
 def scatter_add(draft: Draft) -> Any:
@@ -329,7 +348,7 @@ def next_carry(draft: Draft, carry: Value) -> Value:
     return draft.emit("tanh", [mixed], {})
 
 
-OUTSIDE_BODIES = ("scan", "random", "orthogonalize", "gather", "scatter_add", "fold")
+OUTSIDE_BODIES = ("scan", "random", "orthogonalize", "gather", "check_index", "scatter_add", "fold")
 PROPOSALS: dict[str, Proposal] = {
     **{name: binary(name) for name in ("add", "sub", "mul", "max", "min", "lt", "le", "eq")},
     **{name: unary(name) for name in ("neg", "abs", "sign", "floor", "tanh", "stop_gradient", "copy")},
@@ -366,6 +385,7 @@ PROPOSALS: dict[str, Proposal] = {
     "patches": patches,
     "fold": fold,
     "iota": lambda draft: draft.emit("iota", [], {"size": draft.random.choice((0, 1, 2, 5, Batch(), Batch(2)))}),
+    "check_index": check_index,
     "gather": gather,
     "scatter_add": scatter_add,
     "random": random_numbers,

@@ -17,14 +17,17 @@ from compiler.ir.graph import VARIABLES, Graph, Module, Node, Value
 from compiler.ir.interpreter import Arrays, interpret
 from compiler.ir.op import VIEW
 from compiler.ir.types import NUMPY_NAMES, at_batch
+from compiler.ops.ranges import index_limits
+from compiler.passes.dead_code import remove_dead_code
 from compiler.planning.manifest import variable_types
 from compiler.targets.target import find_target
-from runtime.program import INFERENCE, PREPARE, Executable, LoadedProgram, Manifest
+from runtime.errors import IndexOutside
+from runtime.program import CHECK, INFERENCE, PREPARE, Executable, LoadedProgram, Manifest
 from tests.fuzz.drafts import BATCH
 from tests.liveness import check_liveness
 
 STEPS = 3
-INDEX_OPERANDS = {"gather": 1, "scatter_add": 0}  # which operand must stay below a number of rows
+FAILED: Arrays = {"an index is outside its table": np.array(True)}  # in place of the results of a run
 # These ops keep the elements of a value, or some of them, so that limits on indices propagate through them.
 MOVING = ("reshape", "transpose", "broadcast", "slice", "flip", "copy", "stop_gradient", "concat", "cast", "fused")
 # Ops that do not round in float32 if their operands are exact.
@@ -57,6 +60,8 @@ def trajectory(module: Module, seed: int) -> Trajectory:
         plan = [(name, batch) for name in module for batch in (BATCH, *((BATCH, 2) if name == "train_step" else (1,)))]
     variables = [v for g in module.values() for v in g.of_kind(*VARIABLES)]
     ranges = {value.name: rows for graph in module.values() for value, rows in index_ranges(graph).items()}
+    for name, rows in index_limits(module).items():  # data are checked against these
+        ranges[name] = min(rows, ranges.get(name, rows))
     first = {v.name: draw(generator, v, ranges, 1) for v in dict.fromkeys(variables)}
     first |= {"seed": np.array(seed % 1000)} | {v.name: np.array(0) for v in variables if v.name == "step"}
     runs = []
@@ -93,7 +98,7 @@ def index_ranges(graph: Graph, known: Mapping[Value, int] | None = None) -> dict
         if name == "gather":
             rows = node.operands[0].type.shape[0]
             lower(node.operands[1], rows if isinstance(rows, int) else 1)
-        elif name == "scatter_add":
+        elif name in ("scatter_add", "check_index"):
             lower(node.operands[0], node.attributes["size"])
         elif name in ("scan", "fused"):
             inner = index_ranges(node.body)
@@ -109,17 +114,35 @@ def index_ranges(graph: Graph, known: Mapping[Value, int] | None = None) -> dict
 
 
 def interpreted(module: Module, path: Trajectory) -> list[Arrays]:
-    """The outputs of every run in float64, with `prepare` before inference if the module has it."""
+    """The outputs of every run in float64, with `prepare` before inference if the module has it.
+
+    A run in which an index leaves its table is the last one.
+    """
     variables: Arrays = {name: np.array(value) for name, value in path.variables.items()}
     found = []
     with np.errstate(all="ignore"):
         for run in path.runs:
             graph = module[run.graph]
             folded = interpret(module[PREPARE], variables) if PREPARE in module and run.graph in INFERENCE else {}
-            outputs = interpret(graph, {**variables, **folded, **run.inputs}, run.batch)
+            try:
+                outputs = interpret_used(graph, {**variables, **folded, **run.inputs}, run.batch)
+            except IndexOutside:
+                found.append(FAILED)
+                break
+            if any(name.startswith(CHECK) and code for name, code in outputs.items()):
+                found.append(FAILED)
+                break
             found.append(outputs)
             variables |= {name: value for name, value in outputs.items() if name in variables or run.graph == "init"}
     return found
+
+
+def interpret_used(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int) -> Arrays:
+    """The outputs; an index that no output depends on need not be in its table."""
+    try:
+        return interpret(graph, inputs, batch)
+    except IndexOutside:
+        return interpret(remove_dead_code(graph), inputs, batch)
 
 
 @contextmanager
@@ -166,7 +189,11 @@ def generated(module: Module, path: Trajectory) -> list[Arrays]:
             views = program.inputs(run.graph, run.batch)
             for name, value in run.inputs.items():
                 views[name][...] = value
-            outputs = {name: np.array(x) for name, x in program.run(run.graph, run.batch).items()}
+            try:
+                outputs = {name: np.array(x) for name, x in program.run(run.graph, run.batch).items()}
+            except IndexOutside:
+                found.append(FAILED)
+                break
             changed = {name: np.array(stored[name]) for name in module[run.graph].outputs if name in stored}
             found.append({**changed, **outputs})
     return found

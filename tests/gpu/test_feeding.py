@@ -20,14 +20,14 @@ def device(emulated: None) -> ModuleType:
     return importlib.import_module("runtime.gpu.device_program")
 
 
-def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",)):
+def feed_of(device: ModuleType, names: tuple[str, ...] = ("loss",), **totals: tuple[tuple[int, ...], str]):
     generator = np.random.default_rng(0)
     arrays = {
         "image": generator.integers(0, 256, (11, 2, 3), np.uint8),
         "weight": generator.normal(size=11).astype(np.float32),
         "label": generator.integers(0, 9, (11, 1), np.int32),
     }
-    return device.Feed(arrays, names), arrays
+    return device.Feed(arrays, names, totals), arrays
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -54,18 +54,38 @@ def test_sums(device: ModuleType) -> None:
         outputs["loss"][...] = loss
         feed.add_up(outputs, count)()
         if loss is losses[0]:
-            assert feed.totals(raising=True) == [4 * float(loss), 4 * 0.7, 12.0]
+            assert feed.results(raising=True) == ([4 * float(loss), 4 * 0.7, 12.0], {})
     assert feed.position[0] == 11
-    np.testing.assert_array_equal(feed.totals(raising=False), [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33])
+    np.testing.assert_array_equal(feed.results(raising=False)[0], [np.nan, 4 * 0.7 + 4 * 0.7 + 3 * 0.7, 33])
     with pytest.raises(device.NotFinite) as caught:
-        feed.totals(raising=True)
+        feed.results(raising=True)
     assert (caught.value.step, caught.value.loss) == (2, -np.inf)
     feed.begin(np.arange(11), 4)
-    assert feed.totals(raising=True) == [0, 0, 0]
+    assert feed.results(raising=True) == ([0, 0, 0], {})
+
+
+def test_totals(device: ModuleType) -> None:
+    """Of any shape, in f64: sums, the largest and the smallest; NaN stays NaN."""
+    feed, _ = feed_of(device, hits=((2, 3), "sum"), most=((2,), "max"), least=((), "min"))
+    for _ in range(2):
+        feed.begin(np.arange(11), 4)
+        values = np.random.default_rng(2).normal(size=(3, 2, 3)).astype(np.float32)
+        outputs = {"loss": np.zeros((), np.float32), "hits": np.zeros((2, 3), np.float32)}
+        outputs |= {"most": np.zeros(2, np.float64), "least": np.zeros((), np.float32)}
+        for value, count in zip(values, (4, 4, 3), strict=True):
+            outputs["hits"][...], outputs["most"][...] = value, [value[0, 0], np.nan if count == 4 else 1]
+            outputs["least"][...] = value[1, 1]
+            feed.add_up(outputs, count)()
+        _, totals = feed.results(raising=True)
+        np.testing.assert_array_equal(totals["hits"], values.astype(np.float64).sum(0))
+        np.testing.assert_array_equal(totals["most"], [values[:, 0, 0].max(), np.nan])
+        np.testing.assert_array_equal(totals["least"], values[:, 1, 1].min())
+        assert {name: total.shape for name, total in totals.items()} == {"hits": (2, 3), "most": (2,), "least": ()}
 
 
 def test_the_kernels_are_cuda(device: ModuleType) -> None:
-    for kernel in (device.gather_kernel("uint8"), device.summing_kernel(("float32", "float64", "int32"))):
+    combining = [device.combining_kernel("float32", how) for how in ("sum", "max", "min")]
+    for kernel in (*combining, device.gather_kernel("uint8"), device.summing_kernel(("float32", "float64", "int32"))):
         assert machine_code(render(kernel.kernel))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compiler.targets.cupy.grouping import make_kernels
 from compiler.targets.cupy.im2col import multiply_patches
+from compiler.targets.cupy.index_status import note_indices
 
 # A loss with its mean over the batch, a bias with its update, updates of two shapes, a view that two regions read.
 APART = """
@@ -100,8 +101,49 @@ graph g(%x: f32[B,5,5,2] input, %w: f32[3,3,1,2] param) {
   %0: f32[B,3,3,2] = conv2d(%x, %w, stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=2)
   return y=%0
 }"""
+CHECKED = """
+graph g(%x: i32[B,2] input, %y: i32[4,3] input, %t: f32[20,5] param) {
+  %0: i32[B,2] = check_index(%x, size=20)
+  %1: f32[B,2,5] = gather(%t, %0)
+  %2: i32[4,3] = scan(%y, carries=0, sequences=1, reverse=false, body=graph body(%i: i32[3] sequence) {
+    %0: i32[3] = check_index(%i, size=20)
+    return y0=%0
+  })
+  return y=%1, z=%2
+}"""
+REPORTED = """
+graph g(%x: i32[B,2] input, %y: i32[4,3] input, %t: f32[20,5] param) {
+  %0: i64[B,2] = cast(%x, dtype="i64")
+  %1: bool[B,2] = lt(%0, 0:i64)
+  %2: bool[B,2] = le(20:i64, %0)
+  %3: bool[B,2] = select(%1, true, %2)
+  %4: i64[B,2] = sub(%0, -2147483648:i64)
+  %5: i32[2*B] = iota(size=2*B)
+  %6: i32[B,2] = reshape(%5, shape=[B,2])
+  %7: i64[B,2] = cast(%6, dtype="i64")
+  %8: i64[B,2] = sub(2147483647:i64, %7)
+  %9: i64[B,2] = mul(%8, 4294967296:i64)
+  %10: i64[B,2] = add(%9, %4)
+  %11: i64[B,2] = select(%3, %10, 0:i64)
+  %12: i64[] = reduce_max(%11, axes=[0,1], keepdims=false)
+  %13: f32[B,2,5] = gather(%t, %x)
+  %14: i32[4,3], %15: i64[4] = scan(%y, carries=0, sequences=1, reverse=false, body=graph body(%i: i32[3] sequence) {
+    %0: i64[3] = cast(%i, dtype="i64")
+    %1: bool[3] = lt(%0, 0:i64)
+    %2: bool[3] = le(20:i64, %0)
+    %3: bool[3] = select(%1, true, %2)
+    %4: i64[3] = sub(%0, -2147483648:i64)
+    %5: i64[3] = add(%4, 9223372032559808512:i64)
+    %6: i64[3] = select(%3, %5, 0:i64)
+    %7: i64[] = reduce_max(%6, axes=[0], keepdims=false)
+    return y0=%i, check0=%7
+  })
+  %16: i64[] = reduce_max(%15, axes=[0], keepdims=false)
+  return y=%13, z=%14, check.4786586c=%12, check.75b03aee=%16
+}"""
 
 KERNEL_CASES = {
+    "index-status": (note_indices, CHECKED, REPORTED, DEPTHWISE),
     "im2col": (multiply_patches, CONVOLUTIONS, PRODUCTS, DEPTHWISE),
     "kernels": (make_kernels, APART, AFTER, NOT_AT_ONCE),
 }

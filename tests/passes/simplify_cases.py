@@ -266,6 +266,16 @@ graph g(%h: f32[3] input, %u: f32[4,3] input) {
 
 # Near misses.
 UNTOUCHED = {
+    "only of a condition is cast(c) > 0 the same as c": """
+graph g(%n: i32[B,3] input, %c: bool[B,3] input) {
+  %0: f32[B,3] = cast(%n, dtype="f32")
+  %1: bool[B,3] = lt(0.0, %0)
+  %2: f32[B,3] = cast(%c, dtype="f32")
+  %3: bool[B,3] = lt(0.5, %2)
+  %4: bool[B,3] = lt(%2, 0.0)
+  return y=%1, z=%3, w=%4
+}
+""",
     "what could overflow, underflow or lose a rounding in another order": """
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param, %d: f32[] param) {
   %0: f32[B,3] = div(%x, 1e-39)

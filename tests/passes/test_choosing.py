@@ -60,7 +60,7 @@ def test_choose():
 def test_unknown_passes_are_refused(only: list[str] | None, disabled: list[str]):
     with pytest.raises(UserError, match='there is no pass dead-cod; did you mean "dead-code"') as caught:
         choose(NUMPY_PIPELINE, only, disabled)
-    assert "expected: scan-hoisting, dead-code, " in str(caught.value)
+    assert "expected: index-checks, scan-hoisting, dead-code, " in str(caught.value)
 
 
 def test_labels():

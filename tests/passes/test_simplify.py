@@ -42,7 +42,9 @@ def side(pattern: Pattern) -> Graph:
                 given = builder.input(part.name, parse_type(TYPES.get(part.name, "f32[B,3]")), "input")
                 known[part.name] = builder.sqrt(builder.exp(given)) if part.name in MODERATE else given
             return known[part.name]
-        attributes = {name: LIMITS[value.name] for name, value in part.attributes}
+        attributes: dict[str, object] = {name: LIMITS[value.name] for name, value in part.attributes}
+        if part.op == "cast":
+            attributes["dtype"] = "f32"
         operands = [
             bool(value) if part.op == "select" and value in (0.0, 1.0) else value for value in map(build, part.operands)
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def capture(function: Callable[[], object]) -> FakeGraph:
 
 
 def ElementwiseKernel(inputs: str, outputs: str, body: str, name: str, preamble: str = "") -> Callable[..., None]:
-    return KERNELS[name.partition("_")[0]]
+    kind, how = [*name.split("_"), ""][:2]
+    return partial(combine, how) if kind == "combine" else KERNELS[kind]
 
 
 def gather(data: Any, order: Any, position: Any, width: int, batch: Any, size: int) -> None:
@@ -82,12 +84,17 @@ def gather(data: Any, order: Any, position: Any, width: int, batch: Any, size: i
 
 
 def add_up(*arguments: Any, size: int) -> None:
-    *values, count, totals, position, bad_end, bad_loss = arguments
+    *values, count, totals, position, bad_end, bad_loss, _, _ = arguments
     assert size == 1 and len(values) == len(totals)
     position += count
     if not bad_end[0] and not math.isfinite(values[0]):
         bad_end[0], bad_loss[0] = position[0], values[0]
     totals += [count * float(value) for value in values]
+
+
+def combine(how: str, value: Any, total: Any, size: int) -> None:
+    assert size == total.size and value.size == total.size
+    {"sum": np.add, "max": np.maximum, "min": np.minimum}[how](total, value.reshape(total.shape), out=total)
 
 
 KERNELS = {"gather": gather, "add": add_up}

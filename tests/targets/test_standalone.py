@@ -47,6 +47,26 @@ RECURRENT = """
 model Reader(image: f32[B, 16, 16]) { return image |> Bidirectional(LSTM(12)) |> Dense(10) }
 train Reader { loss = softmax_cross_entropy; optimizer = SGD(lr=0.1); batch = 64; epochs = 1 }
 """
+# A loss and metrics with totals: a matrix, a vector, 0 / 0, and the largest of all data.
+TOTALS = """
+metric Weighted(logits: f32[B, n], label: i32[B]) {
+  weight = 1 + cast(label, "f32")
+  total entropy: f32[] = -sum(weight * sum(one_hot(label, n) * log_softmax(logits), axes=-1))
+  total weights: f64[] = sum(cast(weight, "f64"))
+  return entropy / cast(weights, "f32")
+}
+metric Extremes(logits: f32[B, n]) {
+  total high: f32[n] = reduce_max(logits, axes=0)
+  total low: f32[n] = reduce_min(logits, axes=0)
+  total nothing: f32[] = 0 * B
+  return concat(high, low, reshape(nothing / nothing, [1]))
+}
+model M(image: f32[B, 256]) { return image |> Dense(10) }
+train M {
+  loss = Weighted; metrics = [accuracy, confusion_matrix, Extremes, multiclass_f1]; optimizer = SGD(lr=0.1)
+  batch = 64; epochs = 2
+}
+"""
 # Names of functions and constants of the file, and of local variables of generated functions.
 HOSTILE = """
 model M(matmul: f32[B, 256], run_tiles: f32[B, 256], GRAPHS: f32[B, 256], region_1: f32[B, 256], file: f32[B, 256]) {
@@ -58,7 +78,7 @@ fn __doc(y: f32[B, n], THREADS: f32[B, n]) { return mean(y) }
 train M { loss = error; metrics = [__doc]; optimizer = Adam(lr=0.01); batch = 64; epochs = 1 }
 """
 RUFF = shutil.which("ruff", path=Path(sys.executable).parent)
-PROGRAMS = {"wide": WIDE, "convolution": CONVOLUTION, "recurrent": RECURRENT}
+PROGRAMS = {"wide": WIDE, "convolution": CONVOLUTION, "recurrent": RECURRENT, "totals": TOTALS}
 
 
 def write_data(folder: Path) -> None:

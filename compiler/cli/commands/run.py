@@ -26,7 +26,7 @@ from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
-from runtime.training.progress import Reporter, data_line, figure, source_of_test
+from runtime.training.progress import Reporter, data_line, results_text, source_of_test
 from runtime.training.run_data import RunData, about
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
@@ -122,7 +122,7 @@ def eval_command(flags: argparse.Namespace) -> None:
     known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags, file)
     warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
-    print("\t".join(f"{name}: {figure(value)}" for name, value in results.items()))
+    print(results_text(results))
     source = source_of_test(dataset, split_seed(build.manifest, file))
     print(f"{len(dataset.test):,} test examples of {quoted(build.data)}{source}, {weights}")
 
@@ -169,8 +169,8 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    size = footprint(build.data, flags.data_dir, build.manifest.dtypes)
-    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, size)}")
+    data = footprint(build.data, flags.data_dir, build.manifest.dtypes)
+    print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, data, flags.check_numerics)}")
 
 
 def process_age(flags: argparse.Namespace) -> float:

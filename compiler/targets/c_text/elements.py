@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from compiler.ir.graph import Graph, Literal, Node, Origin, Value
 from compiler.ir.op import ELEMENTWISE
 from compiler.ir.printer import number
-from compiler.ir.types import Shape, TensorType
+from compiler.ir.types import Dim, Shape, TensorType
 from compiler.ops import OPS
 from compiler.targets.c_text.indices import (
     Coordinate,
@@ -30,6 +30,7 @@ from compiler.targets.c_text.indices import (
 from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, constant, least
 
 INDENT = "    "
+SHORT = 16  # numbers that are added one after another without keeping what rounding loses
 ElementRule = Callable[["Elements", Node, ElementIndex, int], str]  # an element of the result with this number
 
 
@@ -47,6 +48,7 @@ class Elements:
         self.depth = 0
         self.blocks: list[dict[tuple[Value, ElementIndex], str]] = [{}]  # elements known in each block, outermost first
         self.reduced: dict[Value, str] = {}  # variables of values that the kernel has reduced
+        self.lost: dict[str, str] = {}  # by the name of a long sum: the variable with what rounding has added to it
         self.used: set[str] = {*arrays.values(), "B", "i", "k", "r"}
         self.origin: Origin | None = None
 
@@ -109,6 +111,30 @@ class Elements:
         name = self.fresh(wanted)
         self.write(f"{C_TYPES[type.dtype]} {name} = {text};")
         return name
+
+    def sum_of(self, type: TensorType, count: Coordinate, wanted: str = "sum") -> str:
+        """A variable to which that many numbers will be added with `add`."""
+        name = self.accumulator(type, constant(0, type.dtype), wanted)
+        self.keep_digits(name, type, count)
+        return name
+
+    def keep_digits(self, name: str, type: TensorType, count: Coordinate) -> None:
+        """Makes `add` keep the digits of a sum of that many numbers from here on; those of f64 are enough."""
+        self.lost.pop(name, None)
+        if type.dtype == "f32" and (isinstance(count, str) or count > SHORT):
+            self.lost[name] = self.accumulator(type, constant(0, type.dtype), "lost")
+
+    def add(self, name: str, value: str) -> None:
+        """Adds a value to a sum."""
+        lost = self.lost.get(name)
+        self.write(f"add_compensated({name}, {lost}, {value});" if lost else f"{name} += {value};")
+
+    def combine(self, node: Node, name: str, value: str) -> None:
+        """Adds a value to a sum, or to a maximum."""
+        if node.op.reduces == "max":
+            self.write(f"{name} = max_of({name}, {value});")
+        else:
+            self.add(name, value)
 
     def write(self, line: str) -> None:
         self.lines.append(INDENT * self.depth + line)
@@ -178,6 +204,7 @@ FORWARDED: dict[str, Callable[[Elements, Node, ElementIndex], ElementIndex]] = {
     "slice": sliced,
     "flip": flipped,
     "stop_gradient": lambda e, node, index: index,
+    "check_index": lambda e, node, index: index,
 }
 
 
@@ -236,8 +263,13 @@ def extent(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
 
 def gathered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     table, indices = node.operands
-    row = e.at(indices, index[: indices.type.rank])
+    row = inside(e.at(indices, index[: indices.type.rank]), table.type.shape[0])
     return e.at(table, (row, *index[indices.type.rank :]))
+
+
+def inside(row: Coordinate, rows: Dim) -> str:
+    """The row, or the nearest one of a table: no index reads or writes outside of it."""
+    return f"min(max({row}, 0), {minus(size_of(rows), 1)})"
 
 
 def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
@@ -245,11 +277,11 @@ def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     indices, updates = node.operands
     if 0 in indices.type.shape:
         return constant(0, node.result.type.dtype)
-    total = e.accumulator(node.result.type, constant(0, node.result.type.dtype))
+    total = e.sum_of(node.result.type, elements(indices.type.shape))
     with e.loops([size_of(dim) for dim in indices.type.shape]) as place:
-        row = e.at(indices, tuple(place))
+        row = inside(e.at(indices, tuple(place)), node.result.type.shape[0])
         with e.block(f"if ({row} == {index[0]})"):
-            e.write(f"{total} += {e.at(updates, (*place, *index[1:]))};")
+            e.add(total, e.at(updates, (*place, *index[1:])))
     return total
 
 
@@ -269,6 +301,8 @@ def reduced(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     if any(x.type.shape[axis] == 0 for axis in axes):
         return start
     result = e.accumulator(node.result.type, start)
+    if node.op.reduces == "sum":
+        e.keep_digits(result, node.result.type, elements([x.type.shape[axis] for axis in axes]))
     best = e.accumulator(x.type, least(x.type.dtype), "best") if node.op.reduces == "argmax" else result
     others = iter(index)
     keep = node.attributes.get("keepdims", False)
@@ -281,7 +315,7 @@ def reduced(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
                 e.write(f"{best} = {values[0]};")
                 e.write(f"{result} = {place[axes[0]]};")
         else:
-            e.write(combined(node, result, " * ".join(values)))
+            e.combine(node, result, " * ".join(values))
     return result
 
 
@@ -289,11 +323,6 @@ def first_value(node: Node) -> str:
     """The value of a reduction before its first element."""
     dtype = node.result.type.dtype
     return least(dtype) if node.op.reduces == "max" else constant(0, dtype)
-
-
-def combined(node: Node, result: str, value: str) -> str:
-    """The statement that adds a value to a sum, or to a maximum."""
-    return f"{result} = max_of({result}, {value});" if node.op.reduces == "max" else f"{result} += {value};"
 
 
 def multiplied(e: Elements, node: Node, index: ElementIndex, _: int) -> str:

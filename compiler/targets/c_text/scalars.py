@@ -166,6 +166,14 @@ __device__ inline float philox_uniform(long long seed, int step, unsigned long l
     const unsigned long long word = place < 2 ? x0 : place < 4 ? x1 : place < 6 ? x2 : x3;
     return (float)((unsigned int)(word >> (place % 2 * 32)) >> 8) * (1.0f / 16777216.0f);
 }""",
+    "add_compensated": """\
+// sum += value, where `lost` is what rounding has added to the sum so far (Kahan, 1965); infinities stay infinite.
+template <typename T>
+__device__ inline void add_compensated(T& sum, T& lost, T value) {
+    const T corrected = value - lost, next = sum + corrected;
+    lost = next - next == T(0) ? (next - sum) - corrected : T(0);
+    sum = next;
+}""",
     "block_sum": """\
 // The sum over the `reducers` threads, `stride` apart, that share a position; all of them get it. Always in one order.
 template <typename T>

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from compiler.ir.graph import Node, Value
-from compiler.targets.c_text.elements import INDENT, Elements, combined, first_value
-from compiler.targets.c_text.indices import Indices, elements
+from compiler.ir.types import TensorType
+from compiler.targets.c_text.elements import INDENT, Elements, first_value
+from compiler.targets.c_text.indices import Coordinate, Indices, elements
 from compiler.targets.c_text.scalars import C_TYPES, constant, least
 from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index, raw_kernel
 from compiler.targets.cupy.regions import ELEMENT, KEPT, SCALAR, THREADS, Reduction
@@ -18,6 +19,11 @@ def reduction_kernel(launch: Launch, reduction: Reduction) -> DeviceKernel:
     lines = writer.lines()
     grid = f"({blocks(reduction)}, {reduction.chunks})"
     return raw_kernel(launch, constant_names(lines), lines, grid, f"({THREADS},)", writer.arguments)
+
+
+def share(count: Coordinate, among: int) -> Coordinate:
+    """The most numbers that each of several threads adds; an expression if it depends on the batch."""
+    return -(-count // among) if isinstance(count, int) else count
 
 
 def blocks(reduction: Reduction) -> str:
@@ -126,7 +132,11 @@ class ReductionWriter:
         e, x = self.e, node.operands[0].type
         if node.op.reduces == "argmax":
             return [e.accumulator(x, least(x.dtype), "most"), e.accumulator(node.result.type, "0", "place")]
-        return [e.accumulator(node.result.type, first_value(node), "most" if node.op.reduces == "max" else "sum")]
+        if node.op.reduces == "max":
+            return [e.accumulator(node.result.type, first_value(node), "most")]
+        reduction = self.reduction
+        count = share(elements(reduction.reduced_shape), reduction.reducers * reduction.chunks)
+        return [e.sum_of(node.result.type, count)]
 
     @contextmanager
     def over_elements(self) -> Iterator[None]:
@@ -152,7 +162,7 @@ class ReductionWriter:
                 e.write(f"{most} = {values[0]};")
                 e.write(f"{place} = r;")
         else:
-            e.write(combined(node, names[0], " * ".join(values)))
+            e.combine(node, names[0], " * ".join(values))
 
     def over_block(self, node: Node, names: Sequence[str]) -> None:
         """Combines the results of the threads of a kept position."""
@@ -181,9 +191,11 @@ class ReductionWriter:
         e.write(f"if (!last_block(&{self.launch.name}_done[blockIdx.x], {chunks})) return;")
         for number, (node, (name,)) in enumerate(zip(nodes, accumulators, strict=True)):
             e.write(f"{name} = {first_value(node)};")
+            if node.op.reduces == "sum":
+                e.keep_digits(name, node.result.type, share(chunks, self.reduction.reducers))
             part = f"scratch[(c * {count} + {number}) * {kept} + k]"
             with e.block(f"if (inside) for (int c = reducer; c < {chunks}; c += {self.reduction.reducers})"):
-                e.write(combined(node, name, part))
+                e.combine(node, name, part)
             self.over_block(node, [name])
 
     # Results
@@ -238,7 +250,7 @@ class ReductionWriter:
             with e.block("if (inside && reducer == 0)"):
                 for node, name in zip(totals, names, strict=True):
                     e.write(f"{name} = {' * '.join(self.at_kept(operand) for operand in node.operands)};")
-            self.add_blocks(names, totals[0].result.type.dtype)
+            self.add_blocks(names, totals[0].result.type)
             e.reduced.update({node.result: name for node, name in zip(totals, names, strict=True)})
         if scalars:
             alone = "threadIdx.x == 0" if totals else "blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0"
@@ -249,8 +261,8 @@ class ReductionWriter:
                 for array, text in texts:
                     e.write(f"{array.name}[0] = {text};")
 
-    def add_blocks(self, names: Sequence[str], dtype: str) -> None:
-        e, shared = self.e, self.shared_array(dtype)
+    def add_blocks(self, names: Sequence[str], type: TensorType) -> None:
+        e, shared = self.e, self.shared_array(type.dtype)
         whole = f"{shared}, threadIdx.x, {THREADS}, 1"
         for name in names:
             e.write(f"{name} = block_sum({name}, {whole});")
@@ -259,7 +271,8 @@ class ReductionWriter:
                 e.write(f"scratch[{number} * gridDim.x + blockIdx.x] = {name};")
         e.write(f"if (!last_block({self.launch.name}_done, gridDim.x)) return;")
         for number, name in enumerate(names):
-            e.write(f"{name} = {constant(0, dtype)};")
+            e.write(f"{name} = {constant(0, type.dtype)};")
+            e.keep_digits(name, type, share(elements(self.reduction.kept_shape), self.reduction.columns * THREADS))
             with e.block(f"for (int c = threadIdx.x; c < gridDim.x; c += {THREADS})"):
-                e.write(f"{name} += scratch[{number} * gridDim.x + c];")
+                e.add(name, f"scratch[{number} * gridDim.x + c]")
             e.write(f"{name} = block_sum({name}, {whole});")

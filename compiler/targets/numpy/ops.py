@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf, prod
 from string import ascii_lowercase
 
+from compiler.ir.examples import indices_per_example
 from compiler.ir.graph import Literal, Node
 from compiler.ir.types import TYPICAL_BATCH, Batch, Dim, TensorType, at_batch
 from compiler.ops.convolution import sizes_of
@@ -139,6 +140,16 @@ def extent(s: Emission) -> list[str]:
     return [f"{s.out}[...] = {s['factor']} * B{power}"]
 
 
+def check_index(s: Emission) -> list[str]:
+    """The place in the model is text in the source: only as a constant."""
+    place, layer = s.node.origin.place_and_layer if s.node.origin else ("", "")
+    each = indices_per_example(s.node.operands[0])
+    return [
+        f"kernels.check_index({s.arguments[0]}, out={s.out}, size={s['size']},"
+        f" place={place!r}, layer={layer!r}, each={each})"
+    ]
+
+
 def convolution(s: Emission) -> list[str]:
     """Depthwise convolutions have separate kernels, for narrow and for wide images."""
     name = s.node.op.name
@@ -177,6 +188,7 @@ EMITTERS: dict[str, Emitter] = {
     "pad": pad,
     "iota": kernel("iota"),
     "extent": extent,
+    "check_index": check_index,
     "gather": kernel("gather"),
     "scatter_add": kernel("scatter_add"),
     **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), convolution),
@@ -246,6 +258,7 @@ SCRATCH: dict[str, Callable[[Node], Scratch | None]] = {
     "matmul": matmul_scratch,
     "argmax": argmax_scratch,
     "gather": lambda node: space("i64", *node.operands[1].type.shape),
+    "scatter_add": lambda node: space("i64", *node.operands[0].type.shape),
     "max_pool2d_with_index": lambda node: Scratch(node.results[1].type, CHANNELS_FIRST_BATCH_LAST),
     "max_pool2d_route": lambda node: Scratch(node.operands[1].type, CHANNELS_FIRST_BATCH_LAST),
     **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv2d_filter_grad"), convolution_scratch),

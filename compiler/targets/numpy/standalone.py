@@ -12,20 +12,21 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from compiler.ir.graph import Module
 from compiler.planning.memory import Plan
 from compiler.targets.numpy.linker import Definition, ImportedName, Linker, Piece
 from compiler.targets.numpy.target import TARGET
-from compiler.targets.numpy.tidy import WIDTH, double_quoted, tidy
+from compiler.targets.numpy.tidy import INDENT, WIDTH, double_quoted, tidy
 from runtime.datasets import BUILT_IN
-from runtime.program import PREPARE, Manifest
+from runtime.program import METRICS, PREPARE, Manifest
 
 PACKAGE = "runtime"
+LONGEST_SETTING = 60  # characters on its line
 GENERATED = f"{PACKAGE}.generated"  # a module without a file: the functions of the model
 BLAS, DATA, SETTINGS, TRAINING = (f"{PACKAGE}.standalone.{name}" for name in ("blas", "data", "settings", "training"))
-GRAPHS = ("init", "train_step", PREPARE, "evaluate")  # needed for training
+GRAPHS = ("init", "train_step", PREPARE, "evaluate", METRICS)  # needed for training
 
 
 class Section(NamedTuple):
@@ -84,6 +85,7 @@ def standalone(file: str, manifest: Manifest, module: Module, data: str, name: s
         "SHUFFLE": chosen.shuffle,
         "PATIENCE": None if chosen.patience is None else max(chosen.patience, 1),
         "METRICS": manifest.metrics,
+        "TOTALS": dict(manifest.totals),
         "CLASSES": dict(manifest.classes),
         "VALIDATION": chosen.validation,
         "DTYPES": manifest.dtypes,
@@ -99,11 +101,20 @@ def standalone(file: str, manifest: Manifest, module: Module, data: str, name: s
             Definition(DATA, "load_data"): Definition(DATA, f"load_{data if data in BUILT_IN else 'arrays'}"),
             Definition(SETTINGS, "GRAPHS"): Definition(GENERATED, "GRAPHS"),
         },
-        values={Definition(SETTINGS, setting): double_quoted([repr(value)])[0] for setting, value in settings.items()},
+        values={Definition(SETTINGS, setting): written(value) for setting, value in settings.items()},
     )
     linker.need(Definition(TRAINING, "main"))
     lines = file_lines(linker, {"model": plain(manifest.model), "file": plain(file), "name": plain(name)})
     return "\n".join(lines) + "\n"
+
+
+def written(value: Any) -> str:
+    """A setting as source; a long table or list has a line for each item."""
+    (text,) = double_quoted([repr(value)])
+    if len(text) <= LONGEST_SETTING or not isinstance(value, dict | tuple):
+        return text
+    rows = [f"{key!r}: {each!r}" for key, each in value.items()] if isinstance(value, dict) else map(repr, value)
+    return "\n".join([text[0], *(f"{INDENT}{row}," for row in double_quoted(list(rows))), text[-1]])
 
 
 def table_of_graphs(plans: Sequence[Plan]) -> str:

@@ -8,6 +8,7 @@ from compiler.passes.pooling import pool_early
 from compiler.passes.scans_together import bring_scans_together
 from compiler.planning.memory import Placement
 from compiler.planning.strides import view_strides
+from compiler.targets.numpy.allocations import allocated
 from compiler.targets.numpy.convolutions import lower_convolutions
 from compiler.targets.numpy.ops import scratch_of
 from compiler.targets.numpy.order import preferred_order
@@ -34,4 +35,6 @@ PLACEMENT = Placement(
     scratch_of, preferred_order, lambda node, strides, readers: view_strides(node, strides), place_region
 )
 STANDALONE = late("compiler.targets.numpy.standalone", "standalone")
-TARGET = Target("numpy", PIPELINE, PLACEMENT, generate, check_regions, reasons, standalone=STANDALONE)
+TARGET = Target(
+    "numpy", PIPELINE, PLACEMENT, generate, check_regions, reasons, allocated=allocated, standalone=STANDALONE
+)

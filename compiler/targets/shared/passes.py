@@ -6,6 +6,7 @@ from compiler.passes.batch_norm_folding import fold_batch_norms
 from compiler.passes.common_subexpressions import merge_common_subexpressions
 from compiler.passes.constant_folding import fold_constants
 from compiler.passes.dead_code import remove_dead_code
+from compiler.passes.index_checks import remove_index_checks
 from compiler.passes.parameter_folding import fold_parameters
 from compiler.passes.pipeline import Pass
 from compiler.passes.scan_hoisting import hoist_from_scans
@@ -13,7 +14,8 @@ from compiler.passes.simplify import simplify
 from compiler.passes.sums_of_products import sum_products
 
 SIMPLIFYING = (
-    Pass("scan-hoisting", hoist_from_scans),  # first: later passes then treat what leaves a body like everything else
+    Pass("index-checks", remove_index_checks, of_module=True),  # first: inputs are still as in the data
+    Pass("scan-hoisting", hoist_from_scans),  # early: later passes then treat what leaves a body like everything else
     Pass("dead-code", remove_dead_code),  # autodiff leaves unused gradients
     Pass("common-subexpressions", merge_common_subexpressions),  # equations need equal operands to be one value
     Pass("constant-folding", fold_constants),  # elaboration leaves numbers, which the equations match

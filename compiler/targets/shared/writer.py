@@ -131,7 +131,7 @@ class GraphWriter(ABC):
             self.write(START_CLOCK, 0)
         self.write_nodes(graph, number(graph), "v", depth=0)
         self.write_outputs(graph)
-        inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target", "place")}
+        inputs = {value.name: self.of[value] for value in graph.of_kind("input", "target", "place", "total")}
         results = {name: self.of[value] for name, value in graph.outputs.items() if name not in self.variables}
         return [
             f"def bind_{graph.name}(arena, B):",

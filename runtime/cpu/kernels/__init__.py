@@ -10,6 +10,7 @@ Kernels divide their work over threads, unless they already run in one of a grou
 
 from runtime.cpu.kernels.basic import (
     argmax,
+    check_index,
     clip,
     gather,
     iota,

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from runtime.random import draw, fill_uniform
+from runtime.errors import IndexOutside
+from runtime.random import fill
 
 try:
     from numpy._core import umath
@@ -16,6 +17,8 @@ except ImportError:  # NumPy 1
 # clip(x, low, high, out=…): the ufunc inside np.clip, which adds 2 us of Python. np.maximum with a number as an operand
 # takes three times as long.
 clip = umath.clip  # type: ignore[attr-defined]
+largest = np.maximum.reduce
+UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}  # dtypes by bytes
 
 
 def view(arena: np.ndarray, offset: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,30 +71,42 @@ def iota(out: np.ndarray) -> None:
     np.add.accumulate(out, out=out)
 
 
+def check_index(indices: np.ndarray | int, out: np.ndarray, size: int, place: str, layer: str, each: int) -> None:
+    """Copies indices; raises IndexOutside for the first outside 0 … size - 1. `each`: how many an example has, 0 if
+    they do not belong to examples. As unsigned numbers, negative ones are the largest."""
+    given = indices if isinstance(indices, np.ndarray) else np.asarray(indices)
+    if given.size and largest(given.view(UNSIGNED[given.itemsize]), None) >= size:
+        first = int(((given < 0) | (given >= size)).argmax())
+        raise IndexOutside(int(given.ravel()[first]), size, first // each if each else None, place, layer)
+    np.copyto(out, given)
+
+
 def gather(table: np.ndarray, indices: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """The rows of a table at the indices; `scratch` i64 has their shape, since NumPy needs them in this dtype."""
+    """The rows of a table at the indices, or the nearest; `scratch` i64 has the shape of the indices, since NumPy needs
+    them in this dtype."""
     np.copyto(scratch, indices)
     np.take(table, scratch, axis=0, out=out, mode="clip")
 
 
-def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray) -> None:
-    """Adds each row of `updates` to the row of `out` at its index."""
+def scatter_add(indices: np.ndarray, updates: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """Adds each row of `updates` to the row of `out` at its index, or at the nearest; `scratch` i64 is for indices."""
     out.fill(0)
-    np.add.at(out, indices, updates)
+    clip(indices, 0, len(out) - 1, out=scratch)
+    np.add.at(out, scratch, updates)
 
 
 def random(
     seed: np.ndarray, step: np.ndarray, *first: np.ndarray, out: np.ndarray, distribution: str, stream: int
 ) -> None:
-    """Random numbers that depend only on (seed, step, stream, first); allocates an array unless they are uniform."""
-    if distribution == "uniform":
-        fill_uniform(out, int(seed), int(step), stream, *map(int, first))
-    else:
-        out[...] = draw(int(seed), int(step), stream, out.shape, distribution, *map(int, first))
+    """Random numbers that depend only on (seed, step, stream, first)."""
+    fill(out, int(seed), int(step), stream, distribution, *map(int, first))
 
 
 def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
-    """Orthonormal rows or columns, whichever are fewer, by QR with a positive diagonal of R; allocates."""
+    """Orthonormal rows or columns, whichever are fewer, by QR with a positive diagonal of R.
+
+    LAPACK allocates space for four matrices like x in f64.
+    """
     tall = x if x.shape[0] >= x.shape[1] else x.T
     q, r = np.linalg.qr(tall)
     q *= np.where(np.diag(r) < 0, -1, 1)
