@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from compiler.cli.cache import Build
 from compiler.cli.programs import ProgramFile
-from runtime.datasets import describe, load
+from runtime.datasets import BUILT_IN, describe, find, is_here, load
 from runtime.datasets.checks import check, check_values
 from runtime.datasets.dataset import ArrayInfo, Dataset, Split
-from runtime.errors import quoted
+from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Manifest
-from runtime.training.run_data import RunData, former
+from runtime.training.run_data import RunData, fingerprint_of, former
 from runtime.training.run_folder import RunFolder
 
 
@@ -25,9 +28,42 @@ def data_of_run(file: ProgramFile) -> RunData | None:
     return RunFolder(file.run, "").read_data() if file.run else None
 
 
+def located(data: str, file: ProgramFile, flags: argparse.Namespace) -> str:
+    """The name or path of the data set `data` that a program names; for the program of a run, where its data are now.
+
+    That is the path in data.json; else the path as given, or relative to the folders around the run. Raises
+    RuntimeUserError if it is none of these.
+    """
+    known = data_of_run(file)
+    if known is None or file.run is None or flags.data is not None or data in BUILT_IN:
+        return data
+    inside, name = file.path.parent == file.run, os.path.expanduser(data)
+    same = inside or os.path.basename(name) == os.path.basename(known.data)
+    if same and os.path.exists(known.data):
+        return data if os.path.abspath(name) == known.data else known.data
+    if is_here(data, flags.data_dir):
+        return data
+    run = file.run.resolve()
+    places = [str(folder / name) for folder in (run, *run.parents[:2], file.path.resolve().parent)]
+    for place in places:
+        if os.path.exists(place):
+            return place
+    raise RuntimeUserError(
+        f"the data of the run {quoted(str(file.run))} are not there any more",
+        expected=f"a .npz file or a folder of .npy files, {quoted(known.data)}",
+        found=f"nothing there, nor at {', '.join(map(quoted, dict.fromkeys(places)))}",
+        hint="--data PATH names the place where they are now",
+    )
+
+
+def absolute(data: str, flags: argparse.Namespace) -> str:
+    """What data.json calls a data set: the name of a built-in one, or an absolute path."""
+    return data if data in BUILT_IN else os.path.abspath(find(data, flags.data_dir))
+
+
 def described(data: str, file: ProgramFile, flags: argparse.Namespace) -> dict[str, ArrayInfo]:
     """The arrays of a data set, from headers; for the program of a run with the scales that they have in it."""
-    arrays = describe(data, flags.data_dir)
+    arrays = describe(located(data, file, flags), flags.data_dir)
     if file.run is None:
         return arrays
     known = data_of_run(file)
@@ -86,3 +122,27 @@ def checked_data_of_run(file: ProgramFile, manifest: Manifest) -> RunData | None
     if known and file.run:
         known.check(manifest, quoted(str(RunFolder(file.run, "").data)))
     return known
+
+
+def check_same_data(
+    known: RunData, dataset: Dataset, data: str, build: Build, folder: RunFolder, flags: argparse.Namespace
+) -> RunData:
+    """What the arrays of a resumed run mean: as before, with the data on which it continues.
+
+    Raises RuntimeUserError for other data without --other-data.
+    """
+    found = fingerprint_of(dataset, build.manifest)
+    if found != known.fingerprint and not flags.other_data:
+        rows, now = known.rows, {part: len(split) for part, split in dataset.splits.items()}
+        raise RuntimeUserError(
+            f"these are not the data that the run {quoted(str(folder.path))} was trained on",
+            expected=f"the values of {quoted(known.data)}, {shown_rows(rows)}",
+            found=f"{quoted(data)}, {shown_rows(now)}" + (" with other values" if rows == now else ""),
+            hint="--other-data continues on these data; figures from before and after cannot be compared then",
+        )
+    rows = {part: len(split) for part, split in dataset.splits.items()}
+    return replace(known, data=absolute(data, flags), rows=rows, drawn=dataset.drawn, fingerprint=found)
+
+
+def shown_rows(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {part}" for part, count in rows.items()) + " rows"

@@ -49,6 +49,11 @@ def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
     return import_module(USER_DATA).is_here(name, _folder(data_dir))
 
 
+def find(name_or_path: PathLike, data_dir: PathLike | None = None) -> str:
+    """The path of the user's data; raises RuntimeUserError if there is nothing at it or below `data_dir`."""
+    return _find(name_or_path, data_dir)[1]
+
+
 def load(
     name_or_path: PathLike,
     data_dir: PathLike | None = None,

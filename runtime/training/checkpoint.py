@@ -24,6 +24,7 @@ from runtime.training.results import EpochResult, Position
 from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 1
+OF_ANOTHER_PROGRAM = "was written by another program"
 # Epochs in a checkpoint and numbers in them, so that its header stays small; the log has all epochs.
 HISTORY_LIMIT, HISTORY_NUMBERS = 1000, 100_000
 DEEPEST_LIST = 2  # a metric is a number, a vector or a matrix
@@ -129,7 +130,7 @@ def load(path: Path, program: LoadedProgram, program_hash: str | None = None) ->
     position, written_by = _position(checkpoint, metadata)
     if program_hash not in (None, written_by):
         raise RuntimeUserError(
-            f"{checkpoint.name} was written by another program",
+            f"{checkpoint.name} {OF_ANOTHER_PROGRAM}",
             expected=f"program {program_hash}",
             found=f"program {written_by}",
             hint="only data, epochs, patience and checkpoint of the train block may change when a run is resumed",

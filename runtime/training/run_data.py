@@ -6,6 +6,7 @@ file is strict JSON and may have been changed by anyone: all of it is checked wh
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -27,6 +28,8 @@ STORED = ("u8", "bool", "i32", "i64", "f32", "f64")
 PARTS = ("training", "validation", "test")  # of the rows
 WHOLE = ("u8", "i32", "i64")
 LARGEST = sys.float_info.max
+SAMPLED_ROWS = 1024  # of each array, for its fingerprint
+LONGEST_TEXT = 10_000  # characters, of a path
 MOST_SHOWN = 4  # arrays in a line
 FAR = 1.0  # widths of the range seen in training that a value may lie outside of it without a warning
 FAINT = 0.01  # of the largest value seen in training: whole numbers that are scaled to less were not meant to be
@@ -60,7 +63,8 @@ class RunArray:
 class RunData:
     """The data of a run. `data` is the name of a built-in data set or a path; `rows` has the numbers of examples.
 
-    The seed drew the test rows, if `drawn`, and the share `validation` of the other rows, if there is one.
+    The seed drew the test rows, if `drawn`, and the share `validation` of the other rows, if there is one. The
+    `fingerprint` is that of the values.
     """
 
     data: str
@@ -68,6 +72,7 @@ class RunData:
     drawn: bool
     seed: int
     validation: float | None
+    fingerprint: str
     arrays: Mapping[str, RunArray]
 
     @classmethod
@@ -86,7 +91,8 @@ class RunData:
             arrays[spec.name] = RunArray(spec.kind, stored[spec.name].dtype, scale, chosen, low, high, classes)
         settings, rows = manifest.settings, {part: len(split) for part, split in dataset.splits.items()}
         seed = settings.seed if seed is None else seed
-        return cls(data, rows, dataset.drawn, seed, settings.validation, arrays)
+        known = fingerprint_of(dataset, manifest)
+        return cls(data, rows, dataset.drawn, seed, settings.validation, known, arrays)
 
     def applied(self, arrays: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
         """The arrays of a data set with the scales that they have in this run."""
@@ -154,7 +160,7 @@ class RunData:
             data = cls(**values, arrays=arrays)
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
             raise _damaged(where, "its contents are not valid") from error
-        if not (isinstance(data.data, str) and data.data.isprintable() and 1 <= len(arrays) <= MOST_ARRAYS):
+        if not (is_text(data.data) and is_text(data.fingerprint) and 1 <= len(arrays) <= MOST_ARRAYS):
             raise _damaged(where, "its data or arrays are not valid")
         share, parts = data.validation, {"training", "test"} if data.validation is None else {*PARTS}
         if not isinstance(data.rows, dict) or data.rows.keys() != parts or not all(map(_is_count, data.rows.values())):
@@ -186,6 +192,19 @@ def scales_for_prediction(
     infos = {name: ArrayInfo(LANGUAGE_TYPES[array.dtype.name], array.shape[1:]) for name, array in arrays.items()}
     settled = run.applied(infos) if run else former(data, infos)
     return {spec.name: settled[spec.name].scale or 1.0 for spec in inputs}
+
+
+def fingerprint_of(dataset: Dataset, manifest: Manifest) -> str:
+    """SHA-256 of the values that the model sees, in rows at equal distances; the same however arrays are stored."""
+    result = hashlib.sha256()
+    for part, split in dataset.splits.items():
+        rows = np.unique(np.linspace(0, len(split) - 1, SAMPLED_ROWS).astype(np.int64))
+        for name in sorted(manifest.dtypes):
+            array, scale = split.arrays[name], manifest.scales.get(name, 1.0)
+            result.update(f"{part} {name} {len(array)} {math.prod(array.shape[1:])}\n".encode())
+            with np.errstate(all="ignore"):
+                result.update((array[rows].astype("<f8") * scale).tobytes())
+    return result.hexdigest()
 
 
 def about(stored: Mapping[str, ArrayInfo], manifest: Manifest) -> str:
@@ -225,6 +244,10 @@ def _array(values: Mapping[str, Any]) -> RunArray:
     if array.low > array.high or not (array.classes is None or (type(array.classes) is int and array.classes >= 1)):
         raise ValueError("ranges")
     return array
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_TEXT and value.isprintable()
 
 
 def _is_count(value: Any) -> bool:

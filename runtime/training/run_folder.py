@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.datasets.files import reading, reason
-from runtime.errors import RuntimeUserError, did_you_mean, quoted
+from runtime.errors import RuntimeUserError, did_you_mean, quoted, shortened
 from runtime.program import LoadedProgram
-from runtime.training.checkpoint import load, write_atomically
+from runtime.training.checkpoint import OF_ANOTHER_PROGRAM, load, write_atomically
 from runtime.training.conditions import changes, conditions
 from runtime.training.results import EpochResult, Position, json_line
 from runtime.training.run_data import RunData
@@ -46,6 +46,7 @@ FREE_ENTRY = re.compile(
     r"^[ \t]*(?:(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*|validation[ \t]*=[ \t]*none[ \t]*)\n", re.MULTILINE
 )  # `validation = none` is written out since rows can be set apart; before, all runs had none
 
+FREE_VALUE = re.compile(r"^[ \t]*(data|epochs|patience|checkpoint)[ \t]*=[ \t]*([^;\n]*)", re.MULTILINE)
 LARGEST_PROGRAM = 1_000_000  # bytes, as for every model file
 LARGEST_DATA = 1_000_000
 LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
@@ -54,8 +55,12 @@ LONGEST_PATH = 4_096  # characters of a folder for which similar ones are sugges
 
 def program_hash(text: str) -> str:
     """SHA-256 of a resolved program without the entries of its train block that a resumed run may change."""
-    settled = TRAIN_BLOCK.sub(lambda block: FREE_ENTRY.sub("", block.group()), text)
-    return hashlib.sha256(settled.encode()).hexdigest()
+    return hashlib.sha256(settled(text).encode()).hexdigest()
+
+
+def settled(text: str) -> str:
+    """A resolved program without these entries."""
+    return TRAIN_BLOCK.sub(lambda block: FREE_ENTRY.sub("", block.group()), text)
 
 
 class RunFolder:
@@ -163,14 +168,24 @@ class RunFolder:
     def resume(self, program: LoadedProgram, text: str) -> Position:
         """Sets `program`, compiled from `text`, to the last checkpoint, and makes log and program.nn agree with it.
 
-        Raises RuntimeUserError, without any change, if no checkpoint can be read or they are of another program.
+        Nothing is written if all is well and nothing is left to train. Raises RuntimeUserError, without any change, if
+        no checkpoint can be read or they are of another program.
         """
-        used, position = self.restore(program, program_hash(text))
+        try:
+            used, position = self.restore(program, program_hash(text))
+        except RuntimeUserError as error:
+            if program_hash(text) != self.program_hash and error.message.endswith(OF_ANOTHER_PROGRAM):
+                error.expected, error.found = (shortened(lines, 3) or "no such line" for lines in self._differing(text))
+            raise
         if used == self.previous:
             self._set_damaged_aside()
         for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             with suppress(OSError):
                 leftover.unlink()
+        settings = program.manifest.settings
+        if position.is_final(settings.epochs, settings.patience):
+            self._repair_log(self._lines_until(position))
+            return position
         if text != self.text:
             self.text = text
             write_atomically(self.program, text.encode())
@@ -178,6 +193,23 @@ class RunFolder:
         self._warn_of_changes(lines, header["conditions"])
         write_atomically(self.log, "".join([*lines, json_line(header)]).encode())
         return position
+
+    def changes(self, text: str) -> list[str]:
+        """What a program of the same hash has in its train block that the run does not: `epochs 2, now 4`."""
+        before, now = (dict(FREE_VALUE.findall("".join(TRAIN_BLOCK.findall(each)))) for each in (self.text, text))
+        return [
+            f"{key} {before.get(key, 'none')}, now {value}" for key, value in now.items() if before.get(key) != value
+        ]
+
+    def _differing(self, text: str) -> tuple[list[str], list[str]]:
+        """The lines of the program that only the run has, and those that only the text has."""
+        mine, yours = ([" ".join(line.split()) for line in settled(each).splitlines()] for each in (self.text, text))
+        return [line for line in mine if line not in yours], [line for line in yours if line not in mine]
+
+    def _repair_log(self, lines: Sequence[str]) -> None:
+        text = "".join(lines)
+        if not self.log.exists() or _read_text(self.log, LARGEST_LOG, "replace") != text:
+            write_atomically(self.log, text.encode())
 
     def _lines_until(self, position: Position) -> list[str]:
         """The lines of the log up to a position. Epochs come from the checkpoint, so a damaged log is repaired."""

@@ -138,7 +138,7 @@ def test_a_batch_larger_than_the_data_needs_memory_for_the_data(place: Path):
     with np.load("points.npz") as arrays:
         np.savez("more.npz", **{name: np.concatenate([array] * 3) for name, array in arrays.items()})
     os.replace("more.npz", "points.npz")  # more rows than what is in the cache was planned for
-    assert nnc("train", "--resume", "large", "--epochs", "5", *limit).code == 0
+    assert nnc("train", "--resume", "large", "--epochs", "5", "--other-data", *limit).code == 0
 
 
 def test_eval_names_the_best_epoch_if_the_last_is_worse(place: Path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.training.run_folder import RunFolder
 from tests.cli.running import Result, nnc
 
 PROGRAM = """\
@@ -150,10 +151,10 @@ def test_a_resumed_run_keeps_the_scale():
     done("train", "pixels.nn", "--out", "whole", "--epochs", "4", "--quiet")
     done("train", "pixels.nn", "--out", "run", "--quiet")
     save("same.npz", IMAGES.astype(np.int32))
-    before = Path("run/data.json").read_bytes()
+    before = recorded()
     done("train", "--resume", "run", "--data", "same.npz", "--epochs", "4", "--quiet")
     assert loss_of("run", "--data", "same.npz") == pytest.approx(loss_of("whole"), abs=2e-4)
-    assert Path("run/data.json").read_bytes() == before
+    assert recorded() == before
 
 
 def test_runs_from_before_data_json_keep_the_former_rule():
@@ -431,3 +432,105 @@ def test_a_changed_split_is_an_error(change: dict[str, object], message: str):
     values = json.loads(Path("run/data.json").read_text())
     Path("run/data.json").write_text(json.dumps({**values, **change}))
     assert message in done("eval", "run", code=2).err
+
+
+# Resuming, and other folders ------------------------------------------------------------------------------------------
+
+
+def files(run: str = "run") -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(run).iterdir()}
+
+
+def test_nothing_is_written_if_nothing_is_left_to_train():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    before = files()
+    for more in ((), ("--data", "pixels.npz"), ("--epochs", "1"), ("--epochs", "2")):
+        assert "nothing left to train" in done("train", "--resume", "run", *more).out
+        assert files() == before
+
+
+def test_a_damaged_log_is_repaired_even_then():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    lines = Path("run/log.jsonl").read_text().splitlines(keepends=True)
+    Path("run/log.jsonl").write_text("".join(lines[:-1]))
+    done("train", "--resume", "run", "--quiet")
+    assert Path("run/log.jsonl").read_text() == "".join(lines)
+
+
+def test_other_data_are_refused_unless_asked_for():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    before = files()
+    save("other.npz", IMAGES[::-1].copy(), LABELS[::-1].copy())
+    error = done("train", "--resume", "run", "--data", "other.npz", "--epochs", "3", code=2).err
+    assert "these are not the data that the run" in error and "with other values" in error and "--other-data" in error
+    np.savez("fewer.npz", image=IMAGES[:30], label=LABELS[:30], image_test=IMAGES[40:], label_test=LABELS[40:])
+    error = done("train", "--resume", "run", "--data", "fewer.npz", "--epochs", "3", code=2).err
+    assert "40 training, 20 test rows" in error and 'found: "fewer.npz", 30 training, 20 test rows\n' in error
+    save("pixels.npz", IMAGES, 1 - LABELS)  # the same file with other contents
+    assert "with other values" in done("train", "--resume", "run", "--epochs", "3", code=2).err
+    assert files() == before
+    result = done("train", "--resume", "run", "--data", "other.npz", "--epochs", "3", "--other-data")
+    assert 'continues after epoch 2 with epochs 2, now 3; data "pixels.npz", now "other.npz"\n' in result.out
+    data = json.loads(Path("run/data.json").read_text())
+    assert data["data"] == str(Path("other.npz").resolve())
+    assert data["fingerprint"] != json.loads(before["data.json"][0])["fingerprint"]
+    done("train", "--resume", "run", "--epochs", "4")
+    error = done("train", "pixels.nn", "--other-data", code=2).err
+    assert "--other-data belongs to --resume" in error
+
+
+def test_the_same_data_may_be_stored_elsewhere():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    save("same.npz", IMAGES.astype(np.int64), LABELS.astype(np.float32))
+    result = done("train", "--resume", "run", "--data", "same.npz", "--epochs", "3")
+    assert 'data "pixels.npz", now "same.npz"' in result.out
+
+
+def test_a_file_may_change_only_what_keeps_figures_comparable():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    Path("pixels.nn").write_text(PROGRAM.replace("epochs    = 2", "epochs    = 3"))
+    assert "continues after epoch 2 with epochs 2, now 3\n" in done("train", "pixels.nn", "--resume", "run").out
+    for change in ("batch     = 4", "loss      = mean_squared_error", "seed      = 1", "scale     = none"):
+        name = change.split()[0]
+        text = re.sub(rf"{name} .*\n", "", PROGRAM).replace("epochs    = 2", f"epochs    = 4\n  {change}")
+        Path("pixels.nn").write_text(text)
+        result = nnc("train", "pixels.nn", "--resume", "run")
+        assert result.code == 2
+        if name != "loss":
+            assert "was written by another program" in result.err
+            assert f"found: {' '.join(change.split())}" in result.err
+
+
+def test_runs_work_from_every_folder_and_after_they_moved(place: Path, monkeypatch: pytest.MonkeyPatch):
+    done("train", "pixels.nn", "--out", "runs/one", "--quiet")
+    np.save("x.npy", IMAGES)
+    expected = loss_of("runs/one")
+    assert json.loads(Path("runs/one/data.json").read_text())["data"] == str(place / "pixels.npz")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    np.savez("pixels.npz", image=IMAGES[:4], label=LABELS[:4])  # not the data of the run
+    run = str(place / "runs" / "one")
+    assert loss_of(run) == expected
+    done("predict", run, "--input", "../x.npy", "--output", "y.npy")
+    assert done("train", "--resume", run, "--epochs", "3", "--quiet").code == 0
+    expected = loss_of(run)
+    Path("pixels.npz").unlink()
+    moved = place / "project"
+    moved.mkdir()
+    (place / "runs").rename(moved / "runs")
+    (place / "pixels.npz").rename(moved / "pixels.npz")
+    assert loss_of(str(moved / "runs/one")) == expected  # found two folders above the run
+    assert done("train", "--resume", "../project/runs/one", "--epochs", "4", "--quiet").code == 0
+    (moved / "pixels.npz").rename(place / "elsewhere" / "other.npz")
+    error = done("eval", str(moved / "runs/one"), code=2).err
+    assert "are not there any more" in error and "hint: --data PATH" in error and str(place) in error
+    assert loss_of(str(moved / "runs/one"), "--data", "other.npz") <= expected
+    done("predict", str(moved / "runs/one"), "--input", "../x.npy", "--output", "y.npy")  # needs no data
+
+
+def test_a_run_that_is_being_trained_can_be_read():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    with RunFolder(Path("run"), "").in_use():
+        loss_of("run")
+        predicted(IMAGES)
+        assert "is in use" in done("train", "--resume", "run", "--epochs", "3", code=2).err

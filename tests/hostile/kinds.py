@@ -381,7 +381,8 @@ WORDS_OF_RUNS = (
     f"{VOCABULARY} null epoch best_loss history data_offsets dtype shape F32 F64 I64 BOOL __metadata__ sha256"
 )
 WORDS_OF_DATA = (
-    "null true false NaN Infinity 1e999 -1e308 0.0 kind stored scale chosen low high classes arrays rows f32 u8 bool"
+    "null true false NaN Infinity 1e999 -1e308 0.0 kind stored scale chosen low high classes arrays rows f32 u8 bool "
+    "fingerprint drawn seed validation training test"
 )
 WORDS_OF_HEADERS = (
     "descr fortran_order shape True False <f4 <f8 >f4 |u1 |O <U8 <c8 <M8[s] (4,) (0,) () (-1,) {} [] None"

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
-from compiler.cli.data import checked_data_of_run, described, load_data, split_seed, warn_of_former_rule, warn_of_values
+from compiler.cli.data import (
+    absolute,
+    check_same_data,
+    checked_data_of_run,
+    described,
+    load_data,
+    split_seed,
+    warn_of_former_rule,
+    warn_of_values,
+)
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -28,7 +37,7 @@ from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
 from runtime.training.progress import Reporter, data_line, results_text, source_of_test
 from runtime.training.run_data import RunData, about
-from runtime.training.run_folder import RunFolder
+from runtime.training.run_folder import RunFolder, program_hash
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
 LARGEST_SEED = 2**31 - 1  # as in a train block
@@ -63,22 +72,30 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
         known = checked_data_of_run(file, build.manifest)
         dataset = load_data(build.data, build.manifest, flags, file)
         stored = described(build.data, file, flags)
-        known = known if folder else RunData.of(build.data, stored, dataset, build.manifest)
+        if not folder:
+            known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
+        elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
+            known = check_same_data(known, dataset, build.data, build, folder, flags)
         warn_of_values(known, dataset.splits, build.manifest)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
         print_peak(build, flags)
+    changes = folder.changes(build.text) if folder else []
     start = folder.resume(program, build.text) if folder else None
     new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
-    if new and known:
-        new.write_data(known)
     folder = folder or new
     assert folder
+    settings = build.manifest.settings
+    left = start is None or not start.is_final(settings.epochs, settings.patience)
+    if known and left and (new or known != folder.read_data()):
+        folder.write_data(known)
     gc.freeze()
     gc.enable()
     reporter, checks = Reporter(flags.quiet), flags.check_numerics
     reporter.data(data_line(dataset, split_seed(build.manifest, file), about(stored, build.manifest)))
+    if start and left and changes:
+        reporter.data(f"continues after epoch {start.epoch} with {'; '.join(changes)}")
     try:
         with new.in_use() if new else nullcontext():
             train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
@@ -95,6 +112,10 @@ def check_train_flags(flags: argparse.Namespace) -> None:
         raise RuntimeUserError("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
     if flags.resume and flags.out:
         raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
+    if flags.other_data and not flags.resume:
+        raise RuntimeUserError(
+            "--other-data belongs to --resume", expected="--resume DIR --other-data", found="no --resume"
+        )
     refuse_ir(flags.file or "", "train")
     if flags.check_numerics and not find_runtime(flags.target).checks_numerics:
         raise RuntimeUserError(
