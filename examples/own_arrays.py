@@ -4,7 +4,8 @@
     python -m compiler train examples/own_arrays.nn --data waves.npz
 
 A data set is a .npz file (or a folder of .npy files) whose arrays have the names of the model's inputs and targets and
-one row per example. `NAME_test` contains the test rows; without such arrays, the last sixth of the rows is for testing.
+one row per example. `NAME_test` contains the test rows; without such arrays, a sixth of the rows, drawn by the seed, is
+for testing.
 """
 
 from __future__ import annotations

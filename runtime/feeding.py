@@ -119,6 +119,8 @@ def converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
     kinds = {"u": "integer", "i": "integer", "f": "float"}
     same_kind = kinds.get(array.dtype.kind, "other") == kinds.get(dtype.kind)
     result = array.astype(dtype) if same_kind else array
+    if same_kind and dtype.kind == "f" and np.isinf(result).any() and np.isfinite(array).all():
+        raise RuntimeUserError(f"{label} has values beyond {dtype.name}", found=f"{np.abs(array).max():g}")
     if not same_kind or (dtype.kind != "f" and not np.array_equal(result, array)):
         raise RuntimeUserError(f"{label} has the wrong type", expected=dtype.name, found=array.dtype.name)
     return result

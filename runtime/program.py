@@ -28,6 +28,7 @@ METRICS = "metrics"  # optional graph: what follows from the totals over all dat
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
 COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals of metrics over batches; NaN stays NaN
 PREFIX = "bind_"
+FLOATS = ("f32", "f64")
 # Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table
 # (LAST_PLACE - place) * PLACES + index - LEAST_INDEX.
 CHECK = "check."
@@ -55,7 +56,8 @@ class Settings:
     epochs: int = 1
     seed: int = 0
     shuffle: bool = True
-    patience: int | None = None  # epochs without a better test loss before training stops
+    patience: int | None = None  # epochs without a better test loss, or validation loss, before training stops
+    validation: float | None = None  # share of the training rows that are set apart for patience and the best epoch
     checkpoint: int = 1  # epochs between checkpoints
 
 
@@ -88,9 +90,17 @@ class Manifest:
     metrics: tuple[str, ...] = ()
     totals: Mapping[str, str] = field(default_factory=dict)  # outputs of steps -> how they combine: sum, max or min
     classes: Mapping[str, int] = field(default_factory=dict)  # integer target or input -> number of valid values
+    scales: Mapping[str, float] = field(default_factory=dict)  # float input or target -> factor of its stored values
+    chosen_scales: tuple[str, ...] = ()  # of these, the inputs and targets whose factor the train block gives
     checks: Mapping[str, IndexCheck] = field(default_factory=dict)  # by the output of a graph that reports it
     settings: Settings = field(default_factory=Settings)
     optimizer: str = ""  # as written in the train block, for hints
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The dtypes that arrays are read for: those that the graphs take, but f32 for integers that are scaled."""
+        specs = (*self.inputs, *self.targets)
+        return {s.name: "f32" if s.name in self.scales and s.dtype not in FLOATS else s.dtype for s in specs}
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ what has to be compiled.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from compiler.cli.cache import Build, Cache, CacheEntry, Key
-from compiler.cli.data import check_data, storage_of
+from compiler.cli.cache import Build, Cache, Key
+from compiler.cli.data import check_data, described, located, storage_of
 from compiler.cli.devices import checks_numerics, memory_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import ProgramFile, names_in, overrides
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
-from runtime.datasets import describe, footprint
+from runtime.datasets import footprint
 
 
 def find_build(
@@ -38,26 +41,39 @@ def find_build(
         choices = [for_data, overrides(flags), file.name, flags.model, flags.target, *passes]
         key = Key.of(file.path, choices) if cache.folder else None
         entry, message = cache.load(key)
-        if entry and (reason := why_not(entry, flags, rows)):
+        if entry and (
+            reason := why_not(found_data(entry.build, file, flags, for_data), entry.storage, file, flags, rows)
+        ):
             entry, message = None, f"miss, {reason}"
     if entry is None:
         with timings.phase("import"):
             from compiler.cli.compiling import compile_entry
         entry = compile_entry(file, flags, timings, for_data, rows)
         cache.store(key, entry)
-    return entry.build, message
+    return found_data(entry.build, file, flags, for_data), message
 
 
-def why_not(entry: CacheEntry, flags: argparse.Namespace, rows: int | None = None) -> str:
+def found_data(build: Build, file: ProgramFile, flags: argparse.Namespace, for_data: bool) -> Build:
+    """The build with the place of its data, if it is compiled for them."""
+    return replace(build, data=located(build.data, file, flags)) if for_data else build
+
+
+def why_not(
+    build: Build,
+    storage: Mapping[str, Sequence[Any]] | None,
+    file: ProgramFile,
+    flags: argparse.Namespace,
+    rows: int | None = None,
+) -> str:
     """Why an entry of the cache cannot be used; empty if it can."""
-    for executable in filter(None, (entry.build.executable, entry.build.executable.initializer)):
+    for executable in filter(None, (build.executable, build.executable.initializer)):
         try:
             allowed = find_runtime(executable.target).allowed
             checked_code(executable.source, executable.name, allowed)  # loading it will not check it again
         except RefusedSource as refused:
             return refused.reason
-    build, memory = entry.build, memory_of(flags).bytes
-    data = None if entry.storage is None else footprint(build.data, flags.data_dir)
+    memory = memory_of(flags).bytes
+    data = None if storage is None else footprint(build.data, flags.data_dir, build.manifest.dtypes)
     rows = data.rows if data else rows
     settled = build.manifest.settings.batch if rows is None else min(build.manifest.settings.batch, rows)
     if build.executable.batch < settled or (data and build.executable.batch > settled):
@@ -65,9 +81,9 @@ def why_not(entry: CacheEntry, flags: argparse.Namespace, rows: int | None = Non
     peak = predicted_peak(build.executable, build.manifest, data, checks_numerics(flags))
     if memory is not None and peak.total > memory:
         return "there is less memory now"
-    if entry.storage is not None:
-        arrays = describe(build.data, flags.data_dir)
-        if storage_of(arrays) != entry.storage:
+    if storage is not None:
+        arrays = described(build.data, file, flags)
+        if storage_of(arrays) != storage:
             return "the data set is stored differently now"
         check_data(arrays, build.manifest)
     return ""

@@ -64,6 +64,7 @@ class CacheEntry:
         }
         rest = {
             "metrics": tuple(manifest["metrics"]),
+            "chosen_scales": tuple(manifest["chosen_scales"]),
             "settings": Settings(**manifest["settings"]),
             "checks": {name: IndexCheck(**check) for name, check in manifest["checks"].items()},
         }

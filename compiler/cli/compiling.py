@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 
 from compiler.cli.cache import Build, CacheEntry, hash_of_file
-from compiler.cli.data import check_data, storage_of
+from compiler.cli.data import check_data, described, located, storage_of
 from compiler.cli.devices import checks_numerics, memory_of
 from compiler.cli.memory_check import check_memory
 from compiler.cli.programs import ProgramFile, names_in, overrides
@@ -15,7 +15,7 @@ from compiler.language.syntax import Program as Tree
 from compiler.passes.pipeline import Pass, choose, with_optional
 from compiler.targets.target import find_target
 from compiler.timings import Timings
-from runtime.datasets import describe, footprint
+from runtime.datasets import footprint
 from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError
 
@@ -43,9 +43,11 @@ def compile_entry(
     """
     with timings.phase("parse"):
         tree, data = load_program(file, flags)
-    arrays = describe(data, flags.data_dir) if for_data else None
-    size = footprint(data, flags.data_dir) if for_data else None
+    arrays = described(data, file, flags) if for_data else None
+    place = located(data, file, flags) if for_data else data
+    size = footprint(place, flags.data_dir) if for_data else None
     compiled = compile_to_train(tree, arrays, flags, timings, size.rows if size else rows)
+    size = size and footprint(place, flags.data_dir, compiled.manifest.dtypes)
     check_memory(compiled, memory_of(flags), size, checks_numerics(flags))
     text, warnings = resolved_text(compiled), flags.diagnostics.warning_texts()
     build = Build(compiled.executable, compiled.manifest, text, data, warnings)

@@ -6,7 +6,6 @@ import argparse
 
 from compiler.cli.cache import Build
 from compiler.cli.compiling import chosen_passes, load_program
-from compiler.cli.data import storage_of
 from compiler.cli.memory_check import check_main_memory
 from compiler.cli.programs import find_program
 from compiler.diagnostics import Diagnostics, UserError
@@ -45,7 +44,8 @@ def explain(diverged: Diverged, folder: RunFolder, build: Build, flags: argparse
 def recipe_of(folder: RunFolder, build: Build, flags: argparse.Namespace) -> Recipe:
     """What the program was compiled from."""
     passes = tuple(each.name for each in chosen_passes(flags))
-    storage = storage_of(describe(build.data, flags.data_dir))
+    scales = build.manifest.scales
+    storage = {name: [i.dtype, scales.get(name, 1.0)] for name, i in describe(build.data, flags.data_dir).items()}
     return Recipe(build.text, folder.program_hash, build.manifest.model, passes, storage, build.executable.batch)
 
 

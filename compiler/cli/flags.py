@@ -201,6 +201,7 @@ COMMANDS = {
             flag("--epochs", metavar="N", help="how many epochs in total"),
             flag("--out", metavar="DIR", type=Path, help="the folder of the run (default: runs/MODEL-DATE)"),
             flag("--resume", metavar="DIR", type=Path, help="continue the run in this folder"),
+            switch("--other-data", "with --resume: continue on other data than those of the run"),
             switch("--check-numerics", "check all variables for NaN and Inf after every step"),
             switch("--quiet", "print only warnings and the final summary"),
             switch("--timings", "print how long each phase takes until the first step"),

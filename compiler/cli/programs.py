@@ -18,11 +18,14 @@ SHIPPED_FOLDERS = ("models", "examples")
 
 @dataclass(frozen=True)
 class ProgramFile:
-    """A file of model source, and what messages and generated code call it."""
+    """A file of model source, and what messages and generated code call it.
+
+    `run` is the run folder that it is in, or in which it is going to be resumed: arrays mean what they do there.
+    """
 
     path: Path
     name: str
-    of_run: bool = False
+    run: Path | None = None
 
 
 def find_program(given: str | Path) -> ProgramFile:
@@ -32,7 +35,7 @@ def find_program(given: str | Path) -> ProgramFile:
     """
     path = Path(given)
     if os.path.exists(inside := path / PROGRAM_OF_RUN):
-        return ProgramFile(inside, str(inside), of_run=True)
+        return ProgramFile(inside, str(inside), run=path)
     if os.path.exists(path):
         return ProgramFile(path, str(path))
     name, models = str(path), shipped()

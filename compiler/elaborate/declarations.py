@@ -21,6 +21,7 @@ TAKES = {
     "model": (1, 1_000, "any input", "(x: f32[B, n])"),
 }
 TRAIN_NOUNS = {"loss": "loss", "optimizer": "optimizer", "metrics": "metric"}
+TRAIN_FORMS = {"scale": "arrays"}  # names that mean something only in this entry
 
 
 def check_declarations(program: syntax.Program, namespace: Namespace, diagnostics: Diagnostics) -> None:
@@ -36,7 +37,9 @@ def check_declarations(program: syntax.Program, namespace: Namespace, diagnostic
     for train in program.trains:
         for entry in train.entries:
             if entry.key.id != "data" or not isinstance(entry.value, syntax.Name):
-                report_unknown(names_of(entry.value)[1], set(), namespace, diagnostics, TRAIN_NOUNS.get(entry.key.id))
+                form, noun = TRAIN_FORMS.get(entry.key.id), TRAIN_NOUNS.get(entry.key.id)
+                uses = [name for name in names_of(entry.value)[1] if name.id != form]
+                report_unknown(uses, set(), namespace, diagnostics, noun)
 
 
 def check_signature(function: syntax.Function, diagnostics: Diagnostics) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.elaborate import calls
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
-from compiler.elaborate.inputs import Storage, declare_input, input_type
+from compiler.elaborate.inputs import Conversions, declare_input, input_type
 from compiler.elaborate.values import POISON, CallRecord, Closure, Poison, describe_type, is_tensor
 from compiler.ir.graph import Value
 from compiler.ir.types import Batch
@@ -25,10 +24,10 @@ class Forward:
     outputs: dict[str, Value]
 
 
-def run_forward(model: syntax.Function, evaluator: Evaluator, storage: Mapping[str, Storage]) -> Forward | None:
+def run_forward(model: syntax.Function, evaluator: Evaluator, conversions: Conversions) -> Forward | None:
     """Runs a model in the evaluator's graph; None after reporting mistakes."""
     frame = model_frame(model, evaluator)
-    inputs = declare_inputs(model, evaluator, storage, frame) if frame else None
+    inputs = declare_inputs(model, evaluator, conversions, frame) if frame else None
     if frame is None or inputs is None:
         return None
     result = evaluator.run(model.body, frame)
@@ -59,12 +58,12 @@ def model_frame(model: syntax.Function, evaluator: Evaluator) -> Frame | None:
 
 
 def declare_inputs(
-    model: syntax.Function, evaluator: Evaluator, storage: Mapping[str, Storage], frame: Frame
+    model: syntax.Function, evaluator: Evaluator, conversions: Conversions, frame: Frame
 ) -> dict[str, Value] | None:
     inputs: dict[str, Value] = {}
     for parameter in model.groups[-1]:
         type = input_type(evaluator, parameter, frame)
-        value = type and declare_input(evaluator, parameter.name, type, "input", storage, frame)
+        value = type and declare_input(evaluator, parameter.name, type, "input", conversions, frame)
         if value:
             inputs[parameter.name.id] = value
     frame.variables |= inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from compiler.elaborate.cautions import describe_dependence, warn_about_the_batc
 from compiler.elaborate.evaluator import Evaluator, Site
 from compiler.elaborate.forward import Forward
 from compiler.elaborate.frames import Frame, MetricTotal, node_span
-from compiler.elaborate.inputs import Storage, declare_input, input_type
+from compiler.elaborate.inputs import Conversions, declare_input, input_type
 from compiler.elaborate.over_examples import COMBINED_BY, UNKNOWN, Known, dependences
 from compiler.elaborate.signatures import Given, agree, counted, match
 from compiler.elaborate.totals import NotFromTotals, follow
@@ -45,7 +45,7 @@ class Figures:
 
 
 def add_losses(
-    train: TrainBlock, model: str, forward: Forward, root: Frame, storage: Mapping[str, Storage]
+    train: TrainBlock, model: str, forward: Forward, root: Frame, conversions: Conversions
 ) -> Figures | None:
     """Makes `loss` and the metrics, or their totals, the outputs of the graph. None after a mistake."""
     evaluator, graph, outputs = forward.evaluator, forward.evaluator.context.graph, list(forward.outputs.values())
@@ -56,7 +56,7 @@ def add_losses(
         return None
     parameters = loss.declaration.groups[-1]
     scope = output_shapes(loss, parameters, model, forward, at, root)
-    targets = declare_targets(parameters[len(outputs) :], forward, scope, storage) if scope else None
+    targets = declare_targets(parameters[len(outputs) :], forward, scope, conversions) if scope else None
     if targets is None:
         return None
     figures = Figures({name: value.type for name, value in targets.items()}, len(graph.nodes))
@@ -103,7 +103,7 @@ def output_shapes(
 
 
 def declare_targets(
-    parameters: Sequence[Parameter], forward: Forward, scope: Frame, storage: Mapping[str, Storage]
+    parameters: Sequence[Parameter], forward: Forward, scope: Frame, conversions: Conversions
 ) -> Targets | None:
     """Parameters of a loss without a default are targets, or inputs of the model with the same name and type."""
     targets: Targets = {}
@@ -113,7 +113,7 @@ def declare_targets(
         type = input_type(forward.evaluator, parameter, scope)
         value = forward.inputs.get(name)
         if type and (value is None or value.type != type):
-            value = declare_input(forward.evaluator, parameter.name, type, "target", storage, scope)
+            value = declare_input(forward.evaluator, parameter.name, type, "target", conversions, scope)
         if type and value:
             targets[name] = value
     return targets if len(targets) == len(needed) else None

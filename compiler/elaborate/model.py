@@ -13,7 +13,7 @@ from compiler.elaborate.evaluator import Evaluator, GaveUp
 from compiler.elaborate.forward import Forward, run_forward
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
 from compiler.elaborate.index_errors import report_indices
-from compiler.elaborate.inputs import Storage
+from compiler.elaborate.inputs import Conversions, Storage, check_chosen
 from compiler.elaborate.losses import add_losses, drop_results, metrics_graph
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.training import TrainBlock, read_train_block
@@ -39,6 +39,7 @@ class ElaboratedModel:
     totals: dict[str, str] = field(default_factory=dict)  # of metrics, with how each is combined over batches
     total_types: dict[str, TensorType] = field(default_factory=dict)
     train: TrainBlock | None = None
+    conversions: Conversions = field(default_factory=lambda: Conversions({}))  # of inputs and targets
     trainer: Evaluator | None = None
     train_root: Frame | None = None
 
@@ -55,21 +56,25 @@ class ModelBuilder:
         storage: Mapping[str, Storage],
     ):
         self.model, self.train_node, self.namespace = model, train, namespace
-        self.diagnostics, self.storage = diagnostics, storage
+        self.diagnostics, self.conversions = diagnostics, Conversions(storage)
         self.variables = Variables()
         self.module: Module = {"init": self.variables.init.graph}
         self.variables.init.counter("seed")
 
     def build(self) -> ElaboratedModel | None:
         """All graphs, even after mistakes in one, so that the mistakes in all are found. May raise GaveUp."""
-        predicted = self.forward("predict", training=False)
         train = self.train_block()
+        predicted = self.forward("predict", training=False)
         evaluated = self.forward("evaluate", training=False) if train else None
         trained = self.forward("train_step", training=True) if train else None
         result = self.result(predicted) if predicted else None
         for forward in filter(None, (evaluated, trained)):
             assert train
             self.add_figures(result, train, forward)
+        if result and result.train and predicted and (span := result.train.spans.get("scale")):
+            types = {name: value.type for name, value in predicted.inputs.items()} | result.targets
+            floats = {name: type.is_float for name, type in types.items()}
+            check_chosen(self.conversions, floats, predicted.evaluator, span, root_frame(self.namespace))
         for forward in filter(None, (predicted, evaluated, trained)):
             warn_about_pairs(forward.evaluator)
         report_indices(self.module, self.diagnostics)
@@ -84,7 +89,7 @@ class ModelBuilder:
     def add_figures(self, result: ElaboratedModel | None, train: TrainBlock, forward: Forward) -> None:
         """Adds loss and metrics to a graph, and what follows from their totals, which is the same for all graphs."""
         evaluator, root = forward.evaluator, root_frame(self.namespace)
-        figures = add_losses(train, self.model.name.id, forward, root, self.storage)
+        figures = add_losses(train, self.model.name.id, forward, root, self.conversions)
         if figures is None or result is None:
             return
         result.train, result.targets = train, figures.targets
@@ -103,19 +108,23 @@ class ModelBuilder:
     def result(self, predicted: Forward) -> ElaboratedModel:
         assert predicted.frame.call is not None
         outputs = {name: value.type for name, value in predicted.outputs.items()}
-        return ElaboratedModel(self.model.name.id, self.module, self.variables, predicted.frame.call, outputs)
+        call, conversions = predicted.frame.call, self.conversions
+        return ElaboratedModel(self.model.name.id, self.module, self.variables, call, outputs, conversions=conversions)
 
     def train_block(self) -> TrainBlock | None:
         if self.train_node is None:
             return None
         evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, self.variables.init, training=False)
-        return read_train_block(self.train_node, evaluator, root_frame(self.namespace))
+        train = read_train_block(self.train_node, evaluator, root_frame(self.namespace))
+        if train:
+            self.conversions.chosen = train.values["scale"]
+        return train
 
     def forward(self, name: str, training: bool) -> Forward | None:
         """The model's forward pass in a new graph."""
         graph = self.module[name] = Graph(name)
         evaluator = Evaluator(self.diagnostics, self.namespace, self.variables, Context(graph), training)
-        return run_forward(self.model, evaluator, self.storage)
+        return run_forward(self.model, evaluator, self.conversions)
 
     def show_initial_values_to_optimizer(self, result: ElaboratedModel) -> None:
         """Lets the initial values of the optimizer's slots read those of the parameters."""

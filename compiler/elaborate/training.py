@@ -9,17 +9,24 @@ from typing import Any
 from compiler.diagnostics import Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame
-from compiler.elaborate.values import Closure, describe, is_function, is_number, named_without_quotes, poisoned
+from compiler.elaborate.inputs import ALL_INPUTS
+from compiler.elaborate.values import POISON, Closure, describe, is_function, is_number, named_without_quotes, poisoned
 from compiler.elaborate.variables import RESERVED
 from compiler.language import syntax
+from compiler.language.formatter import format_expression
 from runtime.datasets import BUILT_IN
 from runtime.errors import did_you_mean
 
 LARGEST = 2**31 - 1
+LEAST_SCALE = 1e-30  # and the largest is 1 / LEAST_SCALE: both are normal numbers in f32
 
 
 def whole(low: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= LARGEST
+
+
+def is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
 
 
 def functions(value: Any) -> bool:
@@ -46,9 +53,17 @@ KEYS: dict[str, TrainKey] = {
     "optimizer": TrainKey(None, lambda v: isinstance(v, Closure) and v.kind == "optimizer", "an optimizer"),
     "batch": TrainKey(128, whole(1), f"a whole number from 1 to {LARGEST}"),
     "epochs": TrainKey(1, whole(1), f"a whole number from 1 to {LARGEST}"),
+    "scale": TrainKey(
+        {},
+        lambda v: isinstance(v, dict),
+        "none, a number from 1e-30 to 1e30 or its negative, or arrays(name=number, …)",
+    ),
     "seed": TrainKey(0, whole(0), f"a whole number from 0 to {LARGEST}"),
     "shuffle": TrainKey(True, lambda v: isinstance(v, bool), "true or false"),
     "patience": TrainKey(None, lambda v: v is None or whole(1)(v), f"none, or a number of epochs from 1 to {LARGEST}"),
+    "validation": TrainKey(
+        None, lambda v: v is None or is_share(v), "none, or a share of the training rows such as 0.1"
+    ),
     "checkpoint": TrainKey(1, whole(1), f"a number of epochs from 1 to {LARGEST}"),
 }
 NEEDED = ("loss", "optimizer")
@@ -116,7 +131,7 @@ def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
         hint = did_you_mean(entry.value.id, BUILT_IN)
         message = f"there is no built-in data set {entry.value.id}" + (f"; {hint}" if hint else "")
         return evaluator.fail(entry.value.span, frame, message, key.expected, entry.value.id)
-    value = evaluator.evaluate(entry.value, frame)
+    value = scale_values(entry, evaluator, frame) if name == "scale" else evaluator.evaluate(entry.value, frame)
     if poisoned(value) or key.accepts(value):
         return value
     if name == "data" and isinstance(value, str):
@@ -124,6 +139,26 @@ def entry_value(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
         return evaluator.fail(entry.value.span, frame, "invalid value for data", expected, ascii(value))
     expected = named_without_quotes(key.expected, value)
     return evaluator.fail(entry.value.span, frame, f"invalid value for {name}", expected, describe(value))
+
+
+def scale_values(entry: syntax.Entry, evaluator: Evaluator, frame: Frame) -> Any:
+    """The factors in `scale = …` by name, under ALL_INPUTS that of all inputs; POISON after a mistake."""
+    node, named = entry.value, {ALL_INPUTS: entry.value}
+    if isinstance(node, syntax.Call) and isinstance(node.function, syntax.Name) and node.function.id == "arrays":
+        named = {argument.name: argument.value for argument in node.arguments if argument.name}
+        if not named or len(named) < len(node.arguments):
+            expected = "arrays(name=number, …), each name once"
+            return evaluator.fail(node.span, frame, "invalid value for scale", expected, format_expression(node))
+    values = {name: evaluator.evaluate(value, frame) for name, value in named.items()}
+    for name, value in values.items():
+        if not poisoned(value) and not is_scale(value):
+            expected, span = KEYS["scale"].expected, named[name].span
+            values[name] = evaluator.fail(span, frame, "invalid value for scale", expected, describe(value))
+    return POISON if poisoned(*values.values()) else {n: 1.0 if v is None else float(v) for n, v in values.items()}
+
+
+def is_scale(value: Any) -> bool:
+    return value is None or (is_number(value) and LEAST_SCALE <= abs(value) <= 1 / LEAST_SCALE)
 
 
 def item_spans(node: syntax.Expression, count: int) -> list[Span]:
@@ -155,6 +190,10 @@ def warn_about_settings(train: TrainBlock, evaluator: Evaluator, frame: Frame) -
             side, usual = "above" if rate > largest else "below", f"mostly between {low:g} and {high:g}"
             message = f"the learning rate is far {side} the usual for {optimizer.name}"
             evaluator.warn(train.spans["optimizer"], frame, message, usual, f"{rate:g}", [])
+    if train.values["patience"] is not None and train.values["validation"] is None:
+        message = "patience watches the loss on the test rows, so their loss and metrics look too good afterwards"
+        expected = "validation = 0.1, which sets rows apart for patience"
+        evaluator.warn(train.spans["patience"], frame, message, expected, "no validation", [])
 
 
 def peak_rate(rate: Any) -> float | None:

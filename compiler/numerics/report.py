@@ -15,7 +15,6 @@ from runtime.training.captures import Capture
 from runtime.training.numerics import Range, show_names
 
 MOST_INDICES = 16
-HALVES = {"train_step": "training", "evaluate": "test"}  # which data a graph runs on
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def bad_examples(capture: Capture, name: str) -> str:
 
 
 def batch_line(capture: Capture) -> str:
-    data = HALVES[capture.graph]
-    step = f"step {capture.step} of {capture.steps}" if capture.graph == "train_step" else f"test batch {capture.step}"
+    data, number = capture.data, capture.step
+    step = f"step {number} of {capture.steps}" if capture.graph == "train_step" else f"{data} batch {number}"
     return f"batch: epoch {capture.epoch}, {step}, examples {show_indices(capture)} of the {data} data"
 
 

@@ -27,6 +27,8 @@ def describe(model: ElaboratedModel, before: Module, module: Module, optimizer: 
         metrics=tuple(model.train.metric_names) if model.train else (),
         totals=model.totals,
         classes=index_limits(before),
+        scales=dict(model.conversions.scales),
+        chosen_scales=tuple(model.conversions.chosen_scales),
         checks=checks_of(before, module),
         settings=settings,
         optimizer=optimizer,

@@ -7,6 +7,7 @@ A new built-in data set is a module with `INFO` (the arrays of an example), `FOO
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 
@@ -27,13 +28,17 @@ def describe(name_or_path: PathLike, data_dir: PathLike | None = None) -> dict[s
     return module.describe(path) if path else dict(module.INFO)
 
 
-def footprint(name_or_path: PathLike, data_dir: PathLike | None = None) -> Footprint:
-    """The memory that `load` needs, from headers only; an upper bound for data sets that may have fewer rows.
+def footprint(
+    name_or_path: PathLike, data_dir: PathLike | None = None, dtypes: Mapping[str, str] | None = None
+) -> Footprint:
+    """The memory that `load` needs, with the same `dtypes`, from headers only.
+
+    It is an upper bound for data sets that may have fewer rows.
 
     Raises RuntimeUserError as `describe` does.
     """
     module, path = _find(name_or_path, data_dir)
-    return module.footprint(path) if path else module.FOOTPRINT
+    return module.footprint(path, dtypes) if path else module.FOOTPRINT
 
 
 def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
@@ -44,14 +49,28 @@ def is_here(name_or_path: PathLike, data_dir: PathLike | None = None) -> bool:
     return import_module(USER_DATA).is_here(name, _folder(data_dir))
 
 
-def load(name_or_path: PathLike, data_dir: PathLike | None = None, report: Report = lambda text: None) -> Dataset:
-    """A whole data set in memory, as stored: the arrays that `describe` lists, for training and for testing.
+def find(name_or_path: PathLike, data_dir: PathLike | None = None) -> str:
+    """The path of the user's data; raises RuntimeUserError if there is nothing at it or below `data_dir`."""
+    return _find(name_or_path, data_dir)[1]
 
+
+def load(
+    name_or_path: PathLike,
+    data_dir: PathLike | None = None,
+    report: Report = lambda text: None,
+    dtypes: Mapping[str, str] | None = None,
+    seed: int | None = 0,
+) -> Dataset:
+    """A whole data set in memory: the arrays that `describe` lists, for training and for testing.
+
+    With `dtypes`, of the inputs and targets of a program by name, only these are read: as stored, except that f64 for
+    f32 is converted, and so are floats for whole numbers, if they are whole. If there are no test rows, `seed` draws
+    them from all rows; None takes the last.
     `data_dir` is a folder to search first; `report` is called with a line for each download. Raises RuntimeUserError
     if the data are missing, damaged or larger than memory.
     """
     module, path = _find(name_or_path, data_dir)
-    return module.load(path) if path else module.load(_folder(data_dir), report)
+    return module.load(path, dtypes, seed) if path else module.load(_folder(data_dir), report)
 
 
 def _find(name_or_path: PathLike, data_dir: PathLike | None) -> tuple[ModuleType, str]:

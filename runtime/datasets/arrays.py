@@ -1,8 +1,7 @@
 """The user's own data: a `.npz` file, or a folder of `.npy` files.
 
 Arrays have the names of the model's inputs and targets, and one row per example along their first axis. The test rows
-of an array `x` are the array `x_test`; if no array has one, the last sixth of the rows is used for testing. Values are
-used as they are, without scaling.
+of an array `x` are the array `x_test`; if no array has one, a sixth of the rows, which the seed draws, is for testing.
 """
 
 from __future__ import annotations
@@ -19,19 +18,22 @@ import numpy as np
 from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Split
 from runtime.datasets.files import BLOCK, check_memory, reading, reason
 from runtime.datasets.npy import MAGIC, Header, read_data, read_header
+from runtime.datasets.splitting import TEST_SHARE, TEST_STREAM, rows_apart
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 SUFFIX = ".npy"
 TEST_SUFFIX = "_test"
 TRAIN_SUFFIX = "_train"  # as in Keras; not ours
 WIDEST = 8  # bytes of the largest stored value
-TEST_SHARE = 6  # one row in six is for testing if there are no test arrays
 MOST_ARRAYS = 1000
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNSUSPICIOUS = 256 << 20  # bytes that any archive may unzip to
 MOST_EXPANSION = 200  # times its own size that a larger one may unzip to
 BEGINNING, LONGEST_SAMPLE = 512, 40  # bytes that show the format of a file, and characters of them in a message
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError)  # RuntimeError: encrypted or unknown
+
+
+Dtypes = Mapping[str, str]  # inputs and targets of a model by name, with their dtypes
 
 
 class Member(NamedTuple):
@@ -75,50 +77,60 @@ def describe(path: str) -> dict[str, ArrayInfo]:
     """The arrays of an example, from headers only. Raises RuntimeUserError for headers that `load` would refuse."""
     with _members(path) as members:
         headers = _headers(members, path)
-    return {name: ArrayInfo(header.dtype, header.shape[1:], 1.0) for name, header in _training(headers).items()}
+    return {name: ArrayInfo(header.dtype, header.shape[1:]) for name, header in _training(headers).items()}
 
 
-def footprint(path: str) -> Footprint:
+def footprint(path: str, dtypes: Dtypes | None = None) -> Footprint:
     """The memory that `load` needs. Raises RuntimeUserError as `describe` does."""
     with _members(path) as members:
         headers = _headers(members, path)
-    sizes, training = [header.bytes_in_memory for header in headers.values()], _training(headers)
+    sizes = [header.bytes_in_memory for header in _for_inputs(headers, dtypes).values()]
+    training = _training(headers)
     rows = next(iter(training.values())).shape[0]
     if len(training) == len(headers):
-        rows -= rows_to_test(rows)
-    return Footprint(sum(sizes), min(max(sizes), BLOCK * WIDEST), rows)
+        rows -= rows_apart(rows, TEST_SHARE)
+    largest = max(sizes, default=0)
+    drawn = int(largest * TEST_SHARE) if len(training) == len(headers) else 0  # while they are set apart
+    return Footprint(sum(sizes), max(min(largest, BLOCK * WIDEST), drawn), rows)
 
 
-def load(path: str) -> Dataset:
-    """All arrays in memory. Raises RuntimeUserError with the file, the array, and the problem."""
+def load(path: str, dtypes: Dtypes | None = None, seed: int | None = 0) -> Dataset:
+    """All arrays in memory, or those in `dtypes`, by the dtype of the input of the model that they are for.
+
+    Without test arrays, `seed` draws the rows to test with; None takes the last.
+
+    Raises RuntimeUserError with the file, the array, and the problem.
+    """
     with _members(path) as members:
-        headers = _headers(members, path)
+        whole = _headers(members, path)
+        headers = _for_inputs(whole, dtypes)
         arrays = _read_all(members, headers, path)
-    train = {name: arrays[name] for name in _training(headers)}
-    if len(train) < len(arrays):
-        test = {name: arrays[name + TEST_SUFFIX] for name in train}
-    else:
-        rows = len(next(iter(train.values())))
-        first = rows - rows_to_test(rows)
-        test = {name: array[first:] for name, array in train.items()}
-        train = {name: array[:first] for name, array in train.items()}
-    name = os.path.basename(os.path.normpath(path))
-    return Dataset(name, Split(train), Split(test), scale=dict.fromkeys(train, 1.0))
+    name, training = os.path.basename(os.path.normpath(path)), _training(whole)
+    train = Split({name: arrays[name] for name in training if name in arrays})
+    if len(training) == len(whole):
+        return Dataset(name, *train.parted(TEST_SHARE, seed, TEST_STREAM), drawn=True)
+    return Dataset(name, train, Split({name: arrays[name + TEST_SUFFIX] for name in train.arrays}))
 
 
-def rows_to_test(rows: int) -> int:
-    """How many of the rows are for testing if no array has separate test rows."""
-    return max(1, rows // TEST_SHARE)
+def _for_inputs(headers: Mapping[str, Header], dtypes: Dtypes | None) -> dict[str, Header]:
+    """The headers of those arrays that are inputs or targets of the model, as they are read for these; or all."""
+    if dtypes is None:
+        return dict(headers)
+    declared = {name: dtypes.get(name.removesuffix(TEST_SUFFIX)) for name in headers}
+    return {name: header.for_input(declared[name]) for name, header in headers.items() if declared[name]}
 
 
-def read_inputs(path: str, single: str) -> dict[str, np.ndarray]:
-    """The arrays of a file for prediction, by name; `single` is the name for the array of a `.npy` file."""
+def read_inputs(path: str, single: str, dtypes: Dtypes) -> dict[str, np.ndarray]:
+    """The arrays of a file for prediction, by name; `single` is the name for the array of a `.npy` file.
+
+    Arrays in `dtypes` are read for inputs of these dtypes.
+    """
     if path.lower().endswith(SUFFIX):
         members = {single: _file_member(single, path)}
-        headers = {single: _header(members[single])}
+        headers = {single: _header(members[single]).for_input(dtypes.get(single))}
         return _read_all(members, headers, path)
     with _members(path) as members:
-        headers = {name: _header(member) for name, member in members.items()}
+        headers = {name: _header(member).for_input(dtypes.get(name)) for name, member in members.items()}
         _check_rows(headers, path, least=1)
         return _read_all(members, headers, path)
 
@@ -284,7 +296,8 @@ def _check_pairs(training: Mapping[str, Header], testing: Mapping[str, Header], 
         )
     for test_name, name in wanted.items():
         here, there = training[name], testing[test_name]
-        if (here.dtype, here.shape[1:]) != (there.dtype, there.shape[1:]):
+        same = here.dtype == there.dtype or {here.dtype, there.dtype} == {"f32", "f64"}
+        if not same or here.shape[1:] != there.shape[1:]:
             raise RuntimeUserError(
                 f"{_where(test_name, path)} differs in type from {quoted(name)}",
                 expected=f"{here.dtype}{list(here.shape[1:])} per example",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from runtime.program import TensorSpec
 
 INTEGERS = {"u8": np.uint8, "i32": np.int32, "i64": np.int64}
 ROWS_AT_ONCE = 4096
+Place = Callable[[int], int]
 
 
 def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) -> None:
     """Checks that the data set has an array for every input and target in `specs`, of a type that fits.
 
     The shapes of an example must agree except for sizes of 1, or one of them is flat and has as many values. Integers
-    may feed floats, but not the other way round. Raises RuntimeUserError for the first array that does not fit.
+    may feed floats, and floats that are whole may feed integers, which is checked when they are read. Raises
+    RuntimeUserError for the first array that does not fit.
     """
     for spec in specs:
         if spec.name not in info_by_name:
@@ -37,12 +39,6 @@ def check(info_by_name: Mapping[str, ArrayInfo], specs: Sequence[TensorSpec]) ->
                 found=_of_data(info),
                 hint=_hint_for_one_hot(spec, info),
             )
-        if info.dtype == "f32" and spec.dtype not in ("f32", "f64"):
-            raise RuntimeUserError(
-                f"array {quoted(spec.name)} has floats, but the model's {spec.kind} has whole numbers",
-                expected=f"{_of_model(spec)} per example",
-                found=_of_data(info),
-            )
 
 
 def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Mapping[str, int]) -> None:
@@ -51,46 +47,55 @@ def check_values(dataset: Dataset, specs: Sequence[TensorSpec], class_counts: Ma
     Floats must be finite; integers must be in 0 … classes - 1 if `class_counts` has the array, and else in the range of
     the model's dtype. Raises RuntimeUserError with the array, the row and the value.
     """
-    for split_name, split in (("training", dataset.train), ("test", dataset.test)):
+    for split_name, split in dataset.splits.items():
         for spec in specs:
             array = split.arrays[spec.name]
             where = f"array {quoted(spec.name)} ({split_name})"
             if array.dtype.kind == "f":
-                _check_finite(array, where)
+                _check_finite(array, where, split.place)
             elif spec.name in class_counts:
-                _check_classes(dataset, spec, class_counts[spec.name], array, where)
+                _check_classes(dataset, spec, class_counts[spec.name], array, where, split.place)
             elif spec.dtype in INTEGERS:
-                limits = np.iinfo(INTEGERS[spec.dtype])
-                check_range(array, limits.min, limits.max, f"does not fit the model's {spec.dtype}", where)
+                limits, complaint = np.iinfo(INTEGERS[spec.dtype]), f"does not fit the model's {spec.dtype}"
+                check_range(array, limits.min, limits.max, complaint, where, split.place)
 
 
-def _check_classes(dataset: Dataset, spec: TensorSpec, count: int, array: np.ndarray, where: str) -> None:
+def _check_classes(dataset: Dataset, spec: TensorSpec, count: int, array: np.ndarray, where: str, place: Place) -> None:
     kind = "a class of the model" if spec.kind == "target" else "a row of the table that the model looks it up in"
     try:
-        check_range(array, 0, count - 1, f"is not {kind}", where)
+        check_range(array, 0, count - 1, f"is not {kind}", where, place)
     except RuntimeUserError as error:
-        parts = [split.arrays[spec.name] for split in (dataset.train, dataset.test)]
+        parts = [split.arrays[spec.name] for split in dataset.splits.values()]
         if min(part.min() for part in parts) == 1 and max(part.max() for part in parts) == count:
             error.hint = f"the values run from 1 to {count}: subtract 1"
         raise
 
 
-def _check_finite(array: np.ndarray, where: str) -> None:
+def _check_finite(array: np.ndarray, where: str, place: Place) -> None:
     for start, rows in _blocks(array):
         bad = ~np.isfinite(rows)
         if bad.any():
             row, value = _first(bad, rows)
-            raise RuntimeUserError(f"row {start + row} of {where} is not finite", expected="floats", found=f"{value}")
+            raise RuntimeUserError(
+                f"row {place(start + row)} of {where} is not finite", expected="floats", found=f"{value}"
+            )
 
 
-def check_range(array: np.ndarray, low: int, high: int, complaint: str, where: str) -> None:
-    """Raises RuntimeUserError, `row 3 of {where} {complaint}`, for the first value outside of low … high."""
+def check_range(
+    array: np.ndarray, low: int, high: int, complaint: str, where: str, place: Place = lambda row: row
+) -> None:
+    """Raises RuntimeUserError, `row 3 of {where} {complaint}`, for the first value outside of low … high.
+
+    `place` gives the number of a row in its file.
+    """
     for start, rows in _blocks(array):
         bad = (rows < low) | (rows > high)
         if bad.any():
             row, value = _first(bad, rows)
             raise RuntimeUserError(
-                f"row {start + row} of {where} {complaint}", expected=f"whole numbers {low} … {high}", found=f"{value}"
+                f"row {place(start + row)} of {where} {complaint}",
+                expected=f"whole numbers {low} … {high}",
+                found=f"{value}",
             )
 
 

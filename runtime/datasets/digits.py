@@ -27,7 +27,7 @@ IMAGES_AT_ONCE = 128  # working arrays of 400 kB stay in the cache
 WORKING_BYTES = 14_500_000  # measured: half are the distance tables, the rest positions and pens of all images
 
 JITTER = 0.11  # how far a writer moves a control point, at most, in each of the two draws added
-INFO = {"image": ArrayInfo("u8", (SIDE, SIDE), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
+INFO = {"image": ArrayInfo("u8", (SIDE, SIDE)), "label": ArrayInfo("u8", ())}
 
 
 class Sheet(NamedTuple):
@@ -75,8 +75,7 @@ def is_here(data_dir: str | None) -> bool:
 
 def load(data_dir: str | None, report: Report) -> Dataset:
     """Both splits: 12,000 images for training and 2,000 for testing. `data_dir` and `report` are not used."""
-    scale = {name: info.scale for name, info in INFO.items()}
-    return Dataset("digits", train=draw_sheet(TRAIN), test=draw_sheet(TEST), scale=scale)
+    return Dataset("digits", train=draw_sheet(TRAIN), test=draw_sheet(TEST))
 
 
 def draw_sheet(sheet: Sheet) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
@@ -17,6 +17,9 @@ from runtime.errors import RuntimeUserError, quoted
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 UNKNOWN_MEMORY = 64 << 30  # bytes that are assumed if the system does not say
 BLOCK = 1 << 20  # elements that are read and converted at once
+
+
+Check = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 class Readable(Protocol):
@@ -61,11 +64,14 @@ def kind_of(mode: int) -> str:
     return next((kind for is_kind, kind in kinds if is_kind(mode)), "a device")
 
 
-def read_values(stream: Readable, count: int, stored: np.dtype, dtype: np.dtype, where: str) -> np.ndarray:
+def read_values(
+    stream: Readable, count: int, stored: np.dtype, dtype: np.dtype, where: str, check: Check | None = None
+) -> np.ndarray:
     """Reads `count` values of dtype `stored` as an array [count] of `dtype`.
 
-    Floats beyond the range of `dtype` become infinite. Raises RuntimeUserError if the stream ends too soon or the array
-    does not fit in memory; `where` is the name of the array in the message.
+    `check` is called with each block: the position of its first value, the stored and the converted values. Raises
+    RuntimeUserError if the stream ends too soon or the array does not fit in memory; `where` is the name of the array
+    in the message.
     """
     try:
         values = np.empty(count, dtype)
@@ -82,8 +88,11 @@ def read_values(stream: Readable, count: int, stored: np.dtype, dtype: np.dtype,
                 f"{where} is truncated", expected=f"{total:,} bytes of values", found=f"{got:,} bytes"
             )
         part = np.frombuffer(data, stored)
+        converted = values[start : start + len(part)]
         with np.errstate(all="ignore"):
-            values[start : start + len(part)] = part
+            converted[...] = part
+        if check:
+            check(start, part, converted)
     return values
 
 

@@ -50,7 +50,7 @@ LARGEST_DOWNLOAD = 16 << 20  # bytes; the largest file has 9.9 million
 SUBFOLDERS = ("", "mnist", os.path.join("MNIST", "raw"))  # below a data folder, as other programs place the files
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_BYTES = 8  # the code of the IDX format for unsigned bytes
-INFO = {"image": ArrayInfo("u8", (28, 28), 1 / 255), "label": ArrayInfo("u8", (), 1.0)}
+INFO = {"image": ArrayInfo("u8", (28, 28)), "label": ArrayInfo("u8", ())}
 FOOTPRINT = Footprint(
     sum(math.prod(file.shape) for file in FILES), BLOCK, TRAIN_LABELS.shape[0]
 )  # of the published files
@@ -67,7 +67,7 @@ def load(data_dir: str | None, report: Report) -> Dataset:
     does not fit its name, and if nothing was found and the download fails.
     """
     train, test = read(_found(data_dir, report) or _downloaded(data_dir, report))
-    return Dataset("mnist", train, test, scale={name: info.scale for name, info in INFO.items()})
+    return Dataset("mnist", train, test)
 
 
 def read(paths: Paths) -> tuple[Split, Split]:

@@ -1,17 +1,19 @@
 """Reads the `.npy` format from untrusted files.
 
 NumPy's own reader evaluates the header as Python text and can unpickle; this one matches the three fields of the header
-and knows ten dtypes. Stored values are converted to the dtypes of the language while they are read.
+and knows ten dtypes. Stored values are converted to dtypes of the language while they are read.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from runtime.datasets.dataset import read_as
 from runtime.datasets.files import Readable, read_values
 from runtime.errors import RuntimeUserError, quoted
 
@@ -30,7 +32,7 @@ DTYPES = {  # stored -> (dtype that it is read as, dtype in the language)
     "i8": ("i8", "i64"),
     "f2": ("f2", "f32"),
     "f4": ("f4", "f32"),
-    "f8": ("f8", "f32"),
+    "f8": ("f8", "f64"),
 }
 IN_MEMORY = {
     "bool": np.dtype(np.bool_),
@@ -38,6 +40,7 @@ IN_MEMORY = {
     "i32": np.dtype(np.int32),
     "i64": np.dtype(np.int64),
     "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
 }
 
 HINTS = {  # by the kind of a dtype that is not in DTYPES
@@ -70,6 +73,14 @@ class Header:
     @property
     def bytes_in_memory(self) -> int:
         return self.count * IN_MEMORY[self.dtype].itemsize
+
+    def for_input(self, declared: str | None) -> Header:
+        """The same array, read for an input of the model of this dtype; None for any use."""
+        return replace(self, dtype=read_as(self.dtype, declared)) if declared else self
+
+    def row_of(self, position: int) -> int:
+        """The row of the value at a position in the file."""
+        return position % self.shape[0] if self.column_major else position // (self.count // self.shape[0])
 
 
 def read_header(stream: Readable, size: int, where: str) -> Header:
@@ -133,9 +144,28 @@ def _numpy_name(description: str) -> str:
 def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:
     """Reads the values after a header as a C-contiguous array in the dtype of the language.
 
-    Raises RuntimeUserError if the data end too soon or do not fit in memory.
+    Raises RuntimeUserError if the data end too soon or do not fit in memory, and with row and value for floats that the
+    dtype does not have: too large for f32, or not whole.
     """
-    values = read_values(stream, header.count, header.stored, IN_MEMORY[header.dtype], where)
+    dtype = IN_MEMORY[header.dtype]
+    narrowed = header.stored.kind == "f" and (dtype.kind != "f" or dtype.itemsize < header.stored.itemsize)
+    check = partial(_check_narrowed, header, where) if narrowed else None
+    values = read_values(stream, header.count, header.stored, dtype, where, check)
     if header.column_major:
         return np.ascontiguousarray(values.reshape(header.shape[::-1]).transpose())
     return values.reshape(header.shape)
+
+
+def _check_narrowed(header: Header, where: str, start: int, floats: np.ndarray, values: np.ndarray) -> None:
+    """Raises RuntimeUserError for the first of the `floats`, from position `start`, that is no value of the dtype."""
+    if values.dtype.kind == "f":
+        bad = np.isinf(values) & np.isfinite(floats)
+        complaint, expected = f"is too large for {header.dtype}", "at most 3.4e+38, or an input that is declared f64"
+    else:
+        low, high = (0, 1) if values.dtype.kind == "b" else (np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
+        bad = (floats != np.trunc(floats)) | ~((floats >= low) & (floats < high + 1.0))
+        complaint, expected = f"is no value of {header.dtype}", f"whole numbers, since the model takes {header.dtype}"
+    if bad.any():
+        index = int(bad.argmax())
+        row, value = header.row_of(start + index), floats[index].item()
+        raise RuntimeUserError(f"row {row} of {where} {complaint}", expected=expected, found=f"{value:g}")

@@ -6,17 +6,18 @@ import os
 from collections.abc import Callable
 
 from runtime.datasets import arrays, mnist
+from runtime.datasets.dataset import Dataset
 from runtime.datasets.digits import TEST, TRAIN, draw_sheet
 from runtime.errors import RuntimeUserError
-from runtime.program import Arrays
+from runtime.standalone.settings import DTYPES, SEED
 
 
-def load_digits(path: str | None) -> tuple[Arrays, Arrays]:
+def load_digits(path: str | None) -> Dataset:
     """Digits that are drawn here, if no other data are named."""
-    return load_arrays(path) if path else (draw_sheet(TRAIN).arrays, draw_sheet(TEST).arrays)
+    return load_arrays(path) if path else Dataset("digits", draw_sheet(TRAIN), draw_sheet(TEST))
 
 
-def load_mnist(path: str | None) -> tuple[Arrays, Arrays]:
+def load_mnist(path: str | None) -> Dataset:
     """The four files of MNIST in a folder, or arrays of the same form from a .npz file."""
     if path is None:
         raise RuntimeUserError(
@@ -27,14 +28,12 @@ def load_mnist(path: str | None) -> tuple[Arrays, Arrays]:
         return load_arrays(path)
     paths = mnist.files_in(folder)
     mnist.require_all(paths, folder)
-    train, test = mnist.read(paths)
-    return train.arrays, test.arrays
+    return Dataset("mnist", *mnist.read(paths))
 
 
-def load_arrays(path: str) -> tuple[Arrays, Arrays]:
+def load_arrays(path: str) -> Dataset:
     """The arrays of a .npz file, or of a folder of .npy files."""
-    dataset = arrays.load(os.path.expanduser(path))
-    return dataset.train.arrays, dataset.test.arrays
+    return arrays.load(os.path.expanduser(path), DTYPES or None, SEED)
 
 
-load_data: Callable[[str], tuple[Arrays, Arrays]] = load_arrays  # in a file, the reader of its data set
+load_data: Callable[[str], Dataset] = load_arrays  # in a file, the reader of its data set

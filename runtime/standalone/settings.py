@@ -15,5 +15,9 @@ METRICS: tuple[str, ...] = ()
 # Totals of metrics, and how each combines over batches: sum, max or min
 TOTALS: dict[str, str] = {}
 CLASSES: dict[str, int] = {}  # number of valid values, for arrays of indices
+VALIDATION: float | None = None  # share of the training rows that are set apart for patience and the best epoch
+DTYPES: dict[str, str] = {}  # of inputs and targets, as the graphs take them
+# Classes, how arrays are stored and scaled, parameters
+ABOUT = ""
 ARENA_BYTES = 0  # memory for all tensors
 GRAPHS: dict[str, Bind] = {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from runtime.datasets.arrays import write_npz
+from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError
 from runtime.feeding import Batches, batches, epoch_order, fitted_to, means
 from runtime.program import Arrays, BoundGraphs, aligned_zeros
 from runtime.standalone.data import load_data
 from runtime.standalone.settings import (
+    ABOUT,
     ARENA_BYTES,
     BATCH,
     CLASSES,
@@ -26,36 +28,52 @@ from runtime.standalone.settings import (
     SEED,
     SHUFFLE,
     TOTALS,
+    VALIDATION,
 )
-from runtime.training.progress import epoch_line
+from runtime.training.progress import data_line, epoch_line
 from runtime.training.results import EpochResult, Position, json_line
 
 
 @np.errstate(all="ignore")  # overflow inside a step is often harmless; the loss shows if it was not
-def train(training: Arrays, test: Arrays, epochs: int, log: str | None) -> BoundGraphs:
-    """Trains from the initial weights of SEED; prints a line for each epoch, and adds one of JSON to the log."""
+def train(data: Dataset, epochs: int, log: str | None) -> BoundGraphs:
+    """Trains from the initial weights of SEED; prints a line on the data, and one for each epoch.
+
+    The log gets a line of JSON for each epoch.
+    """
     program = BoundGraphs(GRAPHS, aligned_zeros(ARENA_BYTES), BATCH)
-    training = fitted_to(program.inputs("train_step", 1), training, CLASSES, "training")
-    test = fitted_to(program.inputs("evaluate", 1), test, CLASSES, "test")
-    rows, test_rows = (len(next(iter(arrays.values()))) for arrays in (training, test))
+    data = data.with_validation(VALIDATION, SEED)
+    training = fitted_to(program.inputs("train_step", 1), data.train.arrays, CLASSES, "training")
+    test, watched = fitted_to(program.inputs("evaluate", 1), data.test.arrays, CLASSES, "test"), None
+    if data.validation is not None:
+        watched = fitted_to(program.inputs("evaluate", 1), data.validation.arrays, CLASSES, "validation")
+    rows = len(next(iter(training.values())))
     program.initialize(SEED)
+    print(data_line(data, SEED, ABOUT))
     began, position = time.perf_counter(), Position()
     while not position.is_final(epochs, PATIENCE):
         epoch = position.epoch + 1
-        order, test_order = epoch_order(rows, SEED, epoch, SHUFFLE), np.arange(test_rows)
+        order = epoch_order(rows, SEED, epoch, SHUFFLE)
         result = EpochResult(
             epoch,
             means(finite(batches(program, "train_step", training, order, BATCH)), program, METRICS, TOTALS),
-            means(batches(program, "evaluate", test, test_order, BATCH), program, METRICS, TOTALS),
+            evaluated(program, test),
             time.perf_counter() - began,
+            None if watched is None else evaluated(program, watched),
         )
-        require_finite(result.test["loss"])
         position = position.after(result)
         print(epoch_line(result), flush=True)
         if log:
             with open(log, "a", encoding="utf-8") as file:
-                file.write(json_line(asdict(result)))
+                file.write(json_line(result.record))
     return program
+
+
+def evaluated(program: BoundGraphs, arrays: Arrays) -> dict[str, Any]:
+    """Loss and metrics over test or validation data; raises RuntimeUserError if the loss is not finite."""
+    order = np.arange(len(next(iter(arrays.values()))))
+    results = means(batches(program, "evaluate", arrays, order, BATCH), program, METRICS, TOTALS)
+    require_finite(results["loss"])
+    return results
 
 
 def finite(runs: Batches) -> Batches:
@@ -78,7 +96,7 @@ def main() -> None:
     parser.add_argument("--save", metavar="WEIGHTS.npz", help="write all variables to this file at the end")
     flags = parser.parse_args()
     try:
-        program = train(*load_data(flags.data), flags.epochs, flags.log)
+        program = train(load_data(flags.data), flags.epochs, flags.log)
     except RuntimeUserError as error:
         raise SystemExit(str(error)) from None
     if flags.save:

@@ -26,7 +26,7 @@ from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 2
 KIND = "nnc numerics"
-STORED_TYPES = {"u8", "bool", "i32", "i64", "f32"}  # of data sets
+STORED_TYPES = {"u8", "bool", "i32", "i64", "f32", "f64"}  # of data sets
 PARTS = ("variable/", "input/", "batch/")  # prefixes of the names of tensors
 
 
@@ -68,11 +68,12 @@ class Capture:
     epoch: int
     step: int  # of the epoch, counted from 1
     steps: int  # of the epoch
-    indices: np.ndarray  # of the examples in the training data, or test data for `evaluate`
+    indices: np.ndarray  # of the examples in the data
     inputs: Arrays
     before: Arrays  # the variables
     result: StepResult
     bad: tuple[str, ...]  # variables that were finite before the step and are not after it
+    data: str  # "training", "test" or "validation"
 
     @property
     def name(self) -> str:
@@ -114,9 +115,9 @@ def first_bad_batch(runner: HostRunner, order: np.ndarray, size: int) -> NotFini
 
 
 def capture_of(
-    graph: str, runner: HostRunner, order: np.ndarray, size: int, epoch: int, bad: NotFinite, before: Arrays
+    graph: str, data: str, runner: HostRunner, order: np.ndarray, size: int, epoch: int, bad: NotFinite, before: Arrays
 ) -> Capture:
-    """The capture of a step that has just run."""
+    """The capture of a step that has just run, on the training, test or validation data."""
     start = (bad.step - 1) * size
     indices = order[start : start + size]
     inputs = {name: array[indices] for name, array in runner.arrays.items()}
@@ -132,6 +133,7 @@ def capture_of(
         before={name: array.copy() for name, array in before.items()},
         result=StepResult.of(bad.loss, runner.program.variables()),
         bad=bad.variables,
+        data=data,
     )
 
 
@@ -148,7 +150,7 @@ def write_dump(path: Path, capture: Capture, recipe: Recipe) -> None:
         "recipe": asdict(recipe),
         "conditions": conditions(),
         "found": asdict(capture.result),
-        **{name: getattr(capture, name) for name in ("graph", "epoch", "step", "steps", "bad")},
+        **{name: getattr(capture, name) for name in ("graph", "epoch", "step", "steps", "bad", "data")},
     }
     write_atomically(path, encoded(arrays, values, with_types=True))
 
@@ -186,6 +188,9 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
     recipe, result = recipe_from(**values["recipe"]), StepResult(**values["found"])
     if values["graph"] not in ("train_step", "evaluate"):
         raise ValueError(values["graph"])
+    data = values.get("data", "training" if values["graph"] == "train_step" else "test")
+    if data not in ("training", "test", "validation"):
+        raise ValueError(data)
     indices = batch["indices"]
     if indices.ndim != 1 or indices.dtype != np.int64:
         raise ValueError("indices")
@@ -199,6 +204,7 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
         before=variables,
         result=StepResult(float.fromhex(result.loss).hex(), dict(result.variables)),
         bad=tuple(map(str, values["bad"])),
+        data=data,
     )
     return capture, recipe, dict(values["conditions"])
 

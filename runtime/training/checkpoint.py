@@ -24,6 +24,7 @@ from runtime.training.results import EpochResult, Position
 from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 1
+OF_ANOTHER_PROGRAM = "was written by another program"
 SHORT_NAMES = {name.upper(): name for name in LANGUAGE_TYPES.values()}  # by that of safetensors headers
 
 
@@ -100,7 +101,7 @@ def encode(program: LoadedProgram, position: Position, program_hash: str) -> byt
         "epoch": position.epoch,
         "best_epoch": position.best_epoch,
         "best_loss": position.best_loss if position.best_epoch else None,
-        "history": [vars(result) for result in position.history],
+        "history": [result.record for result in position.history],
     }
     return encoded(program.variables(), values)
 
@@ -125,7 +126,7 @@ def load(path: Path, program: LoadedProgram, program_hash: str | None = None) ->
     position, written_by = _position(checkpoint, metadata)
     if program_hash not in (None, written_by):
         raise RuntimeUserError(
-            f"{checkpoint.name} was written by another program",
+            f"{checkpoint.name} {OF_ANOTHER_PROGRAM}",
             expected=f"program {program_hash}",
             found=f"program {written_by}",
             hint="only data, epochs, patience and checkpoint of the train block may change when a run is resumed",
@@ -180,7 +181,7 @@ def _position(checkpoint: TensorFile, metadata: Mapping[str, str]) -> tuple[Posi
 def _result(entry: Mapping[str, Any]) -> EpochResult:
     """An epoch of the history; raises ValueError or TypeError if it is not valid."""
     result = EpochResult(**entry)
-    for means in (result.train, result.test):
+    for means in (result.train, result.test, result.watched):
         if not isinstance(means, dict) or "loss" not in means:
             raise ValueError("an epoch without a loss")
     if not all(type(number) in (int, float) for number in result.numbers):

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from runtime.datasets import BUILT_IN, describe
 from runtime.datasets.arrays import read_inputs, write_npz
 from runtime.datasets.checks import check
 from runtime.datasets.dataset import ArrayInfo
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LANGUAGE_TYPES, TensorSpec
 from runtime.training.checkpoint import write_atomically
+from runtime.training.run_data import RunData, scales_for_prediction
+
+FLOATS = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 
 
-def read_examples(path: str, inputs: Sequence[TensorSpec], data: str) -> dict[str, np.ndarray]:
+def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, data: str) -> dict[str, np.ndarray]:
     """The model's inputs by name from a `.npy` file (for a model with one input) or a `.npz` file.
 
-    Integers for a float input are scaled like the training data `data`; floats are used as they are.
+    Arrays for a float input are scaled as in the run, whose data are `run`, or None and the name `data` for an old run.
+    Values far from those in training are reported with a warning.
     """
     if path.lower().endswith(".npy") and len(inputs) > 1:
         names = ", ".join(quoted(spec.name) for spec in inputs)
         raise RuntimeUserError(
             f"{quoted(path)} is a single array", expected=f"a .npz file with the arrays {names}", found="a .npy file"
         )
-    arrays = read_inputs(path, inputs[0].name)
-    check({name: ArrayInfo(LANGUAGE_TYPES[a.dtype.name], a.shape[1:], 1.0) for name, a in arrays.items()}, inputs)
-    scales = {name: info.scale for name, info in describe(data).items()} if data in BUILT_IN else {}
-    return {spec.name: as_input(arrays[spec.name], spec, scales.get(spec.name, 1.0)) for spec in inputs}
+    arrays = read_inputs(path, inputs[0].name, {spec.name: spec.dtype for spec in inputs})
+    check({name: ArrayInfo(LANGUAGE_TYPES[a.dtype.name], a.shape[1:]) for name, a in arrays.items()}, inputs)
+    scales = scales_for_prediction(run, data, arrays, inputs)
+    for warning in run.warnings(arrays, scales, "given") if run else ():
+        print(warning, file=sys.stderr)
+    return {spec.name: as_input(arrays[spec.name], spec, scales[spec.name]) for spec in inputs}
 
 
 def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
-    if spec.dtype in ("f32", "f64") and array.dtype.kind != "f":
-        return array.astype(np.float32) * np.float32(scale)
-    return array
+    """The array as the compiled step would convert it: a float input is cast, then scaled."""
+    if spec.dtype not in FLOATS or (array.dtype.kind == "f" and scale == 1):
+        return array
+    dtype = FLOATS[spec.dtype]
+    return array.astype(dtype) * dtype.type(scale)
 
 
 def write_outputs(path: Path, outputs: Mapping[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from runtime.datasets.dataset import Dataset
 from runtime.training.results import EpochResult, Summary
 
 REFRESH_SECONDS = 0.1
@@ -28,6 +29,11 @@ class Reporter:
         self.interval = REFRESH_SECONDS if self.stream.isatty() and not quiet else math.inf
         self._bar: Any = None  # a rich.progress.Progress, made when it is first shown
         self._title, self._steps, self._began = "", 0, 0.0
+
+    def data(self, line: str) -> None:
+        """Says what is going to be trained, in the words of `data_line`."""
+        if not self.quiet:
+            print(line, file=self.stream, flush=True)
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
         """An epoch of `steps` steps begins."""
@@ -66,13 +72,33 @@ class Reporter:
             self._bar = None
 
 
+def data_line(dataset: Dataset, seed: int | None, about: str) -> str:
+    """The data before the first epoch, with what the program says `about` them; without a seed the last rows are for
+    testing:
+
+    10,000 rows to train, 2,000 to test (drawn by seed 0); 10 classes; image u8 / 255, label u8; 1,234 parameters
+    """
+    rows = {part: f"{len(split):,}" for part, split in dataset.splits.items()}
+    apart = f", {rows['validation']} for validation" if "validation" in rows else ""
+    return f"{rows['training']} rows to train{apart}, {rows['test']} to test{source_of_test(dataset, seed)}; {about}"
+
+
+def source_of_test(dataset: Dataset, seed: int | None) -> str:
+    """` (drawn by seed 0)`, or which they are without a seed; empty for a data set with separate test rows."""
+    drawn = "the last rows" if seed is None else f"drawn by seed {seed}"
+    return f" ({drawn})" if dataset.drawn else ""
+
+
 def epoch_line(result: EpochResult) -> str:
-    """One epoch, train / test, with tabs before `accuracy` and `step`; without metrics that are vectors or matrices:
+    """One epoch, train / test or train / validation / test, with tabs before `accuracy` and `step`:
 
     loss: 0.0541 / 0.0370   accuracy: 0.7651 / 0.8499   step 1  1.09 sec
+
+    Metrics that are vectors or matrices are left out.
     """
-    numbers = {name: value for name, value in result.train.items() if not isinstance(value, list)}
-    values = [f"{name}: {figure(value)} / {figure(result.test[name])}" for name, value in numbers.items()]
+    parts = [part for part in (result.train, result.validation, result.test) if part is not None]
+    names = [name for name, value in result.train.items() if not isinstance(value, list)]
+    values = [f"{name}: {' / '.join(figure(part[name]) for part in parts)}" for name in names]
     return "\t".join([*values, f"step {result.epoch}  {result.seconds:.2f} sec"])
 
 
@@ -115,11 +141,11 @@ def table(values: list[Any]) -> list[str]:
 
 def summary_text(summary: Summary) -> str:
     """The lines at the end of training."""
-    best = f"best epoch {summary.best_epoch} (test loss {figure(summary.best_loss)})"
+    best = f"best epoch {summary.best_epoch} ({summary.watched} loss {figure(summary.best_loss)})"
     epochs = "1 epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     lines = [f"{epochs}, {best}" if summary.best_epoch else epochs]
     if summary.stopped_early:
-        lines.append("stopped early: the test loss no longer improved")
+        lines.append(f"stopped early: the {summary.watched} loss no longer improved")
     if summary.trained:
         lines.append(f"{summary.steps_per_second:,.0f} steps/s, {summary.seconds_per_epoch:.2f} sec per epoch")
     else:

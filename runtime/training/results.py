@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,24 @@ class EpochResult:
     train: dict[str, Any]
     test: dict[str, Any]
     seconds: float
+    validation: dict[str, Any] | None = None  # if rows are set apart for it
+
+    @property
+    def watched(self) -> dict[str, Any]:
+        """The results that patience and the best epoch go by."""
+        return self.test if self.validation is None else self.validation
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The fields in a log and in a checkpoint."""
+        values = asdict(self)
+        return values if self.validation is not None else {k: v for k, v in values.items() if k != "validation"}
 
     @property
     def numbers(self) -> list[Any]:
         """All numbers, those of vectors and matrices one by one."""
         found: list[Any] = [self.epoch, self.seconds, *self.train.values(), *self.test.values()]
+        found += (self.validation or {}).values()
         for _ in range(DEEPEST_LIST):
             found = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
         return found
@@ -45,18 +58,18 @@ class Position:
 
     epoch: int = 0
     best_epoch: int = 0
-    best_loss: float = math.inf  # the lowest test loss so far
+    best_loss: float = math.inf  # the lowest loss so far on the validation rows, or else on the test rows
     history: tuple[EpochResult, ...] = ()
 
     def after(self, result: EpochResult) -> Position:
         """The position one epoch later."""
         best = (self.best_epoch, self.best_loss)
-        if result.test["loss"] < self.best_loss:
-            best = (result.epoch, result.test["loss"])
+        if result.watched["loss"] < self.best_loss:
+            best = (result.epoch, result.watched["loss"])
         return Position(result.epoch, *best, (*self.history, result)[-result.kept :])
 
     def is_final(self, epochs: int, patience: int | None) -> bool:
-        """Whether all epochs are done, or the last `patience` of them (at least 1) brought no better test loss."""
+        """Whether all epochs are done, or the last `patience` of them (at least 1) brought no better loss."""
         return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= max(patience, 1))
 
 
@@ -67,13 +80,14 @@ class Summary:
     epochs: int  # completed in all
     trained: int  # of these, in this session
     best_epoch: int
-    best_loss: float  # on the test split
+    best_loss: float  # of the `watched` rows
     train: dict[str, Any]
     test: dict[str, Any]
     steps_per_second: float  # training steps only
     seconds_per_epoch: float  # with evaluation and checkpoints
     stopped_early: bool
     folder: Path
+    watched: str = "test"  # or "validation"
 
 
 def json_line(record: dict[str, Any]) -> str:

@@ -2,10 +2,11 @@
 
 runs/CNN-20250131-120000/
   program.nn            the program as trained, with all settings written out
+  data.json             what its arrays mean: how they were stored, scales, ranges (run_data.py)
   log.jsonl             a header for each start of the run, and one line for each epoch
   last.safetensors      the end of the last saved epoch
   previous.safetensors  the epoch saved before it, in case the last one cannot be read
-  best.safetensors      the epoch with the lowest test loss
+  best.safetensors      the epoch with the lowest loss on the validation rows, or else on the test rows
   damaged.safetensors   only if that happened: the file that could not be read
 """
 
@@ -27,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.datasets.files import reading, reason
-from runtime.errors import RuntimeUserError, did_you_mean, quoted
+from runtime.errors import RuntimeUserError, did_you_mean, quoted, shortened
 from runtime.program import LoadedProgram
-from runtime.training.checkpoint import load, write_atomically
+from runtime.training.checkpoint import OF_ANOTHER_PROGRAM, load, write_atomically
 from runtime.training.conditions import changes, conditions
 from runtime.training.results import EpochResult, Position, json_line
+from runtime.training.run_data import RunData
 
 try:
     import fcntl
@@ -40,17 +42,25 @@ except ImportError:  # on Windows
 
 TRAIN_BLOCK = re.compile(r"^train\b.*?^\}", re.MULTILINE | re.DOTALL)
 # When a run is resumed, its length and the place of its data may change, but not the computation.
-FREE_ENTRY = re.compile(r"^[ \t]*(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*\n", re.MULTILINE)
+FREE_ENTRY = re.compile(
+    r"^[ \t]*(?:(?:data|epochs|patience|checkpoint)[ \t]*=[^;\n]*|validation[ \t]*=[ \t]*none[ \t]*)\n", re.MULTILINE
+)  # `validation = none` is written out since rows can be set apart; before, all runs had none
 
+FREE_VALUE = re.compile(r"^[ \t]*(data|epochs|patience|checkpoint)[ \t]*=[ \t]*([^;\n]*)", re.MULTILINE)
 LARGEST_PROGRAM = 1_000_000  # bytes, as for every model file
+LARGEST_DATA = 1_000_000
 LARGEST_LOG = 64_000_000  # bytes: some 200,000 epochs
 LONGEST_PATH = 4_096  # characters of a folder for which similar ones are suggested
 
 
 def program_hash(text: str) -> str:
     """SHA-256 of a resolved program without the entries of its train block that a resumed run may change."""
-    settled = TRAIN_BLOCK.sub(lambda block: FREE_ENTRY.sub("", block.group()), text)
-    return hashlib.sha256(settled.encode()).hexdigest()
+    return hashlib.sha256(settled(text).encode()).hexdigest()
+
+
+def settled(text: str) -> str:
+    """A resolved program without these entries."""
+    return TRAIN_BLOCK.sub(lambda block: FREE_ENTRY.sub("", block.group()), text)
 
 
 class RunFolder:
@@ -60,6 +70,7 @@ class RunFolder:
         self.path = path
         self.text = text
         self.program = path / "program.nn"
+        self.data = path / "data.json"
         self.log = path / "log.jsonl"
         self.last = path / "last.safetensors"
         self.previous = path / "previous.safetensors"
@@ -101,6 +112,16 @@ class RunFolder:
                 raise RuntimeUserError(f"{quoted(str(path))} is not {kind}", expected=f"a file {file.name} in it")
         folder.text = _read_text(folder.program, LARGEST_PROGRAM)
         return folder
+
+    def write_data(self, data: RunData) -> None:
+        """Writes data.json atomically; raises RuntimeUserError if the disk fails."""
+        write_atomically(self.data, data.encoded())
+
+    def read_data(self) -> RunData | None:
+        """What its arrays mean; None for a run from before data.json. Raises RuntimeUserError for a damaged file."""
+        if not os.path.lexists(self.data):
+            return None
+        return RunData.decoded(_read_text(self.data, LARGEST_DATA), quoted(str(self.data)))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -147,14 +168,24 @@ class RunFolder:
     def resume(self, program: LoadedProgram, text: str) -> Position:
         """Sets `program`, compiled from `text`, to the last checkpoint, and makes log and program.nn agree with it.
 
-        Raises RuntimeUserError, without any change, if no checkpoint can be read or they are of another program.
+        Nothing is written if all is well and nothing is left to train. Raises RuntimeUserError, without any change, if
+        no checkpoint can be read or they are of another program.
         """
-        used, position = self.restore(program, program_hash(text))
+        try:
+            used, position = self.restore(program, program_hash(text))
+        except RuntimeUserError as error:
+            if program_hash(text) != self.program_hash and error.message.endswith(OF_ANOTHER_PROGRAM):
+                error.expected, error.found = (shortened(lines, 3) or "no such line" for lines in self._differing(text))
+            raise
         if used == self.previous:
             self._set_damaged_aside()
         for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             with suppress(OSError):
                 leftover.unlink()
+        settings = program.manifest.settings
+        if position.is_final(settings.epochs, settings.patience):
+            self._repair_log(self._lines_until(position))
+            return position
         if text != self.text:
             self.text = text
             write_atomically(self.program, text.encode())
@@ -163,9 +194,26 @@ class RunFolder:
         write_atomically(self.log, "".join([*lines, json_line(header)]).encode())
         return position
 
+    def changes(self, text: str) -> list[str]:
+        """What a program of the same hash has in its train block that the run does not: `epochs 2, now 4`."""
+        before, now = (dict(FREE_VALUE.findall("".join(TRAIN_BLOCK.findall(each)))) for each in (self.text, text))
+        return [
+            f"{key} {before.get(key, 'none')}, now {value}" for key, value in now.items() if before.get(key) != value
+        ]
+
+    def _differing(self, text: str) -> tuple[list[str], list[str]]:
+        """The lines of the program that only the run has, and those that only the text has."""
+        mine, yours = ([" ".join(line.split()) for line in settled(each).splitlines()] for each in (self.text, text))
+        return [line for line in mine if line not in yours], [line for line in yours if line not in mine]
+
+    def _repair_log(self, lines: Sequence[str]) -> None:
+        text = "".join(lines)
+        if not self.log.exists() or _read_text(self.log, LARGEST_LOG, "replace") != text:
+            write_atomically(self.log, text.encode())
+
     def _lines_until(self, position: Position) -> list[str]:
         """The lines of the log up to a position. Epochs come from the checkpoint, so a damaged log is repaired."""
-        known = {(result.epoch, False): json_line(asdict(result)) for result in position.history}
+        known = {(result.epoch, False): json_line(result.record) for result in position.history}
         lines = _read_text(self.log, LARGEST_LOG, "replace").splitlines() if self.log.exists() else []
         placed = [(place, f"{line}\n") for line in lines if (place := _place_of(line))[0] <= position.epoch]
         others = [(place, line) for place, line in placed if place not in known]
@@ -195,7 +243,7 @@ class RunFolder:
         """Adds an epoch to the log."""
         try:
             with open(self.log, "a", encoding="utf-8") as file:
-                file.write(json_line(asdict(result)))
+                file.write(json_line(result.record))
         except OSError as error:
             raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
 

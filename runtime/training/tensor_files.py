@@ -60,7 +60,7 @@ class TensorFile:
             raise self.damaged("it does not begin with the header of a safetensors file")
         text = file.read(length)
         try:
-            header = json.loads(text, object_pairs_hook=_unique)
+            header = json.loads(text, object_pairs_hook=with_unique_names)
         except (ValueError, RecursionError) as error:
             raise self.damaged("its header is not valid JSON") from error
         if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
@@ -97,7 +97,7 @@ class TensorFile:
         return quoted(str(self.path))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The pairs of a JSON object as a dict. A name that occurs twice would mean one thing here, another elsewhere."""
     if len(names := dict(pairs)) < len(pairs):
         raise ValueError("a name occurs twice")

@@ -55,6 +55,9 @@ def train(
     """
     training = _runner(program, "train_step", dataset.train.arrays, "training")
     test = _runner(program, "evaluate", dataset.test.arrays, "test")
+    apart = None
+    if dataset.validation is not None:
+        apart = _runner(program, "evaluate", dataset.validation.arrays, "validation")
     saver = _Saver(program, run_folder)
     with Signals() as received:
         if start is None:
@@ -63,7 +66,7 @@ def train(
             run_folder.begin(program)
             saver.add(start)  # so a run can be resumed from its start, and a full disk is found at once
         saver.written = start.epoch
-        session = _Session(program, training, test, start, reporter)
+        session = _Session(program, training, test, apart, start, reporter)
         if check_numerics:
             session.guard = Guard(program.variables())
         try:
@@ -176,8 +179,17 @@ def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray]
 class _Session:
     """The epochs of one call of `train`."""
 
-    def __init__(self, program: LoadedProgram, training: Runner, test: Runner, start: Position, reporter: Reporter):
-        self.program, self.training, self.test, self.reporter = program, training, test, reporter
+    def __init__(
+        self,
+        program: LoadedProgram,
+        training: Runner,
+        test: Runner,
+        validation: Runner | None,
+        start: Position,
+        reporter: Reporter,
+    ):
+        self.program, self.training, self.reporter = program, training, reporter
+        self.test, self.validation = test, validation
         self.settings = program.manifest.settings
         self.position = start
         self.steps = -(-training.examples // self.settings.batch)
@@ -189,7 +201,7 @@ class _Session:
         self.guard: Guard | None = None
         self.watched = finite_names(program.variables())  # others are infinite from the start
         self.failure: NotFinite | None = None  # of a step that the guard checked
-        self.on_test = False  # whether the failure is a loss on the test data
+        self.not_finite: tuple[str, Runner] | None = None  # the test or validation data, if these gave such a loss
 
     @property
     def finished(self) -> bool:
@@ -205,14 +217,21 @@ class _Session:
         finite = finite_names(self.program.variables())
         if bad := tuple(name for name in self.watched if name not in finite):
             raise self._diverged(f"in epoch {epoch}", bad)
-        test = self.test.means(np.arange(self.test.examples), self.program.batch, received)
-        if not math.isfinite(test["loss"]):
-            self.on_test = True
-            raise self._diverged(f"on the test data after epoch {epoch}", loss=test["loss"])
-        result = EpochResult(epoch, train, test, self.seconds_before + perf_counter() - self.began)
+        apart = None
+        if self.validation is not None:
+            apart = self._evaluate(self.validation, "validation", epoch, received)
+        test = self._evaluate(self.test, "test", epoch, received)
+        result = EpochResult(epoch, train, test, self.seconds_before + perf_counter() - self.began, apart)
         self.position = self.position.after(result)
         self.trained += 1
         return result
+
+    def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, Any]:
+        results = runner.means(np.arange(runner.examples), self.program.batch, received)
+        if not math.isfinite(results["loss"]):
+            self.not_finite = (part, runner)
+            raise self._diverged(f"on the {part} data after epoch {epoch}", loss=results["loss"])
+        return results
 
     def _train(self, epoch: int, received: Sequence[int]) -> dict[str, Any]:
         """All training steps of an epoch; stops at the first loss that is not finite."""
@@ -253,13 +272,14 @@ class _Session:
         If no guard has these, the epoch is run again with one, from its start, which was saved. None if this time all
         goes well: then something other than the program and its data was involved.
         """
-        if not isinstance(self.training, HostRunner) or not isinstance(self.test, HostRunner):
+        if not isinstance(self.training, HostRunner):
             return None
         epoch, size, order = self.position.epoch + 1, self.settings.batch, self._order(self.position.epoch + 1)
-        if self.on_test:
-            order, size = np.arange(self.test.examples), self.program.batch
-            bad = first_bad_batch(self.test, order, size)
-            return bad and capture_of("evaluate", self.test, order, size, epoch, bad, self.program.variables())
+        part, runner = self.not_finite or ("", None)
+        if isinstance(runner, HostRunner):
+            order, size = np.arange(runner.examples), self.program.batch
+            bad = first_bad_batch(runner, order, size)
+            return bad and capture_of("evaluate", part, runner, order, size, epoch, bad, self.program.variables())
         if self.guard is None or self.failure is None:
             load(folder.last, self.program, folder.program_hash)
             self.guard = Guard(self.program.variables())
@@ -270,7 +290,7 @@ class _Session:
             except NotFinite as bad:
                 self.failure = bad
         failure, before = self.failure, self.guard.before
-        return failure and capture_of("train_step", self.training, order, size, epoch, failure, before)
+        return failure and capture_of("train_step", "training", self.training, order, size, epoch, failure, before)
 
     def summary(self, folder: Path) -> Summary:
         position, trained = self.position, self.trained
@@ -280,6 +300,7 @@ class _Session:
             trained=trained,
             best_epoch=position.best_epoch,
             best_loss=position.best_loss,
+            watched="test" if self.validation is None else "validation",
             train=last.train,
             test=last.test,
             steps_per_second=trained * self.steps / self.stepping if trained else 0.0,

@@ -72,7 +72,7 @@ def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[st
     make_program, means = running.program_of, HostRunner.means
 
     def program_of(build: Any, flags: argparse.Namespace) -> Any:
-        needed = running.footprint(data, flags.data_dir)
+        needed = running.footprint(data, flags.data_dir, build.manifest.dtypes)
         noted["predicted"] = predicted_peak(build.executable, build.manifest, needed, flags.check_numerics).total
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
         noted["resident"] = status("VmRSS")

@@ -43,10 +43,10 @@ def test_help_and_version():
 
 def test_train_prints_a_line_for_each_epoch(place: Path):
     lines = train("points.nn", "--out", "run").splitlines()
-    assert [match[1] for line in lines[:4] if (match := EPOCH_LINE.fullmatch(line))] == ["1", "2", "3", "4"]
-    assert lines[4].startswith("4 epochs, best epoch ") and lines[-1] == "run"
+    assert [match[1] for line in lines[1:5] if (match := EPOCH_LINE.fullmatch(line))] == ["1", "2", "3", "4"]
+    assert lines[5].startswith("4 epochs, best epoch ") and lines[-1] == "run"
     assert sorted(path.name for path in (place / "run").iterdir()) == [
-        "best.safetensors", "last.safetensors", "log.jsonl", "previous.safetensors", "program.nn"
+        "best.safetensors", "data.json", "last.safetensors", "log.jsonl", "previous.safetensors", "program.nn"
     ]  # fmt: skip
     log = [json.loads(line) for line in (place / "run/log.jsonl").read_text().splitlines()]
     assert [record.get("epoch") for record in log] == [None, 1, 2, 3, 4]
@@ -111,16 +111,16 @@ def test_timings(place: Path):
 
 
 def test_eval_of_a_run_and_of_a_file(place: Path):
-    last = train("points.nn", "--out", "run").splitlines()[3]
+    last = train("points.nn", "--out", "run").splitlines()[4]
     loss, accuracy = re.findall(r"/ (\d\.\d{4})", last)
     result, context = nnc("eval", "run").out.splitlines()
     assert result == f"loss: {loss}\taccuracy: {accuracy}"
-    assert context.startswith('15 test examples of "points.npz", epoch 4 (last.safetensors)')
+    assert context.startswith('15 test examples of "points.npz" (drawn by seed 0), epoch 4 (last.safetensors)')
     best = nnc("eval", "run", "--best")
     assert best.code == 0 and float(best.out.split()[1]) <= float(loss)
     assert "(best.safetensors)" in best.out
     fresh = nnc("eval", "points.nn")
-    assert fresh.out.endswith('15 test examples of "points.npz", initial weights of seed 0\n')
+    assert fresh.out.endswith('15 test examples of "points.npz" (drawn by seed 0), initial weights of seed 0\n')
     assert fresh.code == 0 and fresh.out != nnc("eval", "points.nn", "--seed", "5").out
 
 
@@ -138,19 +138,23 @@ def test_a_batch_larger_than_the_data_needs_memory_for_the_data(place: Path):
     with np.load("points.npz") as arrays:
         np.savez("more.npz", **{name: np.concatenate([array] * 3) for name, array in arrays.items()})
     os.replace("more.npz", "points.npz")  # more rows than what is in the cache was planned for
-    assert nnc("train", "--resume", "large", "--epochs", "5", *limit).code == 0
+    assert nnc("train", "--resume", "large", "--epochs", "5", "--other-data", *limit).code == 0
 
 
 def test_eval_names_the_best_epoch_if_the_last_is_worse(place: Path):
-    train("points.nn", "--out", "run", "--epochs", "30", "--set", "optimizer=SGD(lr=2)", "--set", "patience=2")
+    settings = ("--set", "optimizer=SGD(lr=2)", "--set", "patience=2", "--set", "validation=0.2")
+    train("points.nn", "--out", "run", "--epochs", "30", *settings)
     epochs = [json.loads(line) for line in (place / "run/log.jsonl").read_text().splitlines()[1:]]
-    best = min(epochs, key=lambda epoch: epoch["test"]["loss"])["epoch"]
-    assert best < len(epochs) and f"--best takes epoch {best}, which has the lowest" in nnc("eval", "run").out
+    best = min(epochs, key=lambda epoch: epoch["validation"]["loss"])["epoch"]
+    assert (
+        best < len(epochs)
+        and f"--best takes epoch {best}, which has the lowest validation loss" in nnc("eval", "run").out
+    )
     assert f"epoch {best} (best.safetensors)\n" in nnc("eval", "run", "--best").out
 
 
 def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):
-    third, last = train("points.nn", "--out", "run").splitlines()[2:4]
+    third, last = train("points.nn", "--out", "run").splitlines()[3:5]
     checkpoint = place / "run/last.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     result = nnc("eval", "run")
@@ -162,7 +166,7 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(place: Path):
     assert not (place / "run/damaged.safetensors").exists(), "evaluation changes nothing"
     resumed = nnc("train", "--resume", "run")
     assert resumed.code == 0 and resumed.err == result.err
-    assert resumed.out.splitlines()[0].rpartition("  ")[0] == last.rpartition("  ")[0]
+    assert resumed.out.splitlines()[1].rpartition("  ")[0] == last.rpartition("  ")[0]
     assert (place / "run/damaged.safetensors").exists() and nnc("eval", "run").err == ""
 
 

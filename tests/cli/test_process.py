@@ -139,7 +139,7 @@ def test_a_stopped_training_is_saved_and_continues(place: Path, number: signal.S
         text=True,
     ) as running:
         assert running.stdout and running.stderr
-        assert "step 1" in running.stdout.readline()
+        assert "rows to train" in running.stdout.readline() and "step 1" in running.stdout.readline()
         os.kill(running.pid, number)
         _, errors = running.communicate(timeout=60)
     assert running.returncode == code

@@ -45,7 +45,7 @@ def test_processes_that_are_killed(place: Path):
 
 
 def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its data are changed while it is stopped."""
+    """Its data are changed while it is stopped, and what would show it is removed."""
     train = verifying.train
 
     def train_and_change(flags: Any, epochs: int, how: str, folder: Path) -> None:
@@ -53,6 +53,7 @@ def test_a_training_that_is_not(place: Path, monkeypatch: pytest.MonkeyPatch):
         if folder.name == "pieces":
             with np.load("points.npz") as arrays:
                 np.savez("points.npz", point=2 * arrays["point"], label=arrays["label"])
+            (folder / "data.json").unlink(missing_ok=True)
 
     monkeypatch.setattr(verifying, "train", train_and_change)
     done = nnc("verify-resume", "points.nn", "--epochs", "2")

@@ -286,3 +286,23 @@ def test_usual_learning_rate(optimizer: str):
         'optimizer Mine(lr)(p, g, step) { return p - lr * g }\nfn later(step) { return 1 / (cast(step, "f32") + 9) }\n'
     )
     check_warnings(mine + trained(optimizer))
+
+
+# Stopping by the test rows --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", ["§1", "§3 + 2"])
+def test_patience_that_watches_the_test_rows(patience: str):
+    program = model("return x |> Dense(3)") + (
+        f"train M {{ loss = mean_squared_error; optimizer = SGD; patience = {patience} }}"
+    )
+    check_warnings(
+        program, "patience watches the loss on the test rows", "look too good afterwards", "validation = 0.1"
+    )
+
+
+@pytest.mark.parametrize("entries", ["patience = 3; validation = 0.1", "patience = none", "validation = 0.5", ""])
+def test_patience_that_does_not(entries: str):
+    check_warnings(
+        model("return x |> Dense(3)") + f"train M {{ loss = mean_squared_error; optimizer = SGD; {entries} }}"
+    )

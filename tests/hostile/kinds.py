@@ -27,9 +27,12 @@ from compiler.ir.printer import print_graph
 from compiler.targets.running import find_runtime
 from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
+from runtime.datasets.dataset import ArrayInfo
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training import checkpoint, tensor_files
 from runtime.training.predictions import read_examples
+from runtime.training.run_data import RunData
+from runtime.training.run_folder import RunFolder
 from tests.cli.conftest import PROGRAM
 from tests.hostile.attempts import Kind, Wrong, accepted, nnc, written
 from tests.hostile.command_lines import make_command_lines, try_command_line
@@ -154,7 +157,7 @@ def make_npy(folder: Path) -> list[Path]:
 def try_npy(path: Path, choose: random.Random) -> bool:
     """Reads it as the input of a prediction, and as an array of a data set."""
     spec = TensorSpec("point", "f32", (None, 4), "input")
-    one = accepted(lambda: read_examples(str(path), [spec], "own"))
+    one = accepted(lambda: read_examples(str(path), [spec], None, "own"))
     described, loaded = accepted(lambda: describe(path.parent)), accepted(lambda: load(path.parent))
     if loaded and not described:
         raise Wrong("the data set is loaded although its headers are refused")
@@ -176,7 +179,7 @@ def try_npz(path: Path, choose: random.Random) -> bool:
     described, loaded = accepted(lambda: describe(path)), accepted(lambda: load(path))
     if loaded and not described:
         raise Wrong("the data set is loaded although its headers are refused")
-    accepted(lambda: arrays.read_inputs(str(path), "point"))
+    accepted(lambda: arrays.read_inputs(str(path), "point", {"point": "f32", "label": "i32"}))
     return loaded
 
 
@@ -226,6 +229,23 @@ def try_run(path: Path, choose: random.Random) -> bool:
 def make_checkpoints(folder: Path) -> list[Path]:
     make_run(folder)
     return [folder / "run" / "last.safetensors"]
+
+
+def make_run_data(folder: Path) -> list[Path]:
+    make_run(folder)
+    return [folder / "run" / "data.json"]
+
+
+def try_run_data(path: Path, choose: random.Random) -> bool:
+    """Reads it, and applies what it says to arrays of other kinds."""
+    found: list[RunData | None] = []
+    if not accepted(lambda: found.append(RunFolder(path.parent, "").read_data())) or not found[0]:
+        return False
+    arrays = {"point": np.array([choose.random() * 1e9, np.nan], np.float32), "label": np.array([0, 255], np.uint8)}
+    infos = {"point": ArrayInfo("f32", (4,)), "label": ArrayInfo("u8", ())}
+    scales = {name: info.scale or 1.0 for name, info in found[0].applied(infos).items()}
+    found[0].warnings(arrays, scales, "given")
+    return True
 
 
 PROGRAMS: dict[Path, LoadedProgram] = {}
@@ -316,6 +336,10 @@ def reseal_cache(content: bytes) -> bytes:
 WORDS_OF_RUNS = (
     f"{VOCABULARY} null epoch best_loss history data_offsets dtype shape F32 F64 I64 BOOL __metadata__ sha256"
 )
+WORDS_OF_DATA = (
+    "null true false NaN Infinity 1e999 -1e308 0.0 kind stored scale chosen low high classes arrays rows f32 u8 bool "
+    "fingerprint drawn seed validation training test"
+)
 WORDS_OF_HEADERS = (
     "descr fortran_order shape True False <f4 <f8 >f4 |u1 |O <U8 <c8 <M8[s] (4,) (0,) () (-1,) {} [] None"
 )
@@ -342,4 +366,5 @@ KINDS: dict[str, Kind] = {
     "run": Kind(make_run, try_run, WORDS_OF_RUNS),
     "dump": Kind(make_dumps, try_dump, WORDS_OF_RUNS, partial(reseal_checkpoint, with_types=True)),
     "flags": Kind(lambda folder: make_command_lines(folder, make_points), try_command_line, WORDS_OF_FLAGS),
+    "data": Kind(make_run_data, try_run_data, WORDS_OF_DATA),
 }

@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = {  # in a hundred
-    "nn": 27, "ir": 18, "npy": 9, "npz": 9, "idx": 7, "checkpoint": 11, "cache": 7, "run": 3, "dump": 2, "flags": 7,
+    "nn": 26, "ir": 18, "npy": 9, "npz": 9, "idx": 7, "checkpoint": 11, "cache": 6, "run": 3,
+    "data": 2, "dump": 2, "flags": 7,
 }  # fmt: skip
 SHOWN = 3  # lines of a traceback
 

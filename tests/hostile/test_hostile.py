@@ -31,6 +31,7 @@ SAMPLE = {
     "run": 20,
     "dump": 30,
     "flags": 150,
+    "data": 200,
 }
 SEED = 4
 FOUND = sorted(Path(__file__).with_name("found").glob("*-*"))

@@ -126,7 +126,7 @@ def random_data(manifest: Manifest, examples: int = EXAMPLES) -> Dataset:
         return generator.random((examples, *shape), np.float32)
 
     split = Split({spec.name: array(spec) for spec in (*manifest.inputs, *manifest.targets)})
-    return Dataset("random", split, split, scale={})
+    return Dataset("random", split, split)
 
 
 def diverging(compiled: Compilation, folder: Path, dataset: Dataset | None = None, checks: bool = True) -> Diverged:

@@ -59,7 +59,7 @@ def program(expression: str, optimizer: str = "SGD(lr=0.1)", state: str = "") ->
 
 def data(examples: int = EXAMPLES) -> Dataset:
     split = Split({"x": np.tile(np.float32([1, 2]), (examples, 1)), "target": np.zeros((examples, 2), np.float32)})
-    return Dataset("points", split, split, scale={})
+    return Dataset("points", split, split)
 
 
 def blamed(compiled: Compilation, capture: Capture) -> Blame:
@@ -142,7 +142,7 @@ def test_data(tmp_path: Path):
 
 def test_the_test_data(tmp_path: Path):
     """The step is one of `evaluate`."""
-    points = Dataset("points", data().train, data(6).test, scale={})
+    points = Dataset("points", data().train, data(6).test)
     points.test.arrays["x"][5] = 1e30
     compiled = program("h * h")
     capture = captured(compiled, tmp_path / "run", points)

@@ -336,11 +336,7 @@ LIBRARY = (
         "scale-applied-twice",
         "images of bytes are divided by 255 twice",
         "compiler/elaborate/inputs.py",
-        {
-            'value = site.emit("mul", value, stored.scale)': (
-                'value = site.emit("mul", site.emit("mul", value, stored.scale), stored.scale)'
-            )
-        },
+        {'value = site.emit("mul", value, scale)': 'value = site.emit("mul", site.emit("mul", value, scale), scale)'},
         "tests/elaborate/test_graphs.py::test_inputs_are_converted_from_the_way_they_are_stored",
         "Mismatched elements",
     ),

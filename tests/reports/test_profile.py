@@ -107,7 +107,7 @@ def test_a_whole_profile_has_all_its_parts():
     compiled = compile_text(TINY)
     labels = np.zeros(40, np.int32)
     data = Split({"x": np.ones((40, 4), np.float32), "label": labels})
-    measured = profile(compiled, "train_step", Dataset("points", data, data, {"x": 1.0}), 2)
+    measured = profile(compiled, "train_step", Dataset("points", data, data), 2)
     text = format_profile(measured)
     assert "test.nn: train_step, batch 16, 2 steps on points" in text and "GFLOP/s" in text
     assert text.count("made by the compiler") == 1  # the counter of steps

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.datasets import describe, digits, download, load, mnist
+from runtime.datasets import describe, digits, download, footprint, load, mnist
 from runtime.datasets.checks import check, check_values
 from runtime.datasets.dataset import ArrayInfo, Dataset, Split
+from runtime.datasets.npy import IN_MEMORY
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 from runtime.program import TensorSpec
 
@@ -70,7 +71,6 @@ def test_digits_are_the_same_bytes_on_every_machine():
         for array in split.arrays.values():
             checksum.update(array.tobytes())
     assert checksum.hexdigest() == "cc7db10b0338a28a2e8c8cd7be96d468e30924788f8756551687ba434d67d17b"
-    assert data.scale == {"image": 1 / 255, "label": 1.0}
 
 
 def test_digits_can_be_learned_but_not_by_a_linear_model_alone():
@@ -270,15 +270,39 @@ FORMS = ["folder", "npz", "compressed npz"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_last_sixth_is_held_out(tmp_path: Path, form: str):
+def test_a_sixth_is_drawn_by_the_seed(tmp_path: Path, form: str):
     x, y = np.arange(26, dtype=np.float32).reshape(13, 2), np.arange(13, dtype=np.int32)
     path = save(tmp_path / "data", form, x=x, y=y)
-    assert describe(path) == {"x": ArrayInfo("f32", (2,), 1.0), "y": ArrayInfo("i32", (), 1.0)}
-    data = load(path)
-    assert data.name == path.name
-    assert data.scale == {"x": 1.0, "y": 1.0}
-    assert np.array_equal(data.train.arrays["x"], x[:11])
-    assert data.test.arrays["y"].tolist() == [11, 12]
+    assert describe(path) == {"x": ArrayInfo("f32", (2,)), "y": ArrayInfo("i32", ())}
+    data = load(path, seed=3)
+    assert data.name == path.name and data.drawn
+    train, test = data.train.arrays["y"].tolist(), data.test.arrays["y"].tolist()
+    assert (len(train), len(test)) == (11, 2) and sorted(train + test) == list(range(13))
+    assert train == sorted(train) and test == sorted(test) != [11, 12]
+    for split in (data.train, data.test):
+        assert np.array_equal(split.arrays["x"], x[split.arrays["y"]])
+        assert [split.place(row) for row in range(len(split))] == split.arrays["y"].tolist()
+    assert load(path, seed=3).test.arrays["y"].tolist() == test
+    assert {tuple(load(path, seed=seed).test.arrays["y"]) for seed in range(9)} != {tuple(test)}
+    assert load(path, seed=None).test.arrays["y"].tolist() == [11, 12]  # as before
+
+
+def test_many_rows_are_moved_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.datasets.splitting.MOVED_AT_ONCE", 7)
+    y = np.arange(1000)
+    data = load(save(tmp_path / "data", "npz", y=y), seed=5).with_validation(0.1, 5)
+    parts = {name: split.arrays["y"] for name, split in data.splits.items()}
+    assert {name: len(part) for name, part in parts.items()} == {"training": 751, "validation": 83, "test": 166}
+    assert sorted(np.concatenate(list(parts.values()))) == y.tolist()
+    for name, split in data.splits.items():
+        assert np.array_equal(np.sort(parts[name]), parts[name]) and np.array_equal(split.places, parts[name])
+
+
+def test_two_rows_are_one_for_each_purpose(tmp_path: Path):
+    data = load(save(tmp_path / "data", "npz", y=np.arange(2)))
+    assert (len(data.train), len(data.test)) == (1, 1)
+    with pytest.raises(RuntimeUserError, match="too few rows"):
+        data.with_validation(0.5, 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -294,7 +318,7 @@ def test_test_arrays_are_used_where_there_are_any(tmp_path: Path, form: str):
     ("stored", "expected"),
     [
         ("?", "bool"), ("u1", "uint8"), ("u2", "int32"), ("i1", "int32"), (">i2", "int32"), ("<i4", "int32"),
-        (">i8", "int64"), ("f2", "float32"), (">f4", "float32"), ("f8", "float32"),
+        (">i8", "int64"), ("f2", "float32"), (">f4", "float32"), ("f8", "float64"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -315,11 +339,45 @@ def test_long_arrays_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.array_equal(data.train.arrays["x"], values)
 
 
-def test_floats_beyond_f32_become_infinite_and_are_reported(tmp_path: Path):
-    values = np.array([[0.0], [1e300], [0.0]])
-    data = load(save(tmp_path / "data", "npz", x=values, x_test=values))
-    with pytest.raises(RuntimeUserError, match=r'row 1 of array "x" \(training\) is not finite'):
-        check_values(data, [TensorSpec("x", "f32", (None, 1), "input")], {})
+def test_f64_is_kept_or_converted_once(tmp_path: Path):
+    values = np.array([[0.1], [1e300], [-0.5]])
+    path = save(tmp_path / "data", "npz", x=values, x_test=values)
+    assert describe(path)["x"].dtype == "f64"
+    assert load(path, dtypes={"x": "f64"}).train.arrays["x"].tolist() == values.tolist()
+    with pytest.raises(RuntimeUserError, match=r'row 1 of array "x" in .* is too large for f32') as error:
+        load(path, dtypes={"x": "f32"})
+    assert error.value.found == "1e+300" and "declared f64" in str(error.value)
+    for order in ("C", "F"):
+        small = np.array([[0.1, 1e-50], [2.5, -np.inf]]).astype(np.float64, order=order)  # pyright: ignore
+        array = load(save(tmp_path / order, "npz", x=small), dtypes={"x": "f32"}).train.arrays["x"]
+        assert array.dtype == np.float32 and array.tolist() == small[:1].astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("dtype", "value", "shown"),
+    [
+        ("i32", 0.7, "0.7"), ("i32", 1e10, "1e+10"), ("i32", -(2.0**31) - 1, "-2.14748e+09"), ("i32", np.nan, "nan"),
+        ("i64", 2.0**63, "9.22337e+18"), ("i64", -np.inf, "-inf"), ("u8", -1.0, "-1"), ("bool", 2.0, "2"),
+    ],
+)  # fmt: skip
+def test_floats_feed_whole_numbers_only_if_they_are_whole(
+    tmp_path: Path, form: str, order: str, dtype: str, value: float, shown: str
+):
+    values = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).astype(np.float64, order=order)  # pyright: ignore
+    array = load(save(tmp_path / "whole", form, y=values, y_test=values), dtypes={"y": dtype}).train.arrays["y"]
+    assert array.dtype == IN_MEMORY[dtype] and np.array_equal(array, values)
+    values[2, 0] = value
+    with pytest.raises(RuntimeUserError, match=rf'row 2 of array "y" in .* is no value of {dtype}') as error:
+        load(save(tmp_path / "bad", form, y=values, y_test=values), dtypes={"y": dtype})
+    assert error.value.found == shown
+
+
+def test_only_arrays_of_the_model_are_read(tmp_path: Path):
+    path = save(tmp_path / "data", "npz", x=np.zeros((6, 2)), other=np.zeros((6, 1000)))
+    assert list(load(path, dtypes={"x": "f32"}).train.arrays) == ["x"]
+    assert footprint(path, dtypes={"x": "f32"}).arrays == 6 * 2 * 4 and footprint(path).arrays == 6 * 1002 * 8
 
 
 def test_paths_are_also_searched_for_below_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -375,14 +433,16 @@ def test_an_array_that_is_missing():
     )
 
 
-def test_floats_do_not_feed_whole_numbers():
-    with pytest.raises(RuntimeUserError, match="has floats"):
-        check({"label": ArrayInfo("f32", (), 1.0)}, [LABEL])
+def test_floats_that_are_not_whole_do_not_feed_whole_numbers(tmp_path: Path):
+    path = save(tmp_path / "data", "npz", label=np.array([0.0, 0.7]))
+    check(describe(path), [LABEL])  # types are not enough to know
+    with pytest.raises(RuntimeUserError, match='row 1 of array "label"'):
+        load(path, dtypes={"label": LABEL.dtype})
 
 
 def dataset(**arrays: np.ndarray) -> Dataset:
     """The same arrays for training and testing."""
-    return Dataset("data", Split(arrays), Split(arrays), dict.fromkeys(arrays, 1.0))
+    return Dataset("data", Split(arrays), Split(arrays))
 
 
 def test_words_outside_the_table_are_no_classes():
@@ -403,7 +463,7 @@ def test_images_are_reshaped_to_any_flat_shape(model: tuple[int, ...]):
 def test_labels_outside_the_classes():
     good, bad = np.arange(10, dtype=np.uint8), np.array([3, 9, 10, 11], np.uint8)
     check_values(dataset(label=good), [LABEL], {"label": 10})
-    data = Dataset("data", Split({"label": good}), Split({"label": bad}), {"label": 1.0})
+    data = Dataset("data", Split({"label": good}), Split({"label": bad}))
     with pytest.raises(RuntimeUserError) as error:
         check_values(data, [LABEL], {"label": 10})
     assert error.value.message == 'row 2 of array "label" (test) is not a class of the model'

@@ -99,6 +99,6 @@ def test_a_captured_batch_runs_again_with_its_numbers():
     test, order = _runner(program, "evaluate", arrays, "test"), np.arange(ROWS)
     bad = first_bad_batch(test, order, 64)  # type: ignore[arg-type]
     assert bad is not None and bad.step == 2
-    capture = capture_of("evaluate", test, order, 64, 1, bad, program.variables())  # type: ignore[arg-type]
+    capture = capture_of("evaluate", "test", test, order, 64, 1, bad, program.variables())  # type: ignore[arg-type]
     assert capture.inputs[FIRST_EXAMPLE] == 64 and not math.isfinite(capture.loss)
     assert capture.run(program) == capture.result

@@ -146,7 +146,7 @@ def tiny_data(train: int = 50, test: int = 21) -> Dataset:
     image = random.integers(0, 256, (train + test, 2, 3), np.uint8)
     label = (image.reshape(-1, 6)[:, :3].argmax(1)).astype(np.uint8)
     splits = (Split({"image": image[part], "label": label[part]}) for part in (slice(train), slice(train, None)))
-    return Dataset("tiny", *splits, scale={"image": 1 / 255, "label": 1.0})
+    return Dataset("tiny", *splits)
 
 
 def program_text(program: LoadedProgram) -> str:

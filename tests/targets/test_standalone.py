@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 import runtime.standalone.data as standalone_data
 from runtime.datasets import load
+from runtime.datasets.dataset import Dataset
 from tests.cli.running import Result, environment, nnc, process
 from tests.programs import ROOT
 
@@ -39,7 +40,7 @@ model Small(image: f32[B, 16, 16, 1]) {
 }
 train Small {
   loss = softmax_cross_entropy; metrics = [accuracy]; optimizer = Adam(lr=0.01)
-  batch = 64; epochs = 2; shuffle = false; patience = 3
+  batch = 64; epochs = 2; shuffle = false; patience = 3; validation = 0.2
 }
 """
 RECURRENT = """
@@ -116,6 +117,14 @@ def losses(log: Path) -> list[dict[str, object]]:
     """The epochs of a log, without the time they took; floats are written so that they read back the same."""
     records = [json.loads(line) for line in log.read_text().splitlines()]
     return [{key: record[key] for key in ("epoch", "train", "test")} for record in records if "epoch" in record]
+
+
+def test_draws_the_same_rows_to_test(tmp_path: Path):
+    (tmp_path / "program.nn").write_text(CONVOLUTION)
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (150, 16, 16), np.uint8), random.integers(0, 10, 150)
+    np.savez(tmp_path / "data.npz", image=image, label=label.astype(float))
+    check_same(tmp_path)
 
 
 def bits(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
@@ -226,11 +235,15 @@ def test_as_many_threads_as_the_runtime(limit: str):
     assert runtime == alone
 
 
+def check_splits(found: Dataset, expected: Dataset) -> None:
+    for one, other in zip(found.splits.values(), expected.splits.values(), strict=True):
+        assert one.arrays.keys() == other.arrays.keys()
+        assert all(np.array_equal(one.arrays[name], array) for name, array in other.arrays.items())
+
+
 def test_draws_the_digits_of_the_data_set():
     expected = load("digits")
-    for found, split in zip(standalone_data.load_digits(None), (expected.train, expected.test), strict=True):
-        assert found.keys() == split.arrays.keys()
-        assert all(np.array_equal(found[name], array) for name, array in split.arrays.items())
+    check_splits(standalone_data.load_digits(None), expected)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -243,21 +256,19 @@ def test_reads_mnist(tmp_path: Path, zipped: bool):
             path = tmp_path / f"{split}-{name}-idx{len(shape)}-ubyte{'.gz' if zipped else ''}"
             path.write_bytes(gzip.compress(content) if zipped else content)
     expected = load("mnist", tmp_path)
-    for found, split in zip(standalone_data.load_mnist(str(tmp_path)), (expected.train, expected.test), strict=True):
-        assert all(np.array_equal(found[name], array) for name, array in split.arrays.items())
+    check_splits(standalone_data.load_mnist(str(tmp_path)), expected)
 
 
 def test_reads_a_folder_of_arrays(tmp_path: Path):
     np.save(tmp_path / "x.npy", np.arange(24.0).reshape(12, 2))
     expected = load(tmp_path)
-    train, test = standalone_data.load_arrays(str(tmp_path))
-    assert np.array_equal(train["x"], expected.train.arrays["x"])
-    assert np.array_equal(test["x"], expected.test.arrays["x"])
+    check_splits(standalone_data.load_arrays(str(tmp_path)), expected)
 
 
 BROKEN = {
     "no-folder": ("--data", "nowhere"),
     "no-array": ("--data", "only_image.npz"),
+    "other-arrays": ("--data", "other.npz"),
     "wrong-shape": ("--data", "wrong_shape.npz"),
     "wrong-type": ("--data", "floats.npz"),
     "out-of-range": ("--data", "out_of_range.npz"),
@@ -271,6 +282,7 @@ def test_mistakes_are_reported(tmp_path: Path, arguments: tuple[str, ...]):
     script = emit(tmp_path)
     label, image = np.zeros(12, np.uint8), np.zeros((12, 16, 16), np.uint8)
     np.savez(script.parent / "only_image.npz", image=image)
+    np.savez(script.parent / "other.npz", x=image)
     np.savez(script.parent / "wrong_shape.npz", image=image[:, 1:], label=label)
     np.savez(script.parent / "floats.npz", image=image.astype(float), label=label)
     np.savez(script.parent / "out_of_range.npz", image=image, label=label + 10)
@@ -284,7 +296,9 @@ def test_divergence_is_reported_without_warnings(tmp_path: Path):
     (tmp_path / "program.nn").write_text(WIDE.replace("lr=0.1", "lr=1e30").replace("sigmoid", "relu"))
     write_data(tmp_path)
     done = run(emit(tmp_path), "--data", "../data.npz", OPENBLAS_NUM_THREADS="2")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (
+        1, "150 rows to train, 70 to test; 10 classes; image u8 / 255, label u8; 136,714 parameters\n"
+    )  # fmt: skip
     assert re.fullmatch(r"error: training diverged: the loss is (nan|inf)\n", done.err)
 
 

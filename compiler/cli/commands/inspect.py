@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from compiler.cli.compiling import chosen_passes, compile_to_train, load_program
+from compiler.cli.data import described
 from compiler.cli.flags import USER_ERROR
 from compiler.cli.programs import find_program, is_ir, names_in, read_number, refuse_ir
 from compiler.driver import PlannedModule, Stage, check_models, elaborate_models, load_tree, stages_of_program
@@ -17,9 +18,10 @@ from compiler.reports.plan_report import format_report
 from compiler.reports.stages import check_graph, dump, read_ir, show_difference, show_stage, stages_of_module
 from compiler.reports.summary import format_summary, totals
 from compiler.targets.target import find_target
-from runtime.datasets import BUILT_IN, describe
+from runtime.datasets import BUILT_IN
 from runtime.errors import RuntimeUserError, quoted
 from runtime.training.checkpoint import write_atomically
+from runtime.training.run_data import about
 
 LARGEST_BATCH = 2**31 - 1
 OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
@@ -85,9 +87,12 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     target = find_target(flags.target)
     if target.standalone is None:
         raise RuntimeUserError("this target has no standalone script", expected="no --target", found=flags.target)
-    tree, data = load_program(find_program(flags.file), flags)
-    compiled = compile_to_train(tree, describe(data, flags.data_dir), flags)
-    text = target.standalone(tree.file, compiled.manifest, compiled.optimized, data, flags.standalone.name)
+    file = find_program(flags.file)
+    tree, data = load_program(file, flags)
+    stored = described(data, file, flags)
+    compiled = compile_to_train(tree, stored, flags)
+    manifest, name = compiled.manifest, flags.standalone.name
+    text = target.standalone(tree.file, manifest, compiled.optimized, data, name, about(stored, manifest))
     write_atomically(flags.standalone, text.encode())
     print(flags.standalone)
 
@@ -143,9 +148,10 @@ def all_stages(flags: argparse.Namespace) -> Iterator[Stage]:
     """The stages of a program or of IR text, with the flags applied."""
     passes = chosen_passes(flags)
     if not is_ir(flags.file):
-        tree, data = load_program(find_program(flags.file), flags)
+        file = find_program(flags.file)
+        tree, data = load_program(file, flags)
         known = data in BUILT_IN or flags.data is not None  # other data sets need not exist to inspect a program
-        storage = describe(data, flags.data_dir) if known else {}
+        storage = described(data, file, flags) if known else {}
         return stages_of_program(tree, passes, storage, flags.model, flags.diagnostics, flags.target)
     for name, flag in FLAGS_OF_PROGRAMS.items():
         if getattr(flags, name):

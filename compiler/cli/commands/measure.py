@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compiler.cli.compiling import chosen_passes, compile_with_flags, load_program
-from compiler.cli.data import check_data, load_data
+from compiler.cli.data import check_data, described, load_data
 from compiler.cli.devices import choose_device, memory_of
 from compiler.cli.memory_check import check_memory
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -13,7 +13,7 @@ from compiler.driver import Compilation, Stage
 from compiler.reports.annotate import annotate, format_annotations
 from compiler.reports.profile import format_profile, profile
 from compiler.reports.stages import check_graph
-from runtime.datasets import BUILT_IN, describe, footprint, is_here
+from runtime.datasets import BUILT_IN, footprint, is_here
 from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError
 
@@ -45,14 +45,15 @@ def annotate_command(flags: argparse.Namespace) -> None:
 def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tuple[Compilation, Dataset | None]:
     """The program compiled for its data set, and the data; None if no flag names them and they are not available."""
     refuse_ir(flags.file, command)
-    tree, data = load_program(find_program(flags.file), flags)
+    file = find_program(flags.file)
+    tree, data = load_program(file, flags)
     asked = flags.data is not None or flags.data_dir is not None
     here = asked or is_here(data)
-    arrays = describe(data, flags.data_dir) if here or data in BUILT_IN else {}
+    arrays = described(data, file, flags) if here or data in BUILT_IN else {}
     size = footprint(data, flags.data_dir) if here else None
     compiled = compile_with_flags(tree, arrays, flags, rows=size.rows if size else None)
     if to_run:
-        check_memory(compiled, memory_of(flags), size)
+        check_memory(compiled, memory_of(flags), size and footprint(data, flags.data_dir, compiled.manifest.dtypes))
     if not (to_run and here):
         return compiled, None
     try:

@@ -8,11 +8,21 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
-from compiler.cli.data import load_data
+from compiler.cli.data import (
+    absolute,
+    check_same_data,
+    checked_data_of_run,
+    described,
+    load_data,
+    split_seed,
+    warn_of_former_rule,
+    warn_of_values,
+)
 from compiler.cli.devices import choose_device, program_of
 from compiler.cli.memory_limit import predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -25,8 +35,9 @@ from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import read_examples, write_outputs
-from runtime.training.progress import Reporter, results_text
-from runtime.training.run_folder import RunFolder
+from runtime.training.progress import Reporter, data_line, results_text, source_of_test
+from runtime.training.run_data import RunData, about
+from runtime.training.run_folder import RunFolder, program_hash
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
 LARGEST_SEED = 2**31 - 1  # as in a train block
@@ -48,24 +59,43 @@ def train_command(flags: argparse.Namespace) -> None:
 
 def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timings) -> None:
     """Compiles and trains in the folder of an earlier run, or in a new one."""
-    build, cached = find_build(find_program(flags.file or flags.resume), flags, timings)
+    file = find_program(flags.file or flags.resume)
+    if folder:
+        file = replace(file, run=folder.path)
+        warn_of_former_rule(file)
+    build, cached = find_build(file, flags, timings)
     if flags.file:  # a run that is resumed printed them when it started
         print_warnings(build.warnings)
     with timings.phase("load"):
         program = program_of(build, flags)
     with timings.phase("data"):
-        dataset = load_data(build.data, build.manifest, flags)
+        known = checked_data_of_run(file, build.manifest)
+        dataset = load_data(build.data, build.manifest, flags, file)
+        stored = described(build.data, file, flags)
+        if not folder:
+            known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
+        elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
+            known = check_same_data(known, dataset, build.data, build, folder, flags)
+        warn_of_values(known, dataset.splits, build.manifest)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
         print_peak(build, flags)
+    changes = folder.changes(build.text) if folder else []
     start = folder.resume(program, build.text) if folder else None
     new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
     folder = folder or new
     assert folder
+    settings = build.manifest.settings
+    left = start is None or not start.is_final(settings.epochs, settings.patience)
+    if known and left and (new or known != folder.read_data()):
+        folder.write_data(known)
     gc.freeze()
     gc.enable()
     reporter, checks = Reporter(flags.quiet), flags.check_numerics
+    reporter.data(data_line(dataset, split_seed(build.manifest, file), about(stored, build.manifest)))
+    if start and left and changes:
+        reporter.data(f"continues after epoch {start.epoch} with {'; '.join(changes)}")
     try:
         with new.in_use() if new else nullcontext():
             train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
@@ -82,6 +112,10 @@ def check_train_flags(flags: argparse.Namespace) -> None:
         raise RuntimeUserError("there is nothing to train", expected="nnc train FILE, or nnc train --resume DIR")
     if flags.resume and flags.out:
         raise RuntimeUserError("a resumed run stays in its folder", expected="--resume without --out", found="both")
+    if flags.other_data and not flags.resume:
+        raise RuntimeUserError(
+            "--other-data belongs to --resume", expected="--resume DIR --other-data", found="no --resume"
+        )
     refuse_ir(flags.file or "", "train")
     if flags.check_numerics and not find_runtime(flags.target).checks_numerics:
         raise RuntimeUserError(
@@ -96,19 +130,22 @@ def eval_command(flags: argparse.Namespace) -> None:
     refuse_ir(flags.file, "eval")
     choose_device(flags)
     file = find_program(flags.file)
+    warn_of_former_rule(file)
     build, _ = find_build(file, flags)
     program = program_of(build, flags)
     weights = f"initial weights of seed {build.manifest.settings.seed}"
-    if file.of_run:
+    if file.run:
         weights = load_weights(program, RunFolder.open(Path(flags.file)), flags.best)
     elif flags.best:
         raise RuntimeUserError("--best needs a run", expected="the folder of a run", found=flags.file)
     else:
         program.initialize(build.manifest.settings.seed)
-    dataset = load_data(build.data, build.manifest, flags)
+    known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags, file)
+    warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
     print(results_text(results))
-    print(f"{len(dataset.test):,} test examples of {quoted(build.data)}, {weights}")
+    source = source_of_test(dataset, split_seed(build.manifest, file))
+    print(f"{len(dataset.test):,} test examples of {quoted(build.data)}{source}, {weights}")
 
 
 def predict_command(flags: argparse.Namespace) -> None:
@@ -116,10 +153,12 @@ def predict_command(flags: argparse.Namespace) -> None:
     choose_device(flags)
     folder = RunFolder.open(flags.run)
     rows = max(rows_of(flags.input), FEWEST_ROWS)
-    build, _ = find_build(find_program(folder.program), flags, for_data=False, rows=rows)
+    file = find_program(folder.path)
+    warn_of_former_rule(file)
+    build, _ = find_build(file, flags, for_data=False, rows=rows)
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
-    examples = read_examples(flags.input, build.manifest.inputs, build.data)
+    examples = read_examples(flags.input, build.manifest.inputs, checked_data_of_run(file, build.manifest), build.data)
     write_outputs(flags.output, predict(program, examples, seed))
 
 
@@ -130,7 +169,8 @@ def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> str:
     """Loads the weights of a run's best checkpoint, or of its last; returns which these are."""
     path, position = (folder.best, load(folder.best, program)) if best else folder.restore(program)
     better = position.best_epoch if 0 < position.best_epoch < position.epoch else 0
-    hint = f"; --best takes epoch {better}, which has the lowest test loss" if better else ""
+    watched = "test" if program.manifest.settings.validation is None else "validation"
+    hint = f"; --best takes epoch {better}, which has the lowest {watched} loss" if better else ""
     return f"epoch {position.epoch} ({path.name}){hint}"
 
 
@@ -150,7 +190,7 @@ def print_timings(program: LoadedProgram, dataset: Dataset, timings: Timings) ->
 
 
 def print_peak(build: Build, flags: argparse.Namespace) -> None:
-    data = footprint(build.data, flags.data_dir)
+    data = footprint(build.data, flags.data_dir, build.manifest.dtypes)
     print(f"{'memory':>13}  {predicted_peak(build.executable, build.manifest, data, flags.check_numerics)}")
 
 

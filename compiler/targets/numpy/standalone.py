@@ -70,8 +70,11 @@ a statement is the node that it computes.
 '''
 
 
-def standalone(file: str, manifest: Manifest, module: Module, data: str, name: str) -> str:
-    """The text of a script called `name` that trains the model of `file`, by default on the data set or path `data`."""
+def standalone(file: str, manifest: Manifest, module: Module, data: str, name: str, about: str) -> str:
+    """The text of a script called `name` that trains the model of `file`, by default on the data set or path `data`.
+
+    `about` is what it prints about arrays and parameters.
+    """
     chosen = manifest.settings
     plans, variables = TARGET.plan({graph: module[graph] for graph in GRAPHS if graph in module}, chosen.batch)
     settings = {
@@ -84,6 +87,9 @@ def standalone(file: str, manifest: Manifest, module: Module, data: str, name: s
         "METRICS": manifest.metrics,
         "TOTALS": dict(manifest.totals),
         "CLASSES": dict(manifest.classes),
+        "VALIDATION": chosen.validation,
+        "DTYPES": manifest.dtypes,
+        "ABOUT": about,
         "ARENA_BYTES": max(plan.size for plan in plans),
     }
     ordered = sorted(plans, key=lambda plan: GRAPHS.index(plan.graph.name))
