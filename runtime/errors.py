@@ -6,7 +6,7 @@ quick start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 LONGEST_NAME = 200  # characters of a name or path that a message shows
@@ -57,6 +57,7 @@ class IndexOutside(RuntimeUserError):
         self.value, self.size, self.example = value, size, example
         self.place, self.layer = place, layer
         self.row, self.when = "", ""
+        self.row_number: int | None = None
         self.excerpt: Sequence[str] = ()
 
     def of_step(self, graph: str, rows: Any, step: int, steps: int) -> None:
@@ -67,7 +68,13 @@ class IndexOutside(RuntimeUserError):
         data, what = DATA_OF.get(graph, ("given", "batch"))
         self.when = f"{what} {step} of {steps}"
         if self.example is not None and self.example < len(rows):
-            self.row = f"row {rows[self.example]} of the {data} data"
+            self.row_number = int(rows[self.example])
+            self.row = f"row {self.row_number} of the {data} data"
+
+    def of_part(self, part: str, place: Callable[[int], int]) -> None:
+        """Names the part of a data set, "validation", and the row as it is in the file, which `place` gives."""
+        if self.row_number is not None:
+            self.row = f"row {place(self.row_number)} of the {part} data"
 
     def __str__(self) -> str:
         self.found = str(self.value) + (f", in {self.row}" if self.row else "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -67,6 +68,7 @@ def train(
             saver.add(start)  # so a run can be resumed from its start, and a full disk is found at once
         saver.written = start.epoch
         session = _Session(program, training, test, apart, start, reporter)
+        session.splits = dataset.splits
         if check_numerics:
             session.guard = Guard(program.variables())
         try:
@@ -117,7 +119,8 @@ def first_step(program: LoadedProgram, dataset: Dataset) -> float:
 def evaluate(program: LoadedProgram, split: Split) -> dict[str, Any]:
     """Loss and metrics over the examples of a split; vectors and matrices as nested lists."""
     test = _runner(program, "evaluate", split.arrays, "test")
-    return test.means(np.arange(test.examples), program.batch)
+    with _places({"test": split}, "test"):
+        return test.means(np.arange(test.examples), program.batch)
 
 
 @np.errstate(all="ignore")
@@ -171,6 +174,17 @@ class _Joined:
         )
 
 
+@contextmanager
+def _places(splits: Mapping[str, Split], part: str) -> Iterator[None]:
+    """Makes an index that is outside its table name the row of the file, also if rows were drawn."""
+    try:
+        yield
+    except IndexOutside as outside:
+        if part in splits:
+            outside.of_part(part, splits[part].place)
+        raise
+
+
 def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
     """The runner of a graph over arrays, which are checked."""
     return runner_of(program, graph, fitted(program, graph, arrays, part))
@@ -201,6 +215,7 @@ class _Session:
         self.guard: Guard | None = None
         self.watched = finite_names(program.variables())  # others are infinite from the start
         self.failure: NotFinite | None = None  # of a step that the guard checked
+        self.splits: Mapping[str, Split] = {}  # for messages
         self.not_finite: tuple[str, Runner] | None = None  # the test or validation data, if these gave such a loss
 
     @property
@@ -227,7 +242,8 @@ class _Session:
         return result
 
     def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, Any]:
-        results = runner.means(np.arange(runner.examples), self.program.batch, received)
+        with _places(self.splits, part):
+            results = runner.means(np.arange(runner.examples), self.program.batch, received)
         if not math.isfinite(results["loss"]):
             self.not_finite = (part, runner)
             raise self._diverged(f"on the {part} data after epoch {epoch}", loss=results["loss"])
@@ -237,7 +253,8 @@ class _Session:
         """All training steps of an epoch; stops at the first loss that is not finite."""
         watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:
-            return self.training.means(self._order(epoch), self.settings.batch, received, watch)
+            with _places(self.splits, "training"):
+                return self.training.means(self._order(epoch), self.settings.batch, received, watch)
         except NotFinite as bad:
             self.failure = bad if self.guard else None
             place = f"in epoch {epoch}, step {bad.step} of {self.steps}"

@@ -534,3 +534,15 @@ def test_a_run_that_is_being_trained_can_be_read():
         loss_of("run")
         predicted(IMAGES)
         assert "is in use" in done("train", "--resume", "run", "--epochs", "3", code=2).err
+
+
+@pytest.mark.parametrize("settings", [(), ("--set", "validation=0.4"), ("--seed", "4")])
+def test_indices_outside_their_table_name_the_row_of_the_file(settings: tuple[str, ...]):
+    Path("words.nn").write_text("""
+model Words(word: i32[B]) { return word + 1 |> Embedding(5, 3) |> Dense(2) }
+train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(lr=0.1) }
+""")
+    words = np.arange(60) % 4
+    words[17] = 4
+    np.savez("words.npz", word=words, label=LABELS)
+    assert "row 17 of the " in done("train", "words.nn", *settings, "--out", "run", code=2).err

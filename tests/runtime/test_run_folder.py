@@ -87,6 +87,12 @@ def test_what_makes_another_program(old: str, new: str, same: bool) -> None:
     assert (program_hash(TEXT.replace(old, new)) == program_hash(TEXT)) == same
 
 
+def test_runs_from_before_validation_have_the_same_program() -> None:
+    block = "train M {\n  epochs = 3\n  loss = mse\n}\n"
+    assert program_hash(block) == program_hash(block.replace("  loss", "  validation = none\n  loss"))
+    assert program_hash(block) != program_hash(block.replace("  loss", "  validation = 0.1\n  loss"))
+
+
 def test_another_program_cannot_resume_a_run(tmp_path: Path) -> None:
     run_tiny(tmp_path / "run", epochs=1)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}

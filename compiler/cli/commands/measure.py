@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from compiler.cli.compiling import chosen_passes, compile_with_flags, load_program
-from compiler.cli.data import check_data, described, load_data
+from compiler.cli.data import check_data, described, load_data, located
 from compiler.cli.devices import choose_device, memory_of
 from compiler.cli.memory_check import check_memory
 from compiler.cli.programs import find_program, read_number, refuse_ir
@@ -47,6 +48,8 @@ def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tup
     refuse_ir(flags.file, command)
     file = find_program(flags.file)
     tree, data = load_program(file, flags)
+    with suppress(RuntimeUserError):  # of a run whose data are not needed here
+        data = located(data, file, flags)
     asked = flags.data is not None or flags.data_dir is not None
     here = asked or is_here(data)
     arrays = described(data, file, flags) if here or data in BUILT_IN else {}
@@ -62,7 +65,7 @@ def prepare(flags: argparse.Namespace, command: str, to_run: bool = True) -> tup
         if asked:
             raise
         return compiled, None
-    return compiled, load_data(data, compiled.manifest, flags)
+    return compiled, load_data(data, compiled.manifest, flags, file)
 
 
 def chosen_graph(compiled: Compilation, wanted: str | None) -> str:

@@ -76,7 +76,8 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
             known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
         elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
             known = check_same_data(known, dataset, build.data, build, folder, flags)
-        warn_of_values(known, dataset.splits, build.manifest)
+        compared = {part: split for part, split in dataset.splits.items() if folder or part != "training"}
+        warn_of_values(known, compared, build.manifest)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
