@@ -15,7 +15,7 @@ from compiler.ir.types import DTYPES, Batch, Dim, TypeRuleError
 def tensor(site: Site, value: Any, dtype: str = "f32") -> Value:
     """A tensor; numbers and the batch become scalars."""
     if isinstance(value, Batch):
-        return site.scalar(value)
+        return site.scalar(value, dtype)
     if is_number(value):
         return literal(value, dtype)
     if not is_tensor(value):

@@ -141,8 +141,12 @@ def with_batch(site: Site, operation: str, left: Any, right: Any) -> Any:
 
 
 def tensors(site: Site, operation: str, left: Any, right: Any) -> Value:
-    """An operator with at least one tensor; numbers take the tensor's dtype, integers become f32 if needed."""
-    operands = [site.scalar(each) if isinstance(each, Batch) else each for each in (left, right)]
+    """An operator with at least one tensor or the batch.
+
+    Numbers take the tensor's dtype, and so does the batch if it is f64; integers become f32 if needed.
+    """
+    given = next((each.type.dtype for each in (left, right) if is_tensor(each)), "f32")
+    operands = [site.scalar(each, given) if isinstance(each, Batch) else each for each in (left, right)]
     dtype = next(each.type.dtype for each in operands if is_tensor(each))
     for each in operands:
         if not (is_tensor(each) or is_number(each) or (isinstance(each, bool) and dtype == "bool")):

@@ -219,5 +219,7 @@ class Site:
     def context(self) -> Context:
         return self.evaluator.context
 
-    def scalar(self, dim: Dim) -> Value:
-        return self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))
+    def scalar(self, dim: Dim, dtype: str = "f32") -> Value:
+        """A dimension, such as the batch, as a scalar: f64 where that is asked for, else f32."""
+        value = self.context.scalar(dim, self.evaluator.origin(self.span, self.frame))
+        return self.cast(value, dtype) if dtype == "f64" else value

@@ -9,7 +9,7 @@ from compiler.elaborate.arguments import axes_of, number, shape_of, tensor, whol
 from compiler.elaborate.arithmetic import LARGEST_INTEGER, LONGEST_LIST, in_range, numbers
 from compiler.elaborate.builtins import builtin, register
 from compiler.elaborate.evaluator import Site
-from compiler.elaborate.values import describe, is_function, is_number
+from compiler.elaborate.values import describe, is_function, is_number, is_tensor
 from compiler.ir.graph import Value
 from compiler.ir.types import Dim, TensorType, TypeRuleError, extent
 
@@ -28,7 +28,8 @@ register_fact("dtype", lambda type: type.dtype)
 @builtin
 def size(site: Site, x: Any, axes: Any = None) -> Any:
     type = tensor(site, x).type
-    return count(site, [type.shape[axis] for axis in axes_of(axes, type.rank)])
+    elements = count(site, [type.shape[axis] for axis in axes_of(axes, type.rank)])
+    return site.cast(elements, "f64") if is_tensor(elements) and type.dtype == "f64" else elements
 
 
 @builtin

@@ -53,7 +53,8 @@ def register_extremum(name: str, on_numbers: Callable[..., Any]) -> Callable[[Si
     def apply(site: Site, a: Any, b: Any) -> Any:
         if is_number(a) and is_number(b):
             return on_numbers(a, b)
-        return site.emit(name, *(each if is_number(each) else tensor(site, each) for each in (a, b)))
+        dtype = next((each.type.dtype for each in (a, b) if is_tensor(each)), "f32")
+        return site.emit(name, *(each if is_number(each) else tensor(site, each, dtype) for each in (a, b)))
 
     register(name, apply)
     return apply

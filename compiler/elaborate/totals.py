@@ -62,8 +62,7 @@ def total_value(
     if isinstance(type, Poison) or poisoned(value):
         return POISON
     if isinstance(value, Batch):
-        site = Site(evaluator, expression.span, frame)
-        value = site.emit("cast", site.scalar(value), dtype=type.dtype)
+        value = Site(evaluator, expression.span, frame).scalar(value, type.dtype)
     if not is_tensor(value) or value.type != type:
         message = f"the total {node.name.id} has the wrong type"
         return evaluator.fail(expression.span, frame, message, str(type), describe_type(value), [value])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from compiler.ir.types import NUMPY_NAMES
 from tests.elaborate.running import examples, model
 from tests.programs import compile_text, initialized, run_program
 
@@ -113,6 +114,24 @@ def test_optimizer(optimizer: str):
         w = OPTIMIZERS[optimizer](w, gradient, slots, t)
         after = run_program(program, "train_step", {"x": x, "target": target}, BATCH)
         np.testing.assert_allclose(after["w"], w, rtol=1e-4, atol=1e-5, err_msg=f"step {t}")
+
+
+@pytest.mark.parametrize("dtype", ["f64", "i32", "i64", "u8"])
+def test_means_over_the_batch(dtype: str):
+    """In f64 with all digits; of whole numbers, whose sum would overflow in i32, in f32."""
+    wide = "f64" if dtype == "f64" else "f32"
+    text = f"""model M(x: {dtype}[B]) {{ return mean(x), max(cast(mean(x), "{wide}"), B) + B * variance(x), x }}
+fn own(m, v, x: {dtype}[B], t: f32[B]) {{ return mean(t) }}
+train M {{ loss = own; optimizer = SGD(lr=0); batch = {BATCH} }}"""
+    values = {"f64": [2e9 + 0.5, 1e9, 0, 7, -3, 1], "u8": [200] * 6}.get(dtype, [2e9, 1e9, 2e9, 7, 2e9, 2e9])
+    x = np.array(values, NUMPY_NAMES[dtype])
+    compiled = compile_text(text)
+    found = run_program(initialized(compiled), "predict", {"x": x}, BATCH)
+    m, v, _ = (found[output.name] for output in compiled.manifest.outputs)
+    rounding = 1e-15 if dtype == "f64" else 3e-7
+    np.testing.assert_allclose(m, x.mean(), rtol=rounding)
+    np.testing.assert_allclose(v, max(x.mean(), BATCH) + BATCH * x.var(), rtol=rounding)
+    assert m.dtype == v.dtype == NUMPY_NAMES[wide]
 
 
 @pytest.mark.parametrize("inputs", ["f32[B, 4]", "f32[B, 3, 2, 4]"])
