@@ -104,7 +104,7 @@ def fitted_to(inputs: Arrays, arrays: Mapping[str, np.ndarray], classes: Mapping
         # Contiguous, since `take` would otherwise copy the whole array for every batch.
         array = np.require(array.reshape(len(array), *view.shape[1:]), requirements=["C", "A"])
         result[name] = converted(array, view.dtype, label)
-        if name in classes:  # the step does not check indices
+        if name in classes and view.dtype.kind != "f":  # the step checks no such indices, but those from floats
             check_range(result[name], 0, classes[name] - 1, "is out of range", label)
     lengths = {name: len(array) for name, array in result.items()}
     if len(set(lengths.values())) > 1:

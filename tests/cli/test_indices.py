@@ -158,3 +158,16 @@ def test_names_in_the_source_are_only_text(words: Path):
     result = nnc("train", name, "--quiet", "--out", "run", "--set", "train.shuffle=false")
     note = "  note: in embedding_1, epoch 1, step 1 of 1\n  hint: epoch 0 is saved and intact\n"
     check(result, "  found: -1, in row 0 of the training data\n" + note, file=name)
+
+
+def test_floats_that_become_indices_are_checked_as_indices(words: Path):
+    """Between -1 and 0 they are the index 0; loading does not know that a float is an index."""
+    text = TEXT.replace("word: i32[B]", "word: f32[B]").replace("word - 1", 'cast(word, "i32")')
+    Path("words.nn").write_text(text)
+    values, target = np.array([-0.9, 3.9, 1.5], np.float32), np.zeros((3, 3), np.float32)
+    np.savez("words.npz", word=values, word_test=values, target=target, target_test=target)
+    assert nnc("train", "words.nn", "--quiet", "--out", "run").code == 0
+    np.savez("words.npz", word=values + 0.1, word_test=values, target=target, target_test=target)
+    result = nnc("train", "words.nn", "--quiet", "--out", "other")
+    assert result.code == 2
+    assert "  expected: 0 … 3, the rows of the table\n  found: 4, in row 1 of the training data\n" in result.err
