@@ -35,7 +35,8 @@ class RuntimeUserError(Exception):
 
     def __str__(self) -> str:
         details = (("expected", self.expected), ("found", self.found), ("hint", self.hint))
-        return "\n".join([f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)])
+        lines = [f"error: {self.message}", *(f"  {label}: {text}" for label, text in details if text)]
+        return "\n".join(printable(line) for part in lines for line in part.split("\n"))
 
     def as_warning(self, hint: str | None = None) -> str:
         """The same as a warning, with a hint on what nnc does instead."""
@@ -81,7 +82,7 @@ class IndexOutside(RuntimeUserError):
         inside = ", ".join(filter(None, [self.layer and f"in {self.layer}", self.when]))
         label = f"{self.place}: {first}" if self.place else first
         lines = [label, *self.excerpt, *details[:2], *([f"  note: {inside}"] if inside else []), *details[2:]]
-        return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
+        return "\n".join(map(printable, lines))
 
 
 def shortened(items: Sequence[str], most: int) -> str:
@@ -92,7 +93,12 @@ def shortened(items: Sequence[str], most: int) -> str:
 def quoted(name: str) -> str:
     """A name or path from outside in double quotes, cut to a fixed length, without terminal control characters."""
     shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
-    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown) + '"'
+    return f'"{printable(shown)}"'
+
+
+def printable(line: str) -> str:
+    """A line of a message without terminal control characters: these are shown as escapes."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def did_you_mean(

@@ -13,12 +13,11 @@ import numpy as np
 
 from runtime.datasets.checks import check_range
 from runtime.errors import IndexOutside, RuntimeUserError, quoted
-from runtime.program import FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
+from runtime.program import COMBINE, FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
 from runtime.random import generator
 from runtime.training.interrupt import Interrupted
 from runtime.training.numerics import Guard, Trend
 
-COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals over batches; NaN stays NaN
 SHUFFLE_STREAM = -1  # the compiler numbers the random ops of a program from 0
 Batches = Iterator[tuple[int, Arrays]]  # the number of examples and the results of each run
 RunType = TypeVar("RunType")

@@ -26,6 +26,7 @@ INFERENCE = ("evaluate", "predict")  # graphs that change no variable
 FIRST_EXAMPLE = "batch.first"  # optional input of those two: the place in the data of the batch's first example
 METRICS = "metrics"  # optional graph: what follows from the totals over all data, which are its inputs, in f64
 PREPARE = "prepare"  # optional graph: computes values that those two need and that depend on variables only
+COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals of metrics over batches; NaN stays NaN
 PREFIX = "bind_"
 FLOATS = ("f32", "f64")
 # Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table

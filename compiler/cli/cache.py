@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from runtime.datasets.files import user_cache
-from runtime.program import Executable, IndexCheck, Manifest, Settings, TensorSpec
+from runtime.program import COMBINE, Executable, IndexCheck, Manifest, Settings, TensorSpec
 
 MOST_ENTRIES = 64
 LARGEST_ENTRY = 64_000_000  # bytes
@@ -73,7 +73,7 @@ class CacheEntry:
             executable_from(build["executable"]), whole, build["text"], build["data"], tuple(build["warnings"])
         )
         entry = cls(build, dict(values["files"]), values["storage"])
-        if not conforms(entry, cls):
+        if not conforms(entry, cls) or not set(whole.totals.values()) <= COMBINE.keys():
             raise ValueError("it has other contents")
         return entry
 

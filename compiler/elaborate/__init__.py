@@ -2,11 +2,12 @@
 
 program.py                          a program to its models
 declarations.py                     what can be checked before anything runs
-model.py                            a model to its graphs init, predict, evaluate and train_step
+model.py                            a model to its graphs init, predict, evaluate, train_step and metrics
 losses.py training.py               the train block: losses, metrics and settings
 forward.py inputs.py                a forward pass of a model; inputs and targets
 library.py                          which declaration a name means: the file, its imports, the standard library
 expressions.py statements.py        how each kind of expression and statement runs
+totals.py                           totals of metrics, and what follows from them
 tensor_builtins.py number_builtins.py   functions that are not written in the language
 scans.py                            a cell to a `scan` node
 variables.py                        assignments; params, states and carries

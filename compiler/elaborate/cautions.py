@@ -8,7 +8,7 @@ from typing import Any
 from compiler.diagnostics import Note, Span
 from compiler.elaborate.evaluator import Evaluator
 from compiler.elaborate.frames import Frame, MetricTotal, node_span
-from compiler.elaborate.over_examples import MEAN, Dependence, Known, first_unknown, of_source
+from compiler.elaborate.over_examples import MEAN, UNKNOWN, Dependence, Known, first_unknown, of_source
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.values import Builtin, CallRecord, Closure, is_tensor, tensors_in
 from compiler.ir.graph import Value
@@ -106,14 +106,15 @@ def warn_about_the_batch(
     """Warns about a loss or metric that is not proved to be a mean over the examples."""
     found = known.get(value) or of_source(value)
     if not found.is_mean and not any(pair in known for pair in mistaken_pairs(evaluator)):  # these have their warning
-        message = f"{function.name} is not a mean over the examples, so its figures depend on the size of the batches"
+        not_proved = "may not be" if found == UNKNOWN else "is not"
+        message = f"{function.name} {not_proved} a mean over the examples, so its figures depend on the batches"
         expected = "a mean over the examples; or a metric, which declares totals over all data: metric … { total … }"
         evaluator.warn(span, frame, message, expected, describe_dependence(found), reasons(value, known, span))
 
 
 def warn_about_total(evaluator: Evaluator, total: MetricTotal, known: Known) -> None:
     """Warns about a total that is not proved to be a sum over the examples; it is added up over batches."""
-    message = f"the total {total.name} may not be a sum over the examples, so it may depend on the size of the batches"
+    message = f"the total {total.name} may not be a sum over the examples, so the metric may depend on the batches"
     expected, notes = "a sum over the examples of values of each alone", reasons(total.value, known, total.span)
     evaluator.warn(total.span, total.frame, message, expected, describe_dependence(known[total.value]), notes)
 

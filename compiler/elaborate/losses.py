@@ -18,7 +18,7 @@ from compiler.elaborate.signatures import Given, agree, counted, match
 from compiler.elaborate.totals import NotFromTotals, follow
 from compiler.elaborate.training import TrainBlock
 from compiler.elaborate.values import Builtin, Closure, Poison, describe, describe_type, is_tensor
-from compiler.ir.graph import Graph, Node, Value, depending_on
+from compiler.ir.graph import Graph, Node, Value, depending_on, needed_nodes
 from compiler.ir.types import TensorType, extent
 from compiler.language.syntax import Parameter
 from runtime.program import METRICS
@@ -33,10 +33,11 @@ class Figures:
     """The loss and the metrics of a graph. `outputs`: by name, each a mean over the batch, or one of the totals.
 
     `totals` are the outputs that are totals, and `combined` how each is over batches: "sum", "max" or "min". `results`
-    follow from totals, by the name of the metric.
+    follow from totals, by the name of the metric. Their nodes are after the first `start` of the graph.
     """
 
     targets: dict[str, TensorType]
+    start: int
     outputs: dict[str, Value] = field(default_factory=dict)
     totals: dict[str, Value] = field(default_factory=dict)
     combined: dict[str, str] = field(default_factory=dict)
@@ -58,17 +59,17 @@ def add_losses(
     targets = declare_targets(parameters[len(outputs) :], forward, scope, conversions) if scope else None
     if targets is None:
         return None
-    figures, start = Figures({name: value.type for name, value in targets.items()}), len(graph.nodes)
+    figures = Figures({name: value.type for name, value in targets.items()}, len(graph.nodes))
     named = [Given(value, at, p.name.id) for p, value in zip(parameters, outputs, strict=False)]
     named += [Given(value, at, name) for name, value in targets.items()]
-    good = [add_figure(evaluator, figures, "loss", loss, named, at, root, start)]
+    good = [add_figure(evaluator, figures, "loss", loss, named, at, root)]
     for name, metric, span in zip(train.metric_names, train.values["metrics"], train.metric_spans, strict=True):
         if name in evaluator.variables.by_name:
             message, found = f"the metric {name} cannot have this name", "the name of a variable"
             evaluator.fail(span, root, message, "another name", found)
         given = [Given(value, span) for value in (*outputs, *targets.values())]
         given = given[: count_parameters(metric)]
-        good.append(add_figure(evaluator, figures, name, metric, given, span, root, start))
+        good.append(add_figure(evaluator, figures, name, metric, given, span, root))
     graph.outputs.clear()
     graph.outputs |= figures.outputs
     return figures if all(good) else None
@@ -131,16 +132,15 @@ def add_figure(
     given: list[Given],
     span: Span,
     root: Frame,
-    start: int,
 ) -> bool:
-    """Adds the loss or a metric to the figures; its nodes are after `start`. False after reporting a mistake."""
+    """Adds the loss or a metric to the figures; False after reporting a mistake."""
     first = len(evaluator.totals)
     has_totals = isinstance(function, Closure) and function.kind == "metric"
     run = calls.run_closure if has_totals else calls.apply_last
     value = run(evaluator, function, given, span, root)  # type: ignore[arg-type]
     if isinstance(value, Poison):
         return False
-    nodes = evaluator.context.graph.nodes[start:]
+    nodes = evaluator.context.graph.nodes[figures.start :]
     known = dependences(nodes)
     if has_totals:
         if len(evaluator.totals) == first:
@@ -226,3 +226,15 @@ def metrics_graph(figures: Figures, batch: Graph, train: TrainBlock, evaluator: 
     if good:
         follow(graph, figures.totals, figures.results, batch)
     return graph if good else None
+
+
+def drop_results(figures: Figures, batch: Graph) -> None:
+    """Removes what would follow from the totals of one batch, which nothing reads but a loss."""
+    derived, unread = set(figures.totals.values()), set(batch.nodes)
+    unread.difference_update(needed_nodes(batch.nodes, figures.outputs.values()))
+    for node in batch.nodes:
+        if node in unread and derived.isdisjoint(node.operands):
+            unread.remove(node)  # it does not depend on totals
+        elif node in unread:
+            derived.update(node.results)
+    batch.nodes = [node for node in batch.nodes if node not in unread]

@@ -1,4 +1,4 @@
-"""A model and its train block to graphs: `init`, `predict`, `evaluate` and the forward part of `train_step`."""
+"""A model and its train block to graphs: `init`, `predict`, `evaluate`, `metrics`, the forward part of `train_step`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compiler.elaborate.forward import Forward, run_forward
 from compiler.elaborate.frames import CONTINUE, Frame, root_frame
 from compiler.elaborate.index_errors import report_indices
 from compiler.elaborate.inputs import Conversions, Storage, check_chosen
-from compiler.elaborate.losses import add_losses, metrics_graph
+from compiler.elaborate.losses import add_losses, drop_results, metrics_graph
 from compiler.elaborate.signatures import Given
 from compiler.elaborate.training import TrainBlock, read_train_block
 from compiler.elaborate.values import POISON, CallRecord, Namespace, Poison, describe_type, is_tensor
@@ -97,6 +97,7 @@ class ModelBuilder:
             graph = metrics_graph(figures, evaluator.context.graph, train, evaluator, root)
             if graph:
                 self.module.setdefault(METRICS, graph)
+                drop_results(figures, evaluator.context.graph)
             types = {name: value.type for name, value in figures.totals.items()}
             if result.totals and (types, figures.combined) != (result.total_types, result.totals):
                 message = "the totals of the metrics differ between training and evaluation"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from compiler.ir.graph import Node, Value
-from compiler.ir.op import ELEMENTWISE
+from compiler.ir.op import ELEMENTWISE, LOOP
 from compiler.ir.types import Batch, Dim, TensorType
 
 
@@ -55,16 +55,35 @@ def of_source(value: Value) -> Dependence:
     return FIXED if not axes else Dependence("example", 0, axes[0]) if len(axes) == 1 else UNKNOWN
 
 
-def dependences(nodes: Sequence[Node]) -> dict[Value, Dependence]:
-    """Of the results of nodes in order; all that they read from elsewhere is a source."""
-    known: dict[Value, Dependence] = {}
+def dependences(nodes: Sequence[Node], given: Known | None = None) -> dict[Value, Dependence]:
+    """Of the results of nodes in order, and those given; all else that they read is a source."""
+    known = dict(given or {})
     for node in nodes:
-        found = result_of(node, [known.get(each) or of_source(each) for each in node.operands])
-        for value in node.results:
+        operands = [known.get(each) or of_source(each) for each in node.operands]
+        found = of_scan(node, operands) if LOOP in node.op.traits else [result_of(node, operands)] * len(node.results)
+        for value, each in zip(node.results, found, strict=True):
             axes = batch_axes(value.type)
-            matches = axes == [found.axis] if found.kind == "example" else not axes
-            known[value] = found if matches else UNKNOWN
+            matches = axes == [each.axis] if each.kind == "example" else not axes
+            known[value] = each if matches else UNKNOWN
     return known
+
+
+def of_scan(node: Node, operands: Sequence[Dependence]) -> list[Dependence]:
+    """Of the last carries, and of the stacks of all steps. A carry depends on the batch as its first value does.
+
+    A stack has the axis of its steps first, so the axis of the examples has the same place from the end.
+    """
+    carries, body = node.attributes["carries"], node.body
+    steps = [
+        UNKNOWN if each.kind == "example" and each.axis == value.type.rank else each
+        for each, value in zip(operands, node.operands, strict=True)
+    ]
+    sequences = range(carries, carries + node.attributes["sequences"])
+    given = [steps[i] if i in sequences else each for i, each in enumerate(operands)]
+    known = dependences(body.nodes, dict(zip(body.inputs, given, strict=True)))
+    found = [known.get(value) or of_source(value) for value in body.outputs.values()]
+    kept = all(known.get(value) == each for value, each in zip(body.outputs.values(), given[:carries], strict=False))
+    return found if kept else [UNKNOWN] * len(found)
 
 
 def first_unknown(value: Value, known: Known) -> Node | None:

@@ -7,7 +7,7 @@ the totals are inputs and all floats are f64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from compiler.elaborate.evaluator import Evaluator, Site
@@ -116,7 +116,7 @@ def follow(graph: Graph, totals: Mapping[str, Value], results: Mapping[str, Valu
     graph.outputs |= {name: new[value] if value in new else widened(value, None) for name, value in results.items()}
 
 
-def between(results: Iterable[Value], totals: Mapping[Value, Value]) -> set[Node]:
+def between(results: Iterable[Value], totals: Collection[Value]) -> set[Node]:
     """The nodes from totals to results. Raises NotFromTotals at the first that depends on the batch in another way."""
     found: set[Node] = set()
     pending = [(value, None) for value in results]

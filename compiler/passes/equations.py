@@ -4,7 +4,7 @@ The name of a variable says what it matches; the result is the value of the left
     X Y          a tensor of the shape of the result
     s t          smaller than the result, so broadcast to it; all small ones of an equation broadcast together, too
     p q          smaller, and without the batch in its shape: a parameter, or a statistic over the batch
-    a b          like p and q, but not a number: `x + 12582912 - 12582912` rounds x, and has to stay
+    a b          like p and q, but neither computed from numbers alone nor from each other (`order_is_free`)
     u v          like s and t, and of moderate size (`is_moderate`): its inverse and the product of two cannot overflow
     low high     numbers known at compile time, low < high
     c d          conditions: tensors of bool
@@ -29,6 +29,7 @@ LITERAL = "a literal"
 SMALL, BATCHLESS, LIMITS = ("s", "t", "p", "q", "a", "b", "u", "v"), ("p", "q", "a", "b"), ("low", "high")
 COMPUTED, MODERATE, CONDITIONS = ("a", "b"), ("u", "v"), ("c", "d")
 LEAST, LARGEST = 2.0**-60, 2.0**60  # moderate sizes
+MOST_SOURCES = 200  # values that a term is computed from
 Bindings = dict[str, Value]
 
 
@@ -62,8 +63,6 @@ class VariablePattern:
             return value.type.dtype == "bool"
         if self.name in LIMITS:
             return isinstance(value, Literal)
-        if self.name in COMPUTED and isinstance(value, Literal):
-            return False
         if self.name in MODERATE and not is_moderate(value):
             return False
         if self.name in BATCHLESS and any(isinstance(dim, Batch) for dim in value.type.shape):
@@ -124,7 +123,7 @@ class Equation:
         """The right side, if the node matches the left side."""
         shape = node.result.type.shape
         for bound in self.left.matches_node(node, {}, shape):
-            if limits_ascend(bound) and smaller_together(bound, shape):
+            if limits_ascend(bound) and smaller_together(bound, shape) and order_is_free(bound):
                 return stretched(builder, self.right.build(builder, bound), shape)
         return None
 
@@ -137,10 +136,48 @@ def limits_ascend(bound: Bindings) -> bool:
     return low.value < high.value
 
 
-def is_moderate(value: Value) -> bool:
-    """Whether every element is surely between LEAST and LARGEST in size, or is a root, or 1 / a root.
+def order_is_free(bound: Bindings) -> bool:
+    return COMPUTED[0] not in bound or are_independent([bound[name] for name in COMPUTED if name in bound])
 
-    Roots of numbers other than 0 are from 1e-23 to 2e19 in f32. For a root of 0, x / 0 = x * (1 / 0).
+
+def are_independent(terms: Sequence[Value]) -> bool:
+    """Whether terms may be added in another order: not if that could undo a rounding that is meant.
+
+    `x + 12582912 - 12582912` rounds x to a whole number, and so does `x + c - c` for any large c. So no term may be
+    computed from numbers alone, and two may share a source only if one is a statistic of the batch and the other is
+    not, such as the mean after a bias was added, and that bias.
+    """
+    sources = [sources_of(term) for term in terms]
+    if not all(sources):
+        return False
+    statistics = [{value for value in found if value.node is not None} for found in sources]
+    return len(terms) < 2 or sources[0].isdisjoint(sources[1]) or bool(statistics[0]) != bool(statistics[1])
+
+
+def sources_of(value: Value) -> set[Value]:
+    """The variables and sums over the batch that a value without the batch is computed from; none if from too many."""
+    found: set[Value] = set()
+    seen: set[Value] = set()
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if value in seen or isinstance(value, Literal):
+            continue
+        seen.add(value)
+        operands = value.node.operands if value.node else ()
+        if len(seen) > MOST_SOURCES:
+            return set()
+        if value.node is None or any(isinstance(dim, Batch) for each in operands for dim in each.type.shape):
+            found.add(value)
+        pending += () if value in found else operands
+    return found
+
+
+def is_moderate(value: Value) -> bool:
+    """Whether every element is surely between LEAST and LARGEST in size, or is a root, or 1 / such a root.
+
+    Roots of numbers other than 0 are from 1e-23 to 2e19 in f32; those of y + eps, if not 0, are at least 1e-13, since
+    y + eps is a multiple of eps / 2^25. For a root of 0, x / 0 = x * (1 / 0).
     """
     if isinstance(value, Literal):
         return LEAST <= abs(value.value) <= LARGEST
@@ -150,12 +187,22 @@ def is_moderate(value: Value) -> bool:
     if name == "sqrt":
         return value.type.dtype == "f32"
     if name == "div":
-        return isinstance(operands[0], Literal) and abs(operands[0].value) == 1.0 and is_moderate(operands[1])
+        one = isinstance(operands[0], Literal) and abs(operands[0].value) == 1.0
+        return one and is_moderate(operands[1]) and not is_bare_root(operands[1])
     if name == "add":  # of a root and a positive number
         number, root = operands if isinstance(operands[0], Literal) else operands[::-1]
         positive = isinstance(number, Literal) and LEAST <= number.value <= LARGEST
         return positive and root.node is not None and root.node.op.name == "sqrt" and is_moderate(root)
     return name == "extent" or (name in ("neg", "broadcast", "reshape", "cast") and is_moderate(operands[0]))
+
+
+def is_bare_root(value: Value) -> bool:
+    """Whether a value is the root of anything, so that the product of two inverses could overflow."""
+    if value.node is None or value.node.op.name != "sqrt":
+        return False
+    inside = value.node.operands[0]
+    numbers = [each for each in inside.node.operands if isinstance(each, Literal)] if inside.node else []
+    return not (inside.node and inside.node.op.name == "add" and any(each.value >= LEAST for each in numbers))
 
 
 def smaller_together(bound: Bindings, shape: Shape) -> bool:

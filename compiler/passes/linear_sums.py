@@ -1,11 +1,12 @@
 """Sums of expressions linear in large tensors, for `simplify`: the sums stay, the arithmetic moves to their results.
 
     sum(neg(X))       = neg(sum(X))
-    sum(mul(X, s))    = mul(sum(X), s)                 s: constant along the summed axes, and smaller than X; if it is a
-                                                       number, of moderate size
-    sum(add(X, a))    = add(sum(X), mul(a, count))     a: such an s without the batch, no number; likewise for sub
+    sum(mul(X, s))    = mul(sum(X), s)                 s: constant along the summed axes, and smaller than X; outside of
+                                                       gradients a number from 1 to 2^60, so that sum(X) is no larger
+    sum(add(X, a))    = add(sum(X), mul(a, count))     a: such an s without the batch, not computed from numbers alone,
+                                                       nor from terms that X adds; likewise for sub
     sum(broadcast(s)) = mul(s, count)
-    sum(add(X, Y))    = add(sum(X), sum(Y))            if both sums exist already, or follow from existing ones
+    sum(add(X, Y))    = add(sum(X), sum(Y))            in gradients, if both sums exist, or follow from existing ones
 
 X and Y have the shape of the summed tensor. What remains of the gradient of batch normalization is the sums of dy and
 dy * x.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Literal, Value
 from compiler.ir.types import Batch, Shape
-from compiler.passes.equations import is_moderate, is_smaller, stretched
+from compiler.passes.equations import LARGEST, are_independent, is_moderate, is_smaller, stretched
 
 LINEAR = ("neg", "mul", "add", "sub", "broadcast")
 
@@ -50,21 +51,45 @@ def aligned(value: Value, shape: Shape) -> Shape:
     return (1,) * (len(shape) - value.type.rank) + value.type.shape
 
 
-def large_terms(x: Value, over: Summation) -> list[Value] | None:
-    """The tensors of the full shape whose sums give the sum of x, if x is linear in them."""
+def large_terms(x: Value, over: Summation, gradient: bool) -> list[Value] | None:
+    """The tensors of the full shape whose sums give the sum of x, if x is linear in them.
+
+    The sums of a `gradient` have no written order.
+    """
     if x.node is None or x.node.op.name not in LINEAR or not x.type.is_float:
         return None
+    name = x.node.op.name
     large = [operand for operand in x.node.operands if operand.type.shape == over.shape]
     small = [operand for operand in x.node.operands if operand.type.shape != over.shape]
-    fits = over.is_offset if x.node.op.name in ("add", "sub") else over.is_constant
-    if any(isinstance(each, Literal) and not is_safe(x.node.op.name, each) for each in small):
+    if len(large) > 1 and (name == "mul" or not gradient):
         return None
-    return large if all(map(fits, small)) and not (x.node.op.name == "mul" and len(large) > 1) else None
+    if not all(map(over.is_offset if name in ("add", "sub") else over.is_constant, small)):
+        return None
+    if name in ("add", "sub"):
+        return large if all(may_be_moved(each, large[0], over) for each in small) else None
+    return large if name != "mul" or all(is_safe(each, gradient) for each in small) else None
 
 
-def is_safe(name: str, number: Literal) -> bool:
-    """Whether a number may be applied to a sum: no terms, in which rounding may be meant, and no extreme factors."""
-    return name == "broadcast" or (name == "mul" and is_moderate(number))
+def is_safe(factor: Value, gradient: bool) -> bool:
+    """Whether a sum without the factor overflows only if the one with it does, as far as that matters."""
+    if isinstance(factor, Literal):
+        return is_moderate(factor) if gradient else 1 <= abs(factor.value) <= LARGEST
+    return gradient
+
+
+def may_be_moved(term: Value, x: Value, over: Summation) -> bool:
+    """Whether a small term that is added to x may be added to the sum of x instead; not if it may serve to round x."""
+    return are_independent([term]) and all(are_independent([term, other]) for other in offsets_in(x, over))
+
+
+def offsets_in(x: Value, over: Summation) -> list[Value]:
+    """The small terms that a large tensor has been computed with, of as many sums in a row as there are."""
+    found: list[Value] = []
+    while x.node is not None and x.node.op.name in LINEAR and x.type.shape == over.shape:
+        if x.node.op.name in ("add", "sub"):
+            found += [operand for operand in x.node.operands if operand.type.shape != over.shape]
+        x = next((operand for operand in x.node.operands if operand.type.shape == over.shape), x.node.operands[0])
+    return found
 
 
 class Sums:
@@ -72,11 +97,13 @@ class Sums:
 
     def __init__(self, builder: Builder):
         self.builder = builder
+        self.gradient = False  # whether the present sum belongs to a gradient
         self.known: dict[tuple[Value, Summation], Value] = {}
         self.available: set[tuple[Value, Summation]] = set()
 
-    def total(self, x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    def total(self, x: Value, axes: tuple[int, ...], keepdims: bool, gradient: bool) -> Value:
         """The sum of x by the equations; the sums it follows from come first."""
+        self.gradient = gradient
         over = Summation(x.type.shape, axes, keepdims)
         pending = [x] if axes else []
         while pending:
@@ -91,7 +118,7 @@ class Sums:
 
     def terms(self, x: Value, over: Summation) -> list[Value] | None:
         """The tensors whose sums give the sum of x; None if it must be computed."""
-        terms = None if (x, over) in self.known else large_terms(x, over)
+        terms = None if (x, over) in self.known else large_terms(x, over, self.gradient)
         return terms if terms is None or len(terms) < 2 or all(self.is_available(t, over) for t in terms) else None
 
     def is_available(self, x: Value, over: Summation) -> bool:
@@ -100,7 +127,7 @@ class Sums:
         while pending:
             key = (pending.pop(), over)
             if key not in self.known and key not in self.available and key not in found:
-                terms = large_terms(*key)
+                terms = large_terms(*key, self.gradient)
                 if terms is None:
                     return False
                 found.add(key)

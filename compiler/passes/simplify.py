@@ -74,6 +74,7 @@ class Simplifier(Builder):
     def simplified(self, node: Node) -> Value | None:
         """The value that replaces a node that is not in the graph yet; None if no rule applies."""
         if node.op.name == "sum":
-            return self.sums.total(node.operands[0], **node.attributes)
+            gradient = node.origin is not None and node.origin.backward
+            return self.sums.total(node.operands[0], **node.attributes, gradient=gradient)
         found = (rule(self, node) for rule in RULES[node.op.name])
         return next((value for value in found if value is not None), None)

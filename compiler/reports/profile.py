@@ -22,9 +22,9 @@ from compiler.targets.shared.writer import Kernel, Ticks
 from compiler.targets.target import find_target
 from runtime.cpu.profiler import Ceilings, Measured, random_arrays
 from runtime.datasets.dataset import Dataset
-from runtime.errors import IndexOutside
+from runtime.errors import IndexOutside, RuntimeUserError
 from runtime.feeding import fitted
-from runtime.program import Executable
+from runtime.program import METRICS, Executable
 
 MOST_PLACES = 4  # shown in a row
 RANDOM = "random numbers"
@@ -85,6 +85,12 @@ def profile(compiled: Compilation, graph: str, dataset: Dataset | None, steps: i
 def measure_kernels(
     compiled: Compilation, graph: str, dataset: Dataset | None, steps: int, inside: bool = False
 ) -> tuple[list[KernelRow], Measured]:
+    if graph == METRICS:
+        raise RuntimeUserError(
+            f"the graph {METRICS} runs once, after all batches, and is not measured",
+            expected="another graph, such as train_step or evaluate",
+            found=METRICS,
+        )
     runtime = find_runtime(compiled.executable.target)
     executable, kernels = with_clock(compiled, graph, inside)
     plain, timed = (runtime.load(each, compiled.manifest, {}) for each in (compiled.executable, executable))

@@ -25,9 +25,6 @@ from runtime.training.tensor_files import TensorFile, encoded
 
 FORMAT = 1
 OF_ANOTHER_PROGRAM = "was written by another program"
-# Epochs in a checkpoint and numbers in them, so that its header stays small; the log has all epochs.
-HISTORY_LIMIT, HISTORY_NUMBERS = 1000, 100_000
-DEEPEST_LIST = 2  # a metric is a number, a vector or a matrix
 SHORT_NAMES = {name.upper(): name for name in LANGUAGE_TYPES.values()}  # by that of safetensors headers
 
 
@@ -96,7 +93,6 @@ def save(path: Path, program: LoadedProgram, position: Position, program_hash: s
 
 def encode(program: LoadedProgram, position: Position, program_hash: str) -> bytes:
     """The contents of a checkpoint of the program in its current state."""
-    kept = position.history[-_kept(position.history[-1]) :] if position.history else ()
     values = {
         "format": FORMAT,
         "model": program.manifest.model,
@@ -105,7 +101,7 @@ def encode(program: LoadedProgram, position: Position, program_hash: str) -> byt
         "epoch": position.epoch,
         "best_epoch": position.best_epoch,
         "best_loss": position.best_loss if position.best_epoch else None,
-        "history": [result.record for result in kept],
+        "history": [result.record for result in position.history],
     }
     return encoded(program.variables(), values)
 
@@ -173,7 +169,7 @@ def _position(checkpoint: TensorFile, metadata: Mapping[str, str]) -> tuple[Posi
         history = tuple(_result(entry) for entry in values["history"])
         best_loss = math.inf if values["best_loss"] is None else float(values["best_loss"])
         epoch, best_epoch = int(values["epoch"]), int(values["best_epoch"])
-        if not 0 <= best_epoch <= epoch or len(history) != min(epoch, _kept(history[-1]) if history else 1):
+        if not 0 <= best_epoch <= epoch or len(history) != min(epoch, history[-1].kept if history else 1):
             raise ValueError("epochs that contradict each other")
         if math.isnan(best_loss):
             raise ValueError("no epoch could ever be better")
@@ -188,20 +184,6 @@ def _result(entry: Mapping[str, Any]) -> EpochResult:
     for means in (result.train, result.test, result.watched):
         if not isinstance(means, dict) or "loss" not in means:
             raise ValueError("an epoch without a loss")
-    if not all(type(number) in (int, float) for number in _numbers(result)):
+    if not all(type(number) in (int, float) for number in result.numbers):
         raise ValueError("a result that is not a number")
     return result
-
-
-def _numbers(result: EpochResult) -> list[Any]:
-    """All numbers of an epoch, those of vectors and matrices one by one."""
-    found: list[Any] = [result.epoch, result.seconds, *result.train.values(), *result.test.values()]
-    found += result.watched.values()
-    for _ in range(DEEPEST_LIST):
-        found = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
-    return found
-
-
-def _kept(result: EpochResult) -> int:
-    """The number of epochs like this one that a checkpoint keeps."""
-    return min(HISTORY_LIMIT, max(1, HISTORY_NUMBERS // len(_numbers(result))))

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# Epochs in the history of a position, and numbers in them, so that a checkpoint stays small; the log has all epochs.
+HISTORY_LIMIT, HISTORY_NUMBERS = 1000, 100_000
+DEEPEST_LIST = 2  # a metric is a number, a vector or a matrix
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -33,6 +37,20 @@ class EpochResult:
         values = asdict(self)
         return values if self.validation is not None else {k: v for k, v in values.items() if k != "validation"}
 
+    @property
+    def numbers(self) -> list[Any]:
+        """All numbers, those of vectors and matrices one by one."""
+        found: list[Any] = [self.epoch, self.seconds, *self.train.values(), *self.test.values()]
+        found += (self.validation or {}).values()
+        for _ in range(DEEPEST_LIST):
+            found = [inner for value in found for inner in (value if isinstance(value, list) else [value])]
+        return found
+
+    @property
+    def kept(self) -> int:
+        """How many epochs like this one the history of a position has."""
+        return min(HISTORY_LIMIT, max(1, HISTORY_NUMBERS // len(self.numbers)))
+
 
 @dataclass(frozen=True)
 class Position:
@@ -48,7 +66,7 @@ class Position:
         best = (self.best_epoch, self.best_loss)
         if result.watched["loss"] < self.best_loss:
             best = (result.epoch, result.watched["loss"])
-        return Position(result.epoch, *best, (*self.history, result))
+        return Position(result.epoch, *best, (*self.history, result)[-result.kept :])
 
     def is_final(self, epochs: int, patience: int | None) -> bool:
         """Whether all epochs are done, or the last `patience` of them (at least 1) brought no better loss."""

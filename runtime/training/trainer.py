@@ -86,7 +86,7 @@ def train(
             raise Interrupted(interruption.signal, saved) from None
         except IndexOutside as outside:
             saver.flush()
-            outside.when = f"epoch {session.position.epoch + 1}, {outside.when}"
+            outside.when = ", ".join(filter(None, [f"epoch {session.position.epoch + 1}", outside.when]))
             outside.hint = f"epoch {session.position.epoch} is saved and intact"
             raise
         except Diverged as diverged:

@@ -218,10 +218,11 @@ def test_a_source_that_was_not_generated_is_not_run(cached: Path, text: str, lin
         lambda entry: entry["build"]["executable"].update(batch=True),
         lambda entry: entry["build"]["manifest"].update(metrics=[1]),
         lambda entry: entry["build"]["manifest"].update(classes={"label": "3"}),
+        lambda entry: entry["build"]["manifest"].update(totals={"f1.hits": "mean"}),
         lambda entry: entry["build"]["manifest"]["settings"].update(epochs=1e999),
         lambda entry: entry["build"]["manifest"]["inputs"][0].update(shape=[None, "4"]),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_values_of_another_type_are_damage(cached: Path, change: Callable[[dict[str, Any]], object]):
     cached_as()

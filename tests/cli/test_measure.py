@@ -57,6 +57,15 @@ def test_profile_does_without_data_that_do_not_fit(place: Path):
     assert "plain.nn: predict, batch 128, 1 step on random numbers" in text and "tanh  1:53" in text
 
 
+def test_what_follows_from_totals_is_not_measured(tmp_path: Path):
+    text = "train M { loss = one_hot_mean_squared_error; metrics = [perplexity]; optimizer = Adam }"
+    (tmp_path / "totals.nn").write_text("model M(image: f32[B, 784]) { return image |> Dense(10) }\n" + text)
+    for command in ("profile", "annotate"):
+        result = nnc(command, tmp_path / "totals.nn", "--graph", "metrics")
+        assert result.code == 2 and "is not measured" in result.err
+    assert "perplexity" in out("annotate", tmp_path / "totals.nn", "--graph", "metrics", "--no-time")
+
+
 def test_profile_shows_the_inside_of_regions_and_scans():
     text = out("profile", ROOT / "models/bilstm.nn", "--steps", "1", "--graph", "predict", "--batch", "2", "--inside")
     outer, inner = text.split("inside regions and scans, time summed over all threads")

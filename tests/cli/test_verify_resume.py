@@ -24,6 +24,21 @@ def test_a_training_that_is_bit_exact(place: Path):
     assert not (place / "runs").exists()
 
 
+def test_totals_of_metrics(place: Path):
+    """A matrix, a vector and a loss that follow from totals: every line of the log is the same."""
+    text = (place / "points.nn").read_text()
+    text = text.replace("= softmax_cross_entropy", "= Own").replace("accuracy", "confusion_matrix, per_class_accuracy")
+    own = """metric Own(logits: f32[B, n], label: i32[B]) {
+  total entropy: f32[] = -sum(one_hot(label, n) * log_softmax(logits))
+  total rows: f32[] = B
+  return entropy / rows
+}
+"""
+    (place / "totals.nn").write_text(own + text)
+    done = nnc("verify-resume", "totals.nn", "--epochs", "2")
+    assert (done.code, done.err) == (0, "") and done.out.endswith(EXACT)
+
+
 def test_processes_that_are_killed(place: Path):
     done = nnc("verify-resume", "points.nn", "--epochs", "2", "--kill")
     assert (done.code, done.err) == (0, "") and "and again, killed and resumed" in done.out and done.out.endswith(EXACT)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compiler.elaborate.library import LIBRARY_FOLDER, LIBRARY_HEAD, library
 from compiler.ir.interpreter import interpret
 from compiler.ir.printer import print_module
 from compiler.ir.reader import read_module
-from compiler.language.formatter import format_program
+from compiler.language.formatter import format_program, format_type
 from compiler.language.parser import parse
 from runtime.program import METRICS
 from tests.elaborate.running import Diagnostics, check_mistakes, check_warnings
 from tests.programs import compile_text
 
+LOSS = "softmax_cross_entropy"
 MODEL = "model M(x: f32[B, 3]) { return x |> Dense(1) |> Reshape([]) }\n"
 F1 = """metric F1(threshold=0.5)(p: f32[B], y: f32[B]) {
   total hits: f32[] = sum(cast(p > threshold, "f32") * y)
@@ -22,6 +24,13 @@ F1 = """metric F1(threshold=0.5)(p: f32[B], y: f32[B]) {
   return 2 * hits / (found + relevant)
 }
 """
+
+
+def figures_in(file: str) -> list[str]:
+    """The losses and metrics of a file of the library; other functions have no outputs and targets."""
+    names = LIBRARY_HEAD.findall((LIBRARY_FOLDER / file).read_text("utf-8"))
+    functions = [library().declarations[name] for name in names]
+    return [f.name.id for f in functions if len(f.groups[-1]) == 2 and all(each.type for each in f.groups[-1])]
 
 
 def trained(loss: str = "squares", metrics: str = "", model: str = MODEL) -> str:
@@ -44,6 +53,17 @@ def test_totals_are_outputs_and_what_follows_is_a_graph():
     found = interpret(graph, dict(zip(totals, (3.0, 4, 5, 0, 0, 0), strict=True)))
     assert found["F1"] == 2 * 3 / 9 and np.isnan(found["F1_2"])  # 0 / 0, as it is written
     assert print_module(read_module(print_module(module))) == print_module(module)
+
+
+def test_what_follows_from_one_batch_is_not_computed():
+    """It might be 0 / 0, and `replay` would find it; a loss needs it."""
+    compiled = compile_text(F1 + trained(metrics="F1"))
+    parts = {name: {node.op.name for node in graph.nodes} for name, graph in compiled.module.items()}
+    assert "div" in parts[METRICS]
+    (mean,) = (node for node in compiled.module["evaluate"].nodes if node.op.name == "div")
+    assert mean.result is compiled.module["evaluate"].outputs["loss"]
+    text = metric('k = cast(iota(2), "f32"); total a: f32[2] = sum(p) * k; return a / k')  # both need k
+    assert {"iota", "cast"} <= {node.op.name for node in compile_text(text).module["evaluate"].nodes}
 
 
 def test_floats_become_wide():
@@ -125,7 +145,12 @@ TWO = "model M(x: f32[B, 3, 4]) { return x |> Dense(5) }\n"
 
 
 def loss(body: str, signature: str = "(p: f32[B, 3, 5], y: f32[B, 3, 5])", mark: str = "") -> str:
-    text = f"fn own{signature} {{ {body} }}\n{TWO}train M {{ loss = {mark}own; optimizer = SGD(lr=0.1) }}\n"
+    cells = "\n".join(
+        f"cell {name}()(x: f32[B, n]) {{ carry h: f32[B, n] = 0; h = {new}; return h }}"
+        for name, new in (("SimpleSum", "h + tanh(x)"), ("Centred", "h + x - mean(x)"))
+        if name in body
+    )
+    text = f"fn own{signature} {{ {body} }}\n{cells}\n{TWO}train M {{ loss = {mark}own; optimizer = SGD(lr=0.1) }}\n"
     return text
 
 
@@ -149,6 +174,7 @@ def loss(body: str, signature: str = "(p: f32[B, 3, 5], y: f32[B, 3, 5])", mark:
         'return mean(p) + mean(cast(argmax(p) == argmax(y), "f32"))',
         "return mean(where(y > 0, p, 2 * p))",
         "return huber(delta=2)(p, y) + mean_absolute_error(p, y)",
+        "return mean(last(scan(SimpleSum(), p)) - y[:, 0])",
         "return sum(transpose(reshape(p, [B, 15]), [1, 0]) @ reshape(y, [B, 15])) / B",
     ],
 )
@@ -170,10 +196,16 @@ def test_means_do_not_warn(body: str):
         ("return reduce_max(p)", "found: the largest value of the examples"),
         ("return mean(p - mean(p, axes=0, keepdims=true))", "a value of the whole batch"),
         ("return logsumexp(p)", "a value of the whole batch"),
+        ("return mean(last(scan(SimpleSum(), p - mean(p))))", "a value of the whole batch"),
+        ("return mean(last(scan(Centred(), p)))", "`scan` of values of single examples"),
     ],
 )
 def test_what_depends_on_the_batch(body: str, fragment: str):
-    check_warnings(loss(body, mark="§"), "own is not a mean over the examples", fragment)
+    check_warnings(loss(body, mark="§"), "a mean over the examples, so its figures", fragment)
+
+
+def test_a_root_of_a_mean_depends_on_the_batch():
+    check_warnings(loss("return sqrt(mean(square(p - y)))", mark="§"), "a mean over the examples, so its figures")
 
 
 def test_a_total_that_is_no_sum_warns():
@@ -187,3 +219,22 @@ def test_batch_statistics_of_the_model_do_not_count():
     scalar = "model M(x: f32[B, 3]) { h = x |> Dense(4); return mean(square(h)) }\n"
     block = "fn first(a: f32[]) { return a }\ntrain M { loss = first; optimizer = SGD(lr=0.1) }"
     check_warnings(scalar + block)
+
+
+# The model's output for each signature that a loss or metric of the library has, and the names of those.
+OUTPUTS = {
+    "f32[B, ...]": ("x |> Dense(4)", "f32"),
+    "f32[B, ..., n]": ("x |> Dense(4)", "i32"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for file in ("losses.nn", "metrics.nn", "classification_metrics.nn",
+                                        "regression_metrics.nn") for name in figures_in(file)))  # fmt: skip
+def test_the_library_does_not_warn(name: str):
+    function = library().declarations[name]
+    first = function.groups[-1][0].type
+    assert first is not None
+    output, _ = OUTPUTS[format_type(first)]
+    model = f"model M(x: f32[B, 3, 4]) {{ return {output} }}\n"
+    metrics = f"metrics = [{name}]; loss = {'mean_squared_error' if OUTPUTS[format_type(first)][1] == 'f32' else LOSS}"
+    check_warnings(model + f"train M {{ {metrics}; optimizer = SGD(lr=0.1) }}\n")

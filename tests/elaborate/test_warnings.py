@@ -133,7 +133,7 @@ def test_no_pairs_of_examples(program: str):
 )
 def test_pairs_that_are_meant(program: str):
     """They do not warn about the pairs, but such a loss depends on which examples share a batch."""
-    check_warnings(program.replace("loss = own", "loss = §own"), "own is not a mean over the examples")
+    check_warnings(program.replace("loss = own", "loss = §own"), "own may not be a mean over the examples")
 
 
 # Losses that expect logits --------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Writer:
         optimizer = random.choice(OPTIMIZERS).format(lr=random.choice(RATES))
         entries = [f"loss = {loss}", f"optimizer = {optimizer}", "batch = 3"]
         if loss == "softmax_cross_entropy":
-            entries += random.choice(([], ["metrics = [accuracy]"], ["metrics = [top_k_accuracy(2), accuracy]"]))
+            entries += random.choice(([], ["metrics = [accuracy]"], ["metrics = [top_k_accuracy(2), perplexity]"]))
         train = "train Fuzzed {\n" + "\n".join(f"  {entry}" for entry in entries) + "\n}"
         used = f"{model}\n{train}"
         declared = [text for name, text in DECLARATIONS.items() if name in used]

@@ -6,9 +6,7 @@ accepted; a refusal must be an error for the user, and any other exception is a 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import copy
 import gzip
 import io
 import json
@@ -16,97 +14,30 @@ import os
 import random
 import re
 import struct
-import sys
-import time
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from compiler.cli import run as cli
 from compiler.cli.cache import Cache, Key, digest
-from compiler.cli.flags import read_flags
 from compiler.driver import compile_tree, load_tree
 from compiler.ir.printer import print_graph
 from compiler.targets.running import find_runtime
 from runtime import allowed
 from runtime.datasets import arrays, describe, load, mnist
 from runtime.datasets.dataset import ArrayInfo
-from runtime.errors import RuntimeUserError
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training import checkpoint, tensor_files
 from runtime.training.predictions import read_examples
 from runtime.training.run_data import RunData
 from runtime.training.run_folder import RunFolder
 from tests.cli.conftest import PROGRAM
+from tests.hostile.attempts import Kind, Wrong, accepted, nnc, written
+from tests.hostile.command_lines import make_command_lines, try_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
-REFUSED = re.compile(r"^(?:.+:\d+:\d+: )?error: \S", re.MULTILINE)
-WARNING = re.compile(r"^\S+:\d+: \w*Warning: ", re.MULTILINE)
-LONGEST_MESSAGE = 200_000  # characters
-
-
-class Wrong(Exception):
-    """A command with a forbidden outcome."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """`make` fills a folder and returns the files to damage; `attempt` reads one of them."""
-
-    make: Callable[[Path], list[Path]]
-    attempt: Callable[[Path, random.Random], bool]
-    words: str = ""  # a vocabulary for texts
-    reseal: Callable[[bytes], bytes] = bytes  # makes checksums match again, for half of the damage
-
-
-def nnc(*arguments: str | Path) -> tuple[int, str]:
-    """Runs a command in this process; its exit code and output. Raises Wrong for an outcome that users must not see."""
-    out, err = io.StringIO(), io.StringIO()
-    flags = argparse.Namespace(**copy.deepcopy(vars(flags_of(*map(str, arguments)))))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = cli.run_command(flags, time.perf_counter())
-        except RuntimeUserError as error:
-            print(error, file=sys.stderr)
-            code = cli.USER_ERROR
-    errors = err.getvalue()
-    if code not in (0, 2):
-        raise Wrong(f"exit code {code}: {errors[-2000:]}")
-    if code == 2 and not REFUSED.search(errors):
-        raise Wrong(f"no error is reported: {errors[:2000]!r}")
-    if WARNING.search(errors):
-        raise Wrong(f"a warning of Python: {errors[:2000]!r}")
-    if not errors.replace("\n", "").isprintable() or len(errors) > LONGEST_MESSAGE:
-        raise Wrong(f"the output is too long or could control the terminal: {errors[:2000]!r}")
-    return code, out.getvalue()
-
-
-@cache
-def flags_of(*arguments: str) -> argparse.Namespace:
-    """Cached: parsing takes as long as most commands here."""
-    return read_flags(arguments)
-
-
-def accepted(function: Callable[[], object]) -> bool:
-    try:
-        function()
-    except RuntimeUserError as error:
-        if not str(error).replace("\n", "").isprintable():
-            raise Wrong(f"the message could control the terminal: {str(error)!r}") from error
-        return False
-    return True
-
-
-def written(folder: Path, files: dict[str, bytes | str]) -> list[Path]:
-    """Writes files; texts as UTF-8."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [folder / name for name in files]
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -119,6 +50,12 @@ cell Cell(units)(x: f32[B, n]) {
   h = tanh(x @ w + h @ u)
   return h
 }
+metric Share(threshold=0)(logits: f32[B, n], label: i32[B]) {
+  total hits: f32[n] = sum(one_hot(label, n) * cast(logits > threshold, "f32"), axes=0)
+  total rows: f32[] = B
+  total most: f32[] = reduce_max(logits)
+  return hits / rows * most
+}
 fn twice(n, x) { if n == 0 { return x } else { return twice(n - 1, x) * 2 } }
 model Small(image: f32[B, 6, 6, 2]) {
   x = image |> Conv2D(3, 3, stride=2, padding="same") |> BatchNorm |> relu
@@ -129,7 +66,7 @@ model Small(image: f32[B, 6, 6, 2]) {
 }
 train Small {
   loss = softmax_cross_entropy
-  metrics = [accuracy]
+  metrics = [accuracy, Share(0.5), confusion_matrix]
   optimizer = Adam(lr=cosine(1e-3, 100), beta1=0.9)
   batch = 4
   epochs = 2
@@ -145,6 +82,7 @@ relu tanh softmax Flatten Dense Dense(3) Dense(0) Dense(10**9) Conv2D(3,3) Batch
 zeros ones he_normal orthogonal SGD Adam(lr=1e-3) accuracy mean_squared_error softmax_cross_entropy append len scan
 sum mean max argmax split reshape concat where cast error("no") iota(3) random_normal([2]) Self() f(f) digits mnist
 graph %0 %1 %x add mul matmul fused reshape broadcast transpose slice pad conv2d sum axes=[0] axes=[9] shape=[B,2]
+metric total f1 auc perplexity reduce_max reduce_min
 permutation=[1,0] stride=[0,1] keepdims=true input param target state seed counter output body // yield
 """
 
@@ -327,8 +265,11 @@ def try_checkpoint(path: Path, choose: random.Random) -> bool:
     return loaded
 
 
-def reseal_checkpoint(content: bytes) -> bytes:
-    """The checkpoint with a matching header length and SHA-256, if they can be computed."""
+NUMPY_TYPES = {"F32": "f4", "F64": "f8", "I32": "i4", "I64": "i8", "U8": "u1", "BOOL": "?"}  # by those of safetensors
+
+
+def reseal_checkpoint(content: bytes, with_types: bool = False) -> bytes:
+    """The checkpoint or dump with a matching header length and SHA-256, if they can be computed."""
     start = 0
     try:
         header, start = json.JSONDecoder().raw_decode(content[8:].decode("latin-1"))
@@ -339,11 +280,26 @@ def reseal_checkpoint(content: bytes) -> bytes:
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 views[name] = np.frombuffer(data[first:last], np.uint8)
-        header["__metadata__"] = {**metadata, "sha256": tensor_files.digest(metadata, views)}
+                if with_types:
+                    views[name] = views[name].view(NUMPY_TYPES[entry["dtype"]]).reshape(entry["shape"])
+        header["__metadata__"] = {**metadata, "sha256": tensor_files.digest(metadata, views, with_types)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return start.to_bytes(8, "little") + content[8:]
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
+
+
+def make_dumps(folder: Path) -> list[Path]:
+    """A step that gave NaN, as text and numbers."""
+    make_points(folder)
+    with contextlib.chdir(folder):
+        code, _ = nnc("train", "points.nn", "--set", "train.optimizer=SGD(lr=1e38)", "--out", "run", "--quiet")
+        assert code == 2
+    return sorted(folder.joinpath("run").glob("numerics-*"))
+
+
+def try_dump(path: Path, choose: random.Random) -> bool:
+    return nnc("replay", path)[0] == 0
 
 
 def make_cache(folder: Path) -> list[Path]:
@@ -391,6 +347,14 @@ WORDS_OF_ENTRIES = (
     "null true false np kernels view import os eval open exec __class__ lambda getattr out axis def return"
 )
 
+WORDS_OF_FLAGS = """
+--set --data --seed --epochs --batch --out --input --output --target --stage --after --diff --passes --disable --model
+--memory-limit --gpu --tf32 --no-graph --best --strict --quiet --timings --list --check-numerics -- - -1 -h --help =
+--set= --data= --seed=-- --data=-- --epochs=-1 --batch=0 --seed=99999999999 --memory-limit=1kB train.batch=2 train.=
+train.data="x" train.seed=none train.epochs=1.5 model.x=1 check summary emit opt plan eval predict replay train numpy
+cupy c graph source points.nn points.npy points.npz run .
+"""
+
 KINDS: dict[str, Kind] = {
     "nn": Kind(make_programs, try_program, VOCABULARY),
     "ir": Kind(make_ir, try_ir, VOCABULARY),
@@ -400,5 +364,7 @@ KINDS: dict[str, Kind] = {
     "checkpoint": Kind(make_checkpoints, try_checkpoint, WORDS_OF_RUNS, reseal_checkpoint),
     "cache": Kind(make_cache, try_cache, WORDS_OF_ENTRIES, reseal_cache),
     "run": Kind(make_run, try_run, WORDS_OF_RUNS),
+    "dump": Kind(make_dumps, try_dump, WORDS_OF_RUNS, partial(reseal_checkpoint, with_types=True)),
+    "flags": Kind(lambda folder: make_command_lines(folder, make_points), try_command_line, WORDS_OF_FLAGS),
     "data": Kind(make_run_data, try_run_data, WORDS_OF_DATA),
 }

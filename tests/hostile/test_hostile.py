@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import RuntimeUserError
 from tests.hostile import workers
-from tests.hostile.kinds import KINDS, Kind, Wrong, reseal_checkpoint
+from tests.hostile.attempts import Kind, Wrong, accepted
+from tests.hostile.kinds import KINDS, reseal_checkpoint
 from tests.hostile.mutations import MOST_BYTES, mutated
 from tests.hostile.run import SHARES
 from tests.hostile.workers import Tally, Watch, replay, tried, try_all
@@ -27,6 +29,8 @@ SAMPLE = {
     "checkpoint": 150,
     "cache": 40,
     "run": 20,
+    "dump": 30,
+    "flags": 150,
     "data": 200,
 }
 SEED = 4
@@ -143,8 +147,17 @@ def test_a_worker_that_dies_is_followed_by_another(monkeypatch: pytest.MonkeyPat
         lane.end()
 
 
-def test_output_must_not_control_the_terminal(tmp_path: Path):
-    from tests.hostile import kinds
+def test_output_must_not_control_the_terminal():
+    class Raw(RuntimeUserError):
+        def __str__(self) -> str:
+            return "\x1b[2J"
+
+    def fails() -> None:
+        raise Raw("")
 
     with pytest.raises(Wrong, match="control the terminal"):
-        kinds.accepted(lambda: (_ for _ in ()).throw(kinds.RuntimeUserError("\x1b[2J")))
+        accepted(fails)
+    assert (
+        str(RuntimeUserError("no \x1b[2J", found="\ufeff\r\nsecond"))
+        == "error: no \\x1b[2J\n  found: \\ufeff\\r\nsecond"
+    )

@@ -103,7 +103,7 @@ class Watch:
 
     def changes(self, path: str, event: str) -> None:
         full = os.path.realpath(path)
-        if full != os.devnull and not full.startswith(self.folder + os.sep):
+        if full not in (os.devnull, "/dev/full") and not full.startswith(self.folder + os.sep):
             self.seen.append(f"{event} {path}")
 
 

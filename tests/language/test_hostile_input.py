@@ -108,7 +108,22 @@ def test_unusual_but_valid(text: str) -> None:
     assert first_error(text) == ""
 
 
-WORDS = ["fn f(x) {", "layer A(n)(x: f32[B, ...]) {", "train M {", "import", '"', '"a"', "1", "1e", "2.5e-1", "\n", ";"]
+WORDS = [
+    "fn f(x) {",
+    "metric F(p: f32[B]) {",
+    "total a: f32[] =",
+    "total",
+    "layer A(n)(x: f32[B, ...]) {",
+    "train M {",
+    "import",
+    '"',
+    '"a"',
+    "1",
+    "1e",
+    "2.5e-1",
+    "\n",
+    ";",
+]
 WORDS += [
     "x",
     "=",

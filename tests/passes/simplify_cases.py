@@ -168,20 +168,20 @@ graph g(%x: f32[B,3] input, %dy: f32[B,3] input) {
   return y=%0, dx=%4
 }""",
     ),
-    "sums move inside": (
+    "sums move inside, in gradients": (
         """
 graph g(%x: f32[B,2,3] input, %c: f32[3] param, %r: f32[2,1] param, %b: f32[B,1,1] input) {
   %0: f32[B,2,3] = neg(%x)
   %1: f32[3] = sum(%0, axes=[0,1], keepdims=false)
   %2: f32[B,2,3] = exp(%x)
   %3: f32[B,2,3] = mul(%2, %c)
-  %4: f32[3] = sum(%3, axes=[0,1], keepdims=false)
+  %4: f32[3] = sum(%3, axes=[0,1], keepdims=false)  // m.nn:1:1 (backward)
   %5: f32[B,2,3] = sin(%x)
   %6: f32[B,2,3] = sub(%r, %5)
   %7: f32[B,2,1] = sum(%6, axes=[2], keepdims=true)
   %8: f32[B,2,3] = cos(%x)
   %9: f32[B,2,3] = mul(%b, %8)
-  %10: f32[B] = sum(%9, axes=[1,2], keepdims=false)
+  %10: f32[B] = sum(%9, axes=[1,2], keepdims=false)  // m.nn:1:1 (backward)
   return u=%1, v=%4, w=%7, z=%10
 }""",
         """
@@ -189,20 +189,53 @@ graph g(%x: f32[B,2,3] input, %c: f32[3] param, %r: f32[2,1] param, %b: f32[B,1,
   %0: f32[3] = sum(%x, axes=[0,1], keepdims=false)
   %1: f32[3] = neg(%0)
   %2: f32[B,2,3] = exp(%x)
-  %3: f32[3] = sum(%2, axes=[0,1], keepdims=false)
-  %4: f32[3] = mul(%3, %c)
+  %3: f32[3] = sum(%2, axes=[0,1], keepdims=false)  // m.nn:1:1 (backward)
+  %4: f32[3] = mul(%3, %c)  // m.nn:1:1 (backward)
   %5: f32[B,2,3] = sin(%x)
   %6: f32[B,2,1] = sum(%5, axes=[2], keepdims=true)
   %7: f32[2,1] = mul(%r, 3.0)
   %8: f32[B,2,1] = sub(%7, %6)
   %9: f32[B,2,3] = cos(%x)
-  %10: f32[B] = sum(%9, axes=[1,2], keepdims=false)
-  %11: f32[B] = reshape(%b, shape=[B])
-  %12: f32[B] = mul(%11, %10)
+  %10: f32[B] = sum(%9, axes=[1,2], keepdims=false)  // m.nn:1:1 (backward)
+  %11: f32[B] = reshape(%b, shape=[B])  // m.nn:1:1 (backward)
+  %12: f32[B] = mul(%11, %10)  // m.nn:1:1 (backward)
   return u=%1, v=%4, w=%8, z=%12
 }""",
     ),
-    "a sum that follows from others": (
+    "factors of sums from 1 on": (
+        """
+graph g(%x: f32[B,3] input) {
+  %0: f32[B,3] = mul(%x, -2.0)
+  %1: f32[3] = sum(%0, axes=[0], keepdims=false)
+  return y=%1
+}""",
+        """
+graph g(%x: f32[B,3] input) {
+  %0: f32[3] = sum(%x, axes=[0], keepdims=false)
+  %1: f32[3] = mul(%0, -2.0)
+  return y=%1
+}""",
+    ),
+    "a bias and the mean after it, at once": (
+        """
+graph g(%x: f32[B,3] input, %p: f32[3] param) {
+  %0: f32[B,3] = add(%x, %p)
+  %1: f32[3] = sum(%0, axes=[0], keepdims=false)
+  %2: f32[B,3] = sub(%0, %1)
+  return y=%2
+}""",
+        """
+graph g(%x: f32[B,3] input, %p: f32[3] param) {
+  %0: f32[3] = sum(%x, axes=[0], keepdims=false)
+  %1: f32[] = extent(factor=1, power=1)
+  %2: f32[3] = mul(%p, %1)
+  %3: f32[3] = add(%0, %2)
+  %4: f32[3] = sub(%p, %3)
+  %5: f32[B,3] = add(%x, %4)
+  return y=%5
+}""",
+    ),
+    "a sum that follows from others, in a gradient": (
         """
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
   %0: f32[3] = sum(%x, axes=[0], keepdims=false)
@@ -210,16 +243,16 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
   %2: f32[B,3] = mul(%y, %c)
   %3: f32[B,3] = add(%x, %2)
   %4: f32[B,3] = add(%3, %2)
-  %5: f32[3] = sum(%4, axes=[0], keepdims=false)
+  %5: f32[3] = sum(%4, axes=[0], keepdims=false)  // m.nn:1:1 (backward)
   return u=%0, v=%1, w=%5
 }""",
         """
 graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param) {
   %0: f32[3] = sum(%x, axes=[0], keepdims=false)
   %1: f32[3] = sum(%y, axes=[0], keepdims=false)
-  %2: f32[3] = mul(%1, %c)
-  %3: f32[3] = add(%0, %2)
-  %4: f32[3] = add(%3, %2)
+  %2: f32[3] = mul(%1, %c)  // m.nn:1:1 (backward)
+  %3: f32[3] = add(%0, %2)  // m.nn:1:1 (backward)
+  %4: f32[3] = add(%3, %2)  // m.nn:1:1 (backward)
   return u=%0, v=%1, w=%4
 }""",
     ),
@@ -294,6 +327,42 @@ graph g(%x: f32[B,3] input, %y: f32[B,3] input, %c: f32[3] param, %d: f32[] para
   %13: f32[3] = sum(%4, axes=[0], keepdims=false)
   %14: f32[3] = sum(%2, axes=[0], keepdims=false)
   return y0=%0, y1=%1, y2=%3, y3=%5, y4=%8, y5=%10, y6=%12, y7=%13, y8=%14
+}""",
+    "terms that may be there to round": """
+graph g(%x: f32[B,3] input, %p: f32[3] param) {
+  %0: f32[B,3] = add(%x, %p)
+  %1: f32[B,3] = sub(%0, %p)
+  %2: f32[3] = sum(%1, axes=[0], keepdims=false)
+  %3: i32[3] = iota(size=3)
+  %4: f32[3] = cast(%3, dtype="f32")
+  %5: f32[B,3] = sub(%x, %4)
+  %6: f32[B,3] = add(%5, %p)
+  %7: f32[3] = sum(%x, axes=[0], keepdims=false)
+  %8: f32[B,3] = sub(%7, %x)
+  %9: f32[B,3] = sub(%8, %7)
+  return a=%1, b=%2, c=%6, d=%9
+}""",
+    "sums that would overflow without a factor or another term, outside of gradients": """
+graph g(%x: f32[B,3] input, %y: f32[B,3] input, %p: f32[3] param) {
+  %0: f32[B,3] = mul(%x, 0.5)
+  %1: f32[3] = sum(%0, axes=[0], keepdims=false)
+  %2: f32[B,3] = mul(%x, %p)
+  %3: f32[3] = sum(%2, axes=[0], keepdims=false)
+  %4: f32[3] = sum(%x, axes=[0], keepdims=false)
+  %5: f32[3] = sum(%y, axes=[0], keepdims=false)
+  %6: f32[B,3] = add(%x, %y)
+  %7: f32[3] = sum(%6, axes=[0], keepdims=false)
+  return a=%1, b=%3, c=%4, d=%5, e=%7
+}""",
+    "inverse roots, whose product could overflow": """
+graph g(%x: f32[B,3] input, %c: f32[3] param, %d: f32[] param) {
+  %0: f32[3] = sqrt(%c)
+  %1: f32[3] = div(1.0, %0)
+  %2: f32[B,3] = mul(%x, %1)
+  %3: f32[] = sqrt(%d)
+  %4: f32[] = div(1.0, %3)
+  %5: f32[B,3] = mul(%2, %4)
+  return y=%5
 }""",
     "0 x stays, since x may not be finite, and so does a selection of 0": """
 graph g(%c: bool[B,3] input, %x: f32[B,3] input) {

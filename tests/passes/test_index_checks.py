@@ -72,6 +72,12 @@ def test_what_is_unknown_is_checked(index: str):
     assert checks_left(text_of(index, 2**31 - 1)) == 1
 
 
+def test_an_index_that_may_overflow_is_checked():
+    """3 * 1,000,000,000 is negative in i32; without overflow the quotient would be 3."""
+    index = "%1: i32[B] = mod(%x, 4); %2: i32[B] = mul(%1, 1000000000); %0: i32[B] = floor_div(%2, 1000000000)"
+    assert checks_left(text_of(index, 4)) == 1
+
+
 def test_inputs_are_checked_when_they_are_loaded():
     """Also in the body of a scan, and if another graph has the smaller table; not if only a part of it is an index."""
     text = """

@@ -156,6 +156,22 @@ GENERATED = (
         "Not equal to tolerance",
     ),
     Bug(
+        "index-equal-to-the-size",
+        "the first index after the end of a table is accepted",
+        "runtime/cpu/kernels/basic.py",
+        {", None) >= size:": ", None) > size:"},
+        "tests/runtime/test_kernels.py::test_check_index_finds_the_first_index_outside[int32]",
+        r"assert \(\) == \(3, 3, 1\)",
+    ),
+    Bug(
+        "range-without-overflow",
+        "the range of an index is computed as if integers did not overflow, so that it is not checked",
+        "compiler/ops/ranges.py",
+        {"return found if limits and limits[0] <= low and high <= limits[1] else limits": "return found"},
+        "tests/passes/test_index_checks.py::test_an_index_that_may_overflow_is_checked",
+        "assert 0 == 1",
+    ),
+    Bug(
         "full-batch-for-the-last",
         "a mean divides by the planned batch, even if the last batch is smaller",
         "compiler/targets/numpy/ops.py",
@@ -349,6 +365,22 @@ RUNTIME = (
         "runtime/program.py",
         {'variables["seed"][...] = seed': 'variables["seed"][...] = 0'},
         "tests/targets/test_against_interpreter.py::test_initial_values[softmax]",
+        "Not equal to tolerance",
+    ),
+    Bug(
+        "root-of-a-mean-taken-for-a-mean",
+        "a function of a mean counts as a mean over the examples: no warning that its figures depend on the batches",
+        "compiler/elaborate/over_examples.py",
+        {'return only if only.kind == "example" and only.power == 0 else UNKNOWN': "return only"},
+        "tests/elaborate/test_metrics.py::test_a_root_of_a_mean_depends_on_the_batch",
+        "",  # there is no warning to show
+    ),
+    Bug(
+        "totals-of-one-batch",
+        "the totals of a metric are those of the last batch",
+        "runtime/feeding.py",
+        {"COMBINE[how](combined[name], outputs[name], out=combined[name])": "combined[name][...] = outputs[name]"},
+        "tests/runtime/test_totals.py::test_figures_do_not_depend_on_the_batch[7]",
         "Not equal to tolerance",
     ),
     Bug(

@@ -19,7 +19,7 @@ from runtime.errors import RuntimeUserError
 from runtime.program import LoadedProgram
 from runtime.training import checkpoint, tensor_files
 from runtime.training.checkpoint import encode, load, save, write_atomically
-from runtime.training.results import EpochResult, Position
+from runtime.training.results import HISTORY_LIMIT, EpochResult, Position
 from tests.runtime.tiny import contents, tiny_program
 
 HASH = "ab" * 32
@@ -67,7 +67,7 @@ def test_a_long_history_is_cut() -> None:
         position = position.after(EpochResult(epoch, {"loss": 1.0}, {"loss": 2.0 - epoch / 1000}, float(epoch)))
     data = encode(filled(1), position, HASH)
     assert len(data) < 200_000
-    assert checkpoint.HISTORY_LIMIT == 1000
+    assert HISTORY_LIMIT == 1000
 
 
 def fail(*_: object) -> None:

@@ -14,6 +14,7 @@ from runtime.cpu.kernels import convolution, depthwise
 from runtime.cpu.kernels.products import partial_sums, piece
 from runtime.cpu.kernels.windows import strided
 from runtime.cpu.threads import together
+from runtime.errors import IndexOutside
 from tests.programs import MODELS, compiled_model, initialized, values_for
 
 BATCH_LAST = (3, 1, 2, 0)  # memory layout of images
@@ -349,3 +350,26 @@ def test_a_step_allocates_no_tensor(model: str):
         tracemalloc.stop()
     assert after - before < 20_000
     assert peak - before < 250_000
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_check_index_finds_the_first_index_outside(dtype: type):
+    """In any order of the axes in memory; it copies the indices."""
+    limits = np.iinfo(dtype)
+    for value in (3, 4, limits.max, limits.min if dtype is not np.uint8 else 200):
+        indices = np.array([[0, 1, 2], [2, 1, 0]], dtype)
+        indices[1, 1:] = value
+        for given in (indices, indices.T.copy().T, np.asfortranarray(indices)[:, ::1]):
+            out = np.zeros_like(given)
+            found: tuple[int | None, ...] = ()
+            try:
+                kernels.check_index(given, out=out, size=3, place="m.nn:1:2", layer="embedding_1", each=3)
+            except IndexOutside as error:
+                found = (error.value, error.size, error.example)
+            assert found == (value, 3, 1)
+    inside = np.array([0, 2, 1], dtype)
+    kernels.check_index(inside, out=(out := np.zeros_like(inside)), size=3, place="", layer="", each=1)
+    assert out.tolist() == [0, 2, 1]
+    kernels.check_index(inside[:0], out=out[:0], size=1, place="", layer="", each=1)
+    kernels.check_index(0, out=(number := np.ones((), dtype)), size=1, place="", layer="", each=0)
+    assert number == 0

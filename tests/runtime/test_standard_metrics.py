@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.ir.interpreter import interpret
+from compiler.ir.types import at_batch
 from runtime.datasets.dataset import Split
 from runtime.program import LoadedProgram
 from runtime.training.trainer import evaluate
@@ -30,7 +32,9 @@ SKLEARN: dict[str, Any] = {
     "f1(0.75)": 0.5662650602409639,
     "precision(0.995)": 1.0,
     "auc": 0.838854795090493,
+    "binary_accuracy": 0.7308970099667774,
     "accuracy": 0.49169435215946844,
+    "top_k_accuracy(2)": 0.5548172757475083,
     "multiclass_precision": 0.4124031007751938,
     'multiclass_precision(average="micro")': 0.49169435215946844,
     'multiclass_precision(average="weighted")': 0.461510726518839,
@@ -56,6 +60,8 @@ SKLEARN: dict[str, Any] = {
     "r2": -1.2185871815906597,
     "explained_variance": 0.45541155459438754,
     "root_mean_squared_error": 0.4285002629162066,
+    "mean_absolute_error": 0.327739526191649,
+    "mean_squared_error": 0.18361247531925795,
 }
 
 
@@ -87,17 +93,27 @@ def regression(offset: float = 0.0) -> dict[str, np.ndarray]:
 
 
 METRICS = {
-    "binary": ("f1, precision, recall, f1(0.75), precision(0.995), auc", "model M(p: f32[B])", "y: f32[B]"),
+    "binary": (
+        "f1, precision, recall, f1(0.75), precision(0.995), auc, binary_accuracy",
+        "model M(p: f32[B])",
+        "y: f32[B]",
+    ),
     "classes": (
-        "accuracy, multiclass_precision, multiclass_recall, multiclass_f1, "
+        "accuracy, top_k_accuracy(2), multiclass_precision, multiclass_recall, multiclass_f1, "
         + ", ".join(f"multiclass_{name}(average={how})" for name in ("precision", "recall", "f1")
                     for how in ('"micro"', '"weighted"', "none"))
         + ", per_class_accuracy, confusion_matrix, perplexity",
         "model M(p: f32[B, 6])",
         "label: i32[B]",
     ),
-    "regression": ("r2, explained_variance, root_mean_squared_error", "model M(p: f32[B, 2])", "y: f32[B, 2]"),
+    "regression": (
+        "r2, explained_variance, root_mean_squared_error, mean_absolute_error, mean_squared_error",
+        "model M(p: f32[B, 2])",
+        "y: f32[B, 2]",
+    ),
 }  # fmt: skip
+# Means of batches, and their terms, are in f32.
+IN_F32 = ("perplexity", "accuracy", "binary_accuracy", "top_k_accuracy(2)", "mean_absolute_error", "mean_squared_error")
 DATA = {"binary": binary, "classes": classes, "regression": regression}
 
 
@@ -135,6 +151,7 @@ def by_formulas() -> dict[str, Any]:
         found |= {name: values[name.partition("(")[0]] for name in names}
     ones, zeros = p[y == 1][:, None], p[y == 0][None, :]
     found["auc"] = np.mean((ones > zeros) + 0.5 * (ones == zeros))
+    found["binary_accuracy"] = np.mean((p > 0.5) == (y == 1))
     logits, label = classes().values()
     counts = np.zeros((CLASSES, CLASSES))
     for truth, guess in zip(label, logits.argmax(1), strict=True):
@@ -151,6 +168,9 @@ def by_formulas() -> dict[str, Any]:
         found[f'multiclass_{name}(average="micro")'] = part.sum() / whole.sum()
         found[f'multiclass_{name}(average="weighted")'] = (each * truths).sum() / ROWS
         found[f"multiclass_{name}(average=none)"] = each
+    found["top_k_accuracy(2)"] = np.mean(
+        [each in np.argsort(-row)[:2] for row, each in zip(logits, label, strict=True)]
+    )
     found["accuracy"], found["confusion_matrix"] = hits.sum() / ROWS, counts
     found["per_class_accuracy"] = found["multiclass_recall(average=none)"]
     shares = np.exp(logits.astype(np.float64))
@@ -158,7 +178,8 @@ def by_formulas() -> dict[str, Any]:
     p, y = (array.astype(np.float64) for array in regression().values())
     found["r2"] = np.mean(1 - ((p - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0))
     found["explained_variance"] = np.mean(1 - (p - y).var(0) / y.var(0))
-    found["root_mean_squared_error"] = np.sqrt(((p - y) ** 2).mean())
+    found["mean_absolute_error"], found["mean_squared_error"] = np.abs(p - y).mean(), ((p - y) ** 2).mean()
+    found["root_mean_squared_error"] = np.sqrt(found["mean_squared_error"])
     return found
 
 
@@ -172,10 +193,11 @@ def by_scikit_learn() -> dict[str, Any]:
         found[name] = score(y, p > np.float32(0.5), zero_division=0)
     found["f1(0.75)"] = sk.f1_score(y, p > np.float32(0.75), zero_division=0)
     found["precision(0.995)"] = sk.precision_score(y, p > np.float32(0.995), zero_division=0)
-    found["auc"] = sk.roc_auc_score(y, p)
+    found["auc"], found["binary_accuracy"] = sk.roc_auc_score(y, p), sk.accuracy_score(y, p > np.float32(0.5))
     logits, label = classes().values()
     guess = logits.argmax(1)
     found["accuracy"] = sk.accuracy_score(label, guess)
+    found["top_k_accuracy(2)"] = sk.top_k_accuracy_score(label, logits, k=2, labels=range(CLASSES))
     for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
         found[f"multiclass_{name}"] = score(label, guess, average="macro", zero_division=0)
         for how in ("micro", "weighted"):
@@ -190,6 +212,10 @@ def by_scikit_learn() -> dict[str, Any]:
     p, y = p.astype(np.float64), y.astype(np.float64)
     found["r2"], found["explained_variance"] = sk.r2_score(y, p), sk.explained_variance_score(y, p)
     found["root_mean_squared_error"] = sk.root_mean_squared_error(y.ravel(), p.ravel())
+    found["mean_absolute_error"], found["mean_squared_error"] = (
+        sk.mean_absolute_error(y, p),
+        sk.mean_squared_error(y, p),
+    )
     return found
 
 
@@ -198,9 +224,21 @@ def by_scikit_learn() -> dict[str, Any]:
 def test_metrics_are_those_of_scikit_learn_for_every_batch(batch: int, name: str):
     kind = next(kind for kind, (metrics, *_) in METRICS.items() if name in metrics.split(", "))
     found, whole = reported(kind, batch), by_formulas()[name]
-    tolerance = 1e-6 if name == "perplexity" else 1e-7 if name == "accuracy" else 1e-12  # f32 in each batch; f64
+    tolerance = 1e-6 if name in IN_F32 else 1e-12
     np.testing.assert_allclose(whole, SKLEARN[name], rtol=1e-12)
     np.testing.assert_allclose(found[name], SKLEARN[name], rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_what_follows_is_what_the_interpreter_computes(kind: str):
+    compiled = compile_text(program_text(kind, 64))
+    graph = compiled.module["metrics"]
+    counts = np.random.default_rng(0).integers
+    totals = {v.name: counts(0, 1000, at_batch(v.type.shape, 1)).astype(np.float64) for v in graph.inputs}
+    found, expected = LoadedProgram(compiled.executable, compiled.manifest).follow(totals), interpret(graph, totals)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def of(metrics: str, kind: str, arrays: dict[str, np.ndarray], batch: int = 7) -> Any:
@@ -264,6 +302,18 @@ def test_perplexity_leaves_labels_out():
     outside = np.where(label == 0, -100, label).astype(np.int32)
     again = of("perplexity(ignore=-100)", "classes", {"p": logits, "label": outside})
     np.testing.assert_allclose(again, found, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ignore", [None, 4])
+def test_perplexity_of_logits_that_exclude_classes(ignore: int | None):
+    """The masked class 0 counts neither among the others, nor where the label is ignored."""
+    logits = np.tile(np.array([-np.inf, 1, 2, -np.inf, 3, 0], np.float32), (8, 1))
+    label = np.array([1, 2, 4, 5, 1, 2, 4, 5], np.int32)
+    kept = label != ignore
+    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
+    expected = np.exp(-log_p[label[kept]].mean())
+    name = "perplexity" if ignore is None else f"perplexity(ignore={ignore})"
+    assert of(name, "classes", {"p": logits, "label": label}) == pytest.approx(expected, rel=1e-6)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import pytest
 
 from runtime.datasets.dataset import Dataset, Split
 from runtime.program import LoadedProgram
-from runtime.training.checkpoint import HISTORY_NUMBERS, encode, load
+from runtime.training.checkpoint import encode, load
 from runtime.training.progress import Reporter, epoch_line, results_text
-from runtime.training.results import EpochResult, Position, json_line
+from runtime.training.results import HISTORY_NUMBERS, EpochResult, Position, json_line
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import evaluate, predict, train
 from tests.programs import compile_text
@@ -123,6 +123,7 @@ def test_checkpoints_keep_fewer_epochs_with_many_numbers(tmp_path: Path):
         position = position.after(EpochResult(epoch, figures, figures, float(epoch)))
     (tmp_path / "a").write_bytes(encode(program, position, "hash"))
     history = load(tmp_path / "a", program).history
+    assert history == position.history
     assert len(history) == HISTORY_NUMBERS // 20_004 == 4 and history[-1] == position.history[-1]
     fewer = replace(position, history=position.history[:1])
     (tmp_path / "a").write_bytes(encode(program, fewer, "hash"))

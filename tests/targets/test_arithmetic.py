@@ -76,12 +76,17 @@ def test_means_of_equal_numbers(shape: tuple[int, ...]):
         ("x / sqrt(sum(x * x, axes=1, keepdims=true))", [3, 4, 0, 0], [0.6, 0.8, 0, 0]),
         ("x + 12582912 - 12582912", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
         ("12582912 + x - 12582912", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("x + c - c", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("c + x - c", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("x + (s + 12582912 + 0 * sum(x)) - (s + 12582912 + 0 * sum(x))", [0.4, 0.6, -1.7, 2.5], [0, 1, -2, 2]),
+        ("sum(x + c - c, axes=1, keepdims=true) + 0 * x", [0.4, 0.6, 1.7, 2.5], [5, 5, 5, 5]),
+        ("sum(x * 0.1, axes=1, keepdims=true) + 0 * x", [3e38, 3e38, 1e38, 1e38], [8e37] * 4),
         ("x + x - 2 * x", [1e38, 2, 3, -4], [0, 0, 0, 0]),
         ("(0 - x) + y + y", [3e38, 1, -2, -3e38], [3e38, 1, -2, -3e38]),
     ],
 )
 def test_expressions_are_computed_as_written(body: str, x: list[float], expected: list[float]):
     values = np.array([x], np.float32)
-    program = model(f"y = 1 * x\ns = zeros([]) + 1e-39\nreturn {body}")
+    program = model(f"y = 1 * x\ns = zeros([]) + 1e-39\nc = zeros([4]) + 12582912\nreturn {body}")
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(output(program, values)[0], np.array(expected, np.float32), rtol=1e-6)

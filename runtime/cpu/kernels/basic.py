@@ -74,7 +74,7 @@ def iota(out: np.ndarray) -> None:
 def check_index(indices: np.ndarray | int, out: np.ndarray, size: int, place: str, layer: str, each: int) -> None:
     """Copies indices; raises IndexOutside for the first outside 0 … size - 1. `each`: how many an example has, 0 if
     they do not belong to examples. As unsigned numbers, negative ones are the largest."""
-    given = indices if isinstance(indices, np.ndarray) else np.asarray(indices)
+    given = indices if isinstance(indices, np.ndarray) else np.asarray(indices, out.dtype)
     if given.size and largest(given.view(UNSIGNED[given.itemsize]), None) >= size:
         first = int(((given < 0) | (given >= size)).argmax())
         raise IndexOutside(int(given.ravel()[first]), size, first // each if each else None, place, layer)
