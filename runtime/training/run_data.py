@@ -28,7 +28,9 @@ STORED = ("u8", "bool", "i32", "i64", "f32", "f64")
 PARTS = ("training", "validation", "test")  # of the rows
 WHOLE = ("u8", "i32", "i64")
 LARGEST = sys.float_info.max
-SAMPLED_ROWS = 1024  # of each array, for its fingerprint
+# For the fingerprint of an array: the most rows and about how many values, but at least so many rows.
+SAMPLED_ROWS, SAMPLED_VALUES, FEWEST_ROWS = 1024, 1 << 20, 64
+HASHED_AT_ONCE = 1 << 14  # values
 LONGEST_TEXT = 10_000  # characters, of a path
 MOST_SHOWN = 4  # arrays in a line
 FAR = 1.0  # widths of the range seen in training that a value may lie outside of it without a warning
@@ -198,12 +200,16 @@ def fingerprint_of(dataset: Dataset, manifest: Manifest) -> str:
     """SHA-256 of the values that the model sees, in rows at equal distances; the same however arrays are stored."""
     result = hashlib.sha256()
     for part, split in dataset.splits.items():
-        rows = np.unique(np.linspace(0, len(split) - 1, SAMPLED_ROWS).astype(np.int64))
         for name in sorted(manifest.dtypes):
             array, scale = split.arrays[name], manifest.scales.get(name, 1.0)
-            result.update(f"{part} {name} {len(array)} {math.prod(array.shape[1:])}\n".encode())
-            with np.errstate(all="ignore"):
-                result.update((array[rows].astype("<f8") * scale).tobytes())
+            width = max(1, math.prod(array.shape[1:]))
+            result.update(f"{part} {name} {len(array)} {width}\n".encode())
+            count = min(SAMPLED_ROWS, max(FEWEST_ROWS, SAMPLED_VALUES // width))
+            rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+            at_once = max(1, HASHED_AT_ONCE // width)
+            for start in range(0, len(rows), at_once):
+                with np.errstate(all="ignore"):
+                    result.update((array[rows[start : start + at_once]].astype("<f8") * scale).tobytes())
     return result.hexdigest()
 
 
