@@ -124,6 +124,26 @@ def test_values_out_of_the_range_of_training_are_reported():
     assert "from nan to nan" in predicted(np.full((3, 3, 3), np.nan, np.float32))[1]
 
 
+@pytest.mark.parametrize(
+    "given", [IMAGES / np.float32(255), IMAGES / 127.5 - 1, IMAGES > 127], ids=["0…1", "-1…1", "bool"]
+)
+@pytest.mark.parametrize("stored", [np.float32, np.int32])
+def test_fractions_are_reported_if_the_run_saw_up_to_255(stored: type, given: np.ndarray):
+    save("pixels.npz", IMAGES.astype(stored))
+    done("train", "pixels.nn", "--set", "train.optimizer=SGD(lr=1e-6)", "--out", "run", "--quiet")
+    assert 'array "image" (given) has values far from those' in predicted(given)[1]
+    save("other.npz", given)
+    assert 'array "image" (test) has values far from those' in done("eval", "run", "--data", "other.npz").err
+    assert not predicted(np.zeros((3, 3, 3), np.float32))[1]
+    assert not predicted(np.full((3, 3, 3), 3, np.float32))[1]
+
+
+def test_warnings_name_the_scale_that_the_train_block_gives():
+    done("train", "pixels.nn", "--set", "train.scale=0.5", "--out", "run", "--quiet")
+    warnings = predicted(IMAGES / np.float32(255))[1]
+    assert "hint: the train block of the run gives the scale 0.5, for these values as well" in warnings
+
+
 def test_training_warns_of_test_rows_on_another_scale():
     images = IMAGES / np.float32(255)
     np.savez("pixels.npz", image=images, label=LABELS, image_test=images * 255, label_test=LABELS)
