@@ -353,9 +353,19 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     done("train", "words.nn", "--out", "run", "--quiet")
     expected, _ = predicted(words)
     assert np.array_equal(predicted(words.astype(np.float64))[0], expected)
+    assert np.array_equal(predicted(words % 2 == 1)[0], expected[words % 2])
     np.save("x.npy", words + 0.5)
     error = done("predict", "run", "--input", "x.npy", "--output", "y.npy", code=2).err
     assert 'row 0 of array "word" in "x.npy" is no value of i32' in error
+
+
+def test_predictions_read_only_the_inputs_of_the_model():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    expected, _ = predicted(IMAGES[:40])
+    for path in ("pixels.npz", "more.npz"):  # with labels, and test arrays of another number of rows
+        done("predict", "run", "--input", path, "--output", "y.npy")
+        assert np.array_equal(np.load("y.npy"), expected)
+        np.savez("more.npz", image=IMAGES[:40], label=np.zeros(3), weight=np.float64(1e300))
 
 
 # Rows to test with, and for validation --------------------------------------------------------------------------------
@@ -497,6 +507,21 @@ def test_other_data_are_refused_unless_asked_for():
     done("train", "--resume", "run", "--epochs", "4")
     error = done("train", "pixels.nn", "--other-data", code=2).err
     assert "--other-data belongs to --resume" in error
+
+
+def test_evaluation_warns_if_the_data_of_the_run_have_changed():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    changed = 'warning: "pixels.npz" has changed since the run was trained'
+    save("other.npz", IMAGES[::-1].copy())
+    for unchanged in ((), ("--data", "pixels.npz"), ("--data", "other.npz")):
+        assert not done("eval", "run", *unchanged).err
+    save("pixels.npz", IMAGES, 1 - LABELS)
+    for arguments in ((), ("--data", "pixels.npz")):
+        warnings = done("eval", "run", *arguments).err
+        assert changed in warnings and "40 training, 20 test rows with other values" in warnings
+    np.savez("pixels.npz", image=IMAGES, label=LABELS)
+    warnings = done("eval", "run").err
+    assert "found: 50 training, 10 test rows" in warnings and "rows that were for training may" in warnings
 
 
 def test_the_same_data_may_be_stored_elsewhere():

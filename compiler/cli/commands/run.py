@@ -20,6 +20,7 @@ from compiler.cli.data import (
     described,
     load_data,
     split_seed,
+    warn_of_changed_data,
     warn_of_former_rule,
     warn_of_values,
 )
@@ -142,6 +143,7 @@ def eval_command(flags: argparse.Namespace) -> None:
     else:
         program.initialize(build.manifest.settings.seed)
     known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags, file)
+    warn_of_changed_data(known, dataset, build, flags)
     warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
     print(results_text(results))
