@@ -34,6 +34,7 @@ HASHED_AT_ONCE = 1 << 14  # values
 LONGEST_TEXT = 10_000  # characters, of a path
 MOST_SHOWN = 4  # arrays in a line
 FAR = 1.0  # widths of the range seen in training that a value may lie outside of it without a warning
+DARK = 0.1  # the largest of all values, for bytes that are divided by 255: images have brighter pixels
 FAINT = 0.01  # of the largest value seen in training: less than that is another scale, if scaled or at most 1
 
 
@@ -112,6 +113,22 @@ class RunData:
             raise RuntimeUserError(
                 f"{where} does not belong to the program of the run", expected=_listed(wanted), found=_listed(found)
             )
+
+    def faint_bytes(self) -> list[str]:
+        """Warnings about bytes that become pixels by default although they are too small to be any, such as 0 and 1."""
+        faint = {
+            name: round(array.high / array.scale)
+            for name, array in self.arrays.items()
+            if array.stored == "u8" and array.scale == BYTE_SCALE and not array.chosen and 0 < array.high < DARK
+        }
+        return [
+            RuntimeUserError(
+                f"array {quoted(name)} has bytes up to {largest} and is divided by 255, as pixels are",
+                expected="scale = none in the train block, if these are no pixels",
+                found="no scale",
+            ).as_warning()
+            for name, largest in faint.items()
+        ]
 
     def warnings(self, arrays: Mapping[str, np.ndarray], scales: Mapping[str, float], part: str) -> list[str]:
         """Warnings about values far outside of the range seen in training; `scales` are the factors of the arrays."""

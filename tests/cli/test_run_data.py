@@ -138,6 +138,19 @@ def test_fractions_are_reported_if_the_run_saw_up_to_255(stored: type, given: np
     assert not predicted(np.full((3, 3, 3), 3, np.float32))[1]
 
 
+@pytest.mark.parametrize("largest", [1, 9, 25])
+def test_bytes_that_are_no_pixels_are_reported_when_training_starts(largest: int):
+    save("pixels.npz", (IMAGES % (largest + 1)).astype(np.uint8))
+    warning = f'array "image" has bytes up to {largest} and is divided by 255, as pixels are'
+    result = done("train", "pixels.nn", "--out", "run", "--quiet")
+    assert warning in result.err and "scale = none" in result.err
+    assert not done("train", "--resume", "run", "--epochs", "3", "--quiet").err
+    for scale in ("none", "1/255"):
+        assert not done("train", "pixels.nn", "--set", f"train.scale={scale}", "--out", scale[0], "--quiet").err
+    save("pixels.npz", (IMAGES > 127))
+    assert not done("train", "pixels.nn", "--out", "bool", "--quiet").err
+
+
 def test_warnings_name_the_scale_that_the_train_block_gives():
     done("train", "pixels.nn", "--set", "train.scale=0.5", "--out", "run", "--quiet")
     warnings = predicted(IMAGES / np.float32(255))[1]
