@@ -84,14 +84,16 @@ def footprint(path: str, dtypes: Dtypes | None = None) -> Footprint:
     """The memory that `load` needs. Raises RuntimeUserError as `describe` does."""
     with _members(path) as members:
         headers = _headers(members, path)
-    sizes = [header.bytes_in_memory for header in _for_inputs(headers, dtypes).values()]
+    read = _for_inputs(headers, dtypes).values()
+    sizes = [header.bytes_in_memory for header in read]
+    turned = max((header.bytes_in_memory for header in read if header.column_major), default=0)  # read_data copies it
     training = _training(headers)
     rows = next(iter(training.values())).shape[0]
     if len(training) == len(headers):
         rows -= rows_apart(rows, TEST_SHARE)
     largest = max(sizes, default=0)
     drawn = int(largest * TEST_SHARE) if len(training) == len(headers) else 0  # while they are set apart
-    return Footprint(sum(sizes), max(min(largest, BLOCK * WIDEST), drawn), rows)
+    return Footprint(sum(sizes), max(min(largest, BLOCK * WIDEST), drawn, turned), rows)
 
 
 def load(path: str, dtypes: Dtypes | None = None, seed: int | None = 0) -> Dataset:
