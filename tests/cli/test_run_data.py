@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -604,3 +606,6 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     words[17] = 4
     np.savez("words.npz", word=words, label=LABELS)
     assert "row 17 of the " in done("train", "words.nn", *settings, "--out", "run", code=2).err
+    done("emit", "words.nn", *settings, "--standalone", "words.py")
+    script = subprocess.run([sys.executable, "words.py"], capture_output=True, text=True)
+    assert script.returncode == 1 and "row 17 of the " in script.stderr

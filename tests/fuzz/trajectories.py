@@ -124,8 +124,8 @@ def interpreted(module: Module, path: Trajectory) -> list[Arrays]:
     with np.errstate(all="ignore"):
         for run in path.runs:
             graph = module[run.graph]
-            folded = interpret(module[PREPARE], variables) if PREPARE in module and run.graph in INFERENCE else {}
             try:
+                folded = interpret(module[PREPARE], variables) if PREPARE in module and run.graph in INFERENCE else {}
                 outputs = interpret_used(graph, {**variables, **folded, **run.inputs}, run.batch)
             except IndexOutside:
                 found.append(FAILED)
