@@ -116,6 +116,20 @@ def warn_of_values(known: RunData | None, splits: Mapping[str, Split], manifest:
             print(warning, file=sys.stderr)
 
 
+def warn_of_changed_data(known: RunData | None, dataset: Dataset, build: Build, flags: argparse.Namespace) -> None:
+    """Warns if the values at the path of a run's data are not those that it was trained on."""
+    same_place = known is not None and (flags.data is None or absolute(build.data, flags) == known.data)
+    if known is None or not same_place or fingerprint_of(dataset, build.manifest) == known.fingerprint:
+        return
+    now = {part: len(split) for part, split in dataset.splits.items()}
+    warning = RuntimeUserError(
+        f"{quoted(build.data)} has changed since the run was trained",
+        expected=f"the same values, {shown_rows(known.rows)}",
+        found=shown_rows(now) + (" with other values" if known.rows == now else ""),
+    ).as_warning("rows that were for training may now be for testing" if dataset.drawn else None)
+    print(warning, file=sys.stderr)
+
+
 def checked_data_of_run(file: ProgramFile, manifest: Manifest) -> RunData | None:
     """`data_of_run` for a compiled program; also raises RuntimeUserError for a data.json of another program."""
     known = data_of_run(file)

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from compiler.cli.data import (
     described,
     load_data,
     split_seed,
+    warn_of_changed_data,
     warn_of_former_rule,
     warn_of_values,
 )
@@ -74,6 +76,7 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
         stored = described(build.data, file, flags)
         if not folder:
             known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
+            print_warnings(known.faint_bytes())
         elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
             known = check_same_data(known, dataset, build.data, build, folder, flags)
         compared = {part: split for part, split in dataset.splits.items() if folder or part != "training"}
@@ -142,6 +145,7 @@ def eval_command(flags: argparse.Namespace) -> None:
     else:
         program.initialize(build.manifest.settings.seed)
     known, dataset = checked_data_of_run(file, build.manifest), load_data(build.data, build.manifest, flags, file)
+    warn_of_changed_data(known, dataset, build, flags)
     warn_of_values(known, {"test": dataset.test}, build.manifest)
     results = evaluate(program, dataset.test)
     print(results_text(results))
@@ -175,7 +179,7 @@ def load_weights(program: LoadedProgram, folder: RunFolder, best: bool) -> str:
     return f"epoch {position.epoch} ({path.name}){hint}"
 
 
-def print_warnings(warnings: tuple[str, ...]) -> None:
+def print_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
         print(warning, file=sys.stderr)
 
