@@ -221,7 +221,7 @@ def test_a_sum_as_a_bool_is_no_sum():
 
 
 def test_the_number_of_examples_has_the_type_of_its_total():
-    module = compile_text(metric("total n: f64[] = B; total s: f64[] = sum(cast(p, \"f64\")); return s / n")).module
+    module = compile_text(metric('total n: f64[] = B; total s: f64[] = sum(cast(p, "f64")); return s / n')).module
     assert interpret(module[METRICS], {"Own.n": 4.0, "Own.s": 6.0})["Own"] == 1.5
 
 
