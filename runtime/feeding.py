@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import singledispatch
 from time import perf_counter
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from runtime.datasets.checks import check_range
+from runtime.datasets.dataset import Split
 from runtime.errors import IndexOutside, RuntimeUserError, quoted
 from runtime.program import COMBINE, FIRST_EXAMPLE, Arrays, BoundGraphs, LoadedProgram, examples_of
 from runtime.random import generator
@@ -129,6 +131,17 @@ def converted(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
 def epoch_order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
     """The order of the examples in an epoch: it depends on the arguments only, so a resumed run has the same."""
     return generator(seed, epoch, SHUFFLE_STREAM).permutation(examples) if shuffle else np.arange(examples)
+
+
+@contextmanager
+def rows_named(part: str, split: Split | None) -> Iterator[None]:
+    """Makes an index outside its table name the row of the file, even if rows were drawn; `part` names the data."""
+    try:
+        yield
+    except IndexOutside as outside:
+        if split is not None:
+            outside.of_part(part, split.place)
+        raise
 
 
 # The loop over batches ------------------------------------------------------------------------------------------------

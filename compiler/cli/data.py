@@ -17,7 +17,7 @@ from runtime.datasets.dataset import ArrayInfo, Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Manifest
 from runtime.training.run_data import RunData, fingerprint_of, former
-from runtime.training.run_folder import RunFolder
+from runtime.training.run_folder import RunFolder, program_hash
 
 
 def data_of_run(file: ProgramFile) -> RunData | None:
@@ -116,11 +116,49 @@ def warn_of_values(known: RunData | None, splits: Mapping[str, Split], manifest:
             print(warning, file=sys.stderr)
 
 
+def warn_of_changed_data(known: RunData | None, dataset: Dataset, build: Build, flags: argparse.Namespace) -> None:
+    """Warns if the values at the path of a run's data are not those that it was trained on."""
+    same_place = known is not None and (flags.data is None or absolute(build.data, flags) == known.data)
+    if known is None or not same_place or fingerprint_of(dataset, build.manifest) == known.fingerprint:
+        return
+    now = {part: len(split) for part, split in dataset.splits.items()}
+    warning = RuntimeUserError(
+        f"{quoted(build.data)} has changed since the run was trained",
+        expected=f"the same values, {shown_rows(known.rows)}",
+        found=shown_rows(now) + (" with other values" if known.rows == now else ""),
+    ).as_warning("rows that were for training may now be for testing" if dataset.drawn else None)
+    print(warning, file=sys.stderr)
+
+
 def checked_data_of_run(file: ProgramFile, manifest: Manifest) -> RunData | None:
     """`data_of_run` for a compiled program; also raises RuntimeUserError for a data.json of another program."""
     known = data_of_run(file)
     if known and file.run:
         known.check(manifest, quoted(str(RunFolder(file.run, "").data)))
+    return known
+
+
+def data_to_train(
+    dataset: Dataset,
+    stored: Mapping[str, ArrayInfo],
+    file: ProgramFile,
+    build: Build,
+    folder: RunFolder | None,
+    flags: argparse.Namespace,
+) -> RunData | None:
+    """What arrays mean in a new run, or in that of the folder; warns of values that are probably not meant so.
+
+    Raises RuntimeUserError if a resumed run would continue on other data.
+    """
+    known = checked_data_of_run(file, build.manifest)
+    if folder is None:
+        known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
+        for warning in known.faint_bytes():
+            print(warning, file=sys.stderr)
+    elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
+        known = check_same_data(known, dataset, build.data, build, folder, flags)
+    compared = {part: split for part, split in dataset.splits.items() if folder or part != "training"}
+    warn_of_values(known, compared, build.manifest)
     return known
 
 

@@ -169,6 +169,7 @@ OPS = (
             sample("f32[2,3,3,4]", "f32[2,2,2,6]", groups=2),
             sample("f32[B,3,3,3]", "f32[2,2,1,3]", groups=3),
             sample("f32[0,3,3,1]", "f32[2,2,1,1]"),
+            sample("f32[2,0,2,1]", "f32[1,1,1,2]", padding=((1, 2), (0, 0))),
             sample("f32[2,6,5,4]", "f32[2,2,2,2]", **ALL_AT_ONCE),
         ),
         errors=(
@@ -211,6 +212,7 @@ OPS = (
             sample("f32[B,2,2,1]", "f32[2,3,1,1]", input_size=(5, 6), dilation=(3, 2)),
             sample("f32[2,2,2,6]", "f32[2,2,2,6]", input_size=(3, 3), groups=2),
             sample("f32[0,2,2,1]", "f32[2,2,1,1]", input_size=(3, 3)),
+            sample("f32[2,3,2,2]", "f32[1,1,1,2]", input_size=(0, 2), padding=((1, 2), (0, 0))),
             sample("f32[2,3,3,2]", "f32[2,2,2,2]", input_size=(6, 5), **ALL_AT_ONCE),
         ),
         errors=(
@@ -244,6 +246,7 @@ OPS = (
             sample("f32[B,5,6,1]", "f32[B,2,2,1]", kernel=(2, 3), dilation=(3, 2)),
             sample("f32[2,3,3,4]", "f32[2,2,2,6]", kernel=(2, 2), groups=2),
             sample("f32[0,3,3,1]", "f32[0,2,2,1]", kernel=(2, 2)),
+            sample("f32[2,0,2,1]", "f32[2,3,2,2]", kernel=(1, 1), padding=((1, 2), (0, 0))),
             sample("f32[2,6,5,4]", "f32[2,3,3,2]", kernel=(2, 2), **ALL_AT_ONCE),
         ),
         errors=(

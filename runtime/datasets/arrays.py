@@ -10,7 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -84,14 +84,16 @@ def footprint(path: str, dtypes: Dtypes | None = None) -> Footprint:
     """The memory that `load` needs. Raises RuntimeUserError as `describe` does."""
     with _members(path) as members:
         headers = _headers(members, path)
-    sizes = [header.bytes_in_memory for header in _for_inputs(headers, dtypes).values()]
+    read = _for_inputs(headers, dtypes).values()
+    sizes = [header.bytes_in_memory for header in read]
+    turned = max((header.bytes_in_memory for header in read if header.column_major), default=0)  # read_data copies it
     training = _training(headers)
     rows = next(iter(training.values())).shape[0]
     if len(training) == len(headers):
         rows -= rows_apart(rows, TEST_SHARE)
     largest = max(sizes, default=0)
     drawn = int(largest * TEST_SHARE) if len(training) == len(headers) else 0  # while they are set apart
-    return Footprint(sum(sizes), max(min(largest, BLOCK * WIDEST), drawn), rows)
+    return Footprint(sum(sizes), max(min(largest, BLOCK * WIDEST), drawn, turned), rows)
 
 
 def load(path: str, dtypes: Dtypes | None = None, seed: int | None = 0) -> Dataset:
@@ -120,29 +122,32 @@ def _for_inputs(headers: Mapping[str, Header], dtypes: Dtypes | None) -> dict[st
     return {name: header.for_input(declared[name]) for name, header in headers.items() if declared[name]}
 
 
-def read_inputs(path: str, single: str, dtypes: Dtypes) -> dict[str, np.ndarray]:
-    """The arrays of a file for prediction, by name; `single` is the name for the array of a `.npy` file.
+def read_inputs(
+    path: str, single: str, dtypes: Dtypes, check: Callable[[dict[str, ArrayInfo]], None]
+) -> dict[str, np.ndarray]:
+    """The arrays in `dtypes` of a file for prediction, read for inputs of these dtypes.
 
-    Arrays in `dtypes` are read for inputs of these dtypes.
+    `single` is the name for the array of a `.npy` file. `check` gets the types of all arrays before any is read; it
+    raises RuntimeUserError if one of `dtypes` is missing.
     """
-    if path.lower().endswith(SUFFIX):
-        members = {single: _file_member(single, path)}
-        headers = {single: _header(members[single]).for_input(dtypes.get(single))}
-        return _read_all(members, headers, path)
-    with _members(path) as members:
-        headers = {name: _header(member).for_input(dtypes.get(name)) for name, member in members.items()}
-        _check_rows(headers, path, least=1)
+    with _members_for_prediction(path, single) as members:
+        whole = {name: _header(member) for name, member in members.items()}
+        check({name: ArrayInfo(header.dtype, header.shape[1:]) for name, header in whole.items()})
+        headers = {name: whole[name].for_input(dtype) for name, dtype in dtypes.items()}
+        if len(headers) > 1:
+            _check_rows(headers, path, least=1)
         return _read_all(members, headers, path)
 
 
 def rows_of(path: str) -> int:
-    """The rows of the arrays that `read_inputs` reads, from headers only; raises RuntimeUserError as it does."""
-    if path.lower().endswith(SUFFIX):
-        headers = {"": _header(_file_member("", path))}
-    else:
-        with _members(path) as members:
-            headers = {name: _header(member) for name, member in members.items()}
-    return max((header.shape[0] for header in headers.values() if header.shape), default=1)
+    """The most rows of any array of a file for prediction, from headers only; raises RuntimeUserError for bad ones."""
+    with _members_for_prediction(path, "") as members:
+        headers = [_header(member) for member in members.values()]
+    return max((header.shape[0] for header in headers if header.shape), default=1)
+
+
+def _members_for_prediction(path: str, single: str) -> AbstractContextManager[dict[str, Member]]:
+    return nullcontext({single: _file_member(single, path)}) if path.lower().endswith(SUFFIX) else _members(path)
 
 
 def _read_all(members: Mapping[str, Member], headers: Mapping[str, Header], path: str) -> dict[str, np.ndarray]:

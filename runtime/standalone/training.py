@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from runtime.datasets.arrays import write_npz
-from runtime.datasets.dataset import Dataset
+from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import RuntimeUserError
-from runtime.feeding import Batches, batches, epoch_order, fitted_to, means
+from runtime.feeding import Batches, batches, epoch_order, fitted_to, means, rows_named
 from runtime.program import Arrays, BoundGraphs, aligned_zeros
 from runtime.standalone.data import load_data
 from runtime.standalone.settings import (
@@ -55,10 +55,10 @@ def train(data: Dataset, epochs: int, log: str | None) -> BoundGraphs:
         order = epoch_order(rows, SEED, epoch, SHUFFLE)
         result = EpochResult(
             epoch,
-            means(finite(batches(program, "train_step", training, order, BATCH)), program, METRICS, TOTALS),
-            evaluated(program, test),
+            trained(program, data.train, training, order),
+            evaluated(program, "test", data.test, test),
             time.perf_counter() - began,
-            None if watched is None else evaluated(program, watched),
+            None if watched is None else evaluated(program, "validation", data.validation, watched),
         )
         position = position.after(result)
         print(epoch_line(result), flush=True)
@@ -68,10 +68,17 @@ def train(data: Dataset, epochs: int, log: str | None) -> BoundGraphs:
     return program
 
 
-def evaluated(program: BoundGraphs, arrays: Arrays) -> dict[str, Any]:
+def trained(program: BoundGraphs, split: Split, arrays: Arrays, order: np.ndarray) -> dict[str, Any]:
+    """Loss and metrics over an epoch of training; raises RuntimeUserError at the first loss that is not finite."""
+    with rows_named("training", split):
+        return means(finite(batches(program, "train_step", arrays, order, BATCH)), program, METRICS, TOTALS)
+
+
+def evaluated(program: BoundGraphs, part: str, split: Split | None, arrays: Arrays) -> dict[str, Any]:
     """Loss and metrics over test or validation data; raises RuntimeUserError if the loss is not finite."""
     order = np.arange(len(next(iter(arrays.values()))))
-    results = means(batches(program, "evaluate", arrays, order, BATCH), program, METRICS, TOTALS)
+    with rows_named(part, split):
+        results = means(batches(program, "evaluate", arrays, order, BATCH), program, METRICS, TOTALS)
     require_finite(results["loss"])
     return results
 

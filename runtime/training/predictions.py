@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from runtime.datasets.arrays import read_inputs, write_npz
-from runtime.datasets.checks import check
-from runtime.datasets.dataset import ArrayInfo
+from runtime.datasets.checks import INTEGERS, check
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import LANGUAGE_TYPES, TensorSpec
+from runtime.program import TensorSpec
 from runtime.training.checkpoint import write_atomically
 from runtime.training.run_data import RunData, scales_for_prediction
 
@@ -31,8 +30,8 @@ def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, 
         raise RuntimeUserError(
             f"{quoted(path)} is a single array", expected=f"a .npz file with the arrays {names}", found="a .npy file"
         )
-    arrays = read_inputs(path, inputs[0].name, {spec.name: spec.dtype for spec in inputs})
-    check({name: ArrayInfo(LANGUAGE_TYPES[a.dtype.name], a.shape[1:]) for name, a in arrays.items()}, inputs)
+    dtypes = {spec.name: spec.dtype for spec in inputs}
+    arrays = read_inputs(path, inputs[0].name, dtypes, lambda types: check(types, inputs))
     scales = scales_for_prediction(run, data, arrays, inputs)
     for warning in run.warnings(arrays, scales, "given") if run else ():
         print(warning, file=sys.stderr)
@@ -40,7 +39,9 @@ def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, 
 
 
 def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
-    """The array as the compiled step would convert it: a float input is cast, then scaled."""
+    """The array as the compiled step would convert it: a float input is cast, then scaled; a bool becomes 0 or 1."""
+    if spec.dtype in INTEGERS and array.dtype.kind == "b":
+        return array.astype(INTEGERS[spec.dtype])
     if spec.dtype not in FLOATS or (array.dtype.kind == "f" and scale == 1):
         return array
     dtype = FLOATS[spec.dtype]

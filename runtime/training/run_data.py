@@ -28,11 +28,14 @@ STORED = ("u8", "bool", "i32", "i64", "f32", "f64")
 PARTS = ("training", "validation", "test")  # of the rows
 WHOLE = ("u8", "i32", "i64")
 LARGEST = sys.float_info.max
-SAMPLED_ROWS = 1024  # of each array, for its fingerprint
+# For the fingerprint of an array: the most rows and about how many values, but at least so many rows.
+SAMPLED_ROWS, SAMPLED_VALUES, FEWEST_ROWS = 1024, 1 << 20, 64
+HASHED_AT_ONCE = 1 << 14  # values
 LONGEST_TEXT = 10_000  # characters, of a path
 MOST_SHOWN = 4  # arrays in a line
 FAR = 1.0  # widths of the range seen in training that a value may lie outside of it without a warning
-FAINT = 0.01  # of the largest value seen in training: whole numbers that are scaled to less were not meant to be
+DARK = 0.1  # the largest of all values, for bytes that are divided by 255: images have brighter pixels
+FAINT = 0.01  # of the largest value seen in training: less than that is another scale, if scaled or at most 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,22 @@ class RunData:
                 f"{where} does not belong to the program of the run", expected=_listed(wanted), found=_listed(found)
             )
 
+    def faint_bytes(self) -> list[str]:
+        """Warnings about bytes that become pixels by default although they are too small to be any, such as 0 and 1."""
+        faint = {
+            name: round(array.high / array.scale)
+            for name, array in self.arrays.items()
+            if array.stored == "u8" and array.scale == BYTE_SCALE and not array.chosen and 0 < array.high < DARK
+        }
+        return [
+            RuntimeUserError(
+                f"array {quoted(name)} has bytes up to {largest} and is divided by 255, as pixels are",
+                expected="scale = none in the train block, if these are no pixels",
+                found="no scale",
+            ).as_warning()
+            for name, largest in faint.items()
+        ]
+
     def warnings(self, arrays: Mapping[str, np.ndarray], scales: Mapping[str, float], part: str) -> list[str]:
         """Warnings about values far outside of the range seen in training; `scales` are the factors of the arrays."""
         found = (
@@ -126,7 +145,8 @@ class RunData:
         width = (known.high - known.low) or abs(known.high) or 1.0
         inside = known.low - FAR * width <= low and high <= known.high + FAR * width  # false for NaN
         largest, seen = max(-low, high), max(-known.low, known.high)
-        if inside and (abs(scale) >= 1 or largest == 0 or largest >= FAINT * seen):
+        rescaled = (abs(scale) < 1 or largest <= 1) and 0 < largest < FAINT * seen
+        if inside and not rescaled:
             return ""
         stored = LANGUAGE_TYPES[array.dtype.name]
         return RuntimeUserError(
@@ -198,12 +218,16 @@ def fingerprint_of(dataset: Dataset, manifest: Manifest) -> str:
     """SHA-256 of the values that the model sees, in rows at equal distances; the same however arrays are stored."""
     result = hashlib.sha256()
     for part, split in dataset.splits.items():
-        rows = np.unique(np.linspace(0, len(split) - 1, SAMPLED_ROWS).astype(np.int64))
         for name in sorted(manifest.dtypes):
             array, scale = split.arrays[name], manifest.scales.get(name, 1.0)
-            result.update(f"{part} {name} {len(array)} {math.prod(array.shape[1:])}\n".encode())
-            with np.errstate(all="ignore"):
-                result.update((array[rows].astype("<f8") * scale).tobytes())
+            width = max(1, math.prod(array.shape[1:]))
+            result.update(f"{part} {name} {len(array)} {width}\n".encode())
+            count = min(SAMPLED_ROWS, max(FEWEST_ROWS, SAMPLED_VALUES // width))
+            rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+            at_once = max(1, HASHED_AT_ONCE // width)
+            for start in range(0, len(rows), at_once):
+                with np.errstate(all="ignore"):
+                    result.update((array[rows[start : start + at_once]].astype("<f8") * scale).tobytes())
     return result.hexdigest()
 
 
@@ -228,6 +252,8 @@ def as_scaled(stored: str, scale: float) -> str:
 def _hint(known: RunArray, low: float, high: float, scale: float) -> str:
     if known.scale == BYTE_SCALE and scale == 1 and low >= 0 and high <= 1 / BYTE_SCALE:
         return "the run divided bytes by 255: divide these values by 255 as well, or store them as u8"
+    if known.chosen and scale != 1:
+        return f"the train block of the run gives the scale {scale:g}, for these values as well"
     if abs(scale) < 1 and known.low <= low / scale and high / scale <= known.high:
         return "store as floats what is not to be scaled"
     return "were they scaled in the same way as the data of the run?"

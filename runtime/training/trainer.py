@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from runtime.datasets.dataset import Dataset, Split
 from runtime.errors import IndexOutside, RuntimeUserError, quoted
-from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, runner_of
+from runtime.feeding import HostRunner, NotFinite, Runner, Watch, epoch_order, fitted, rows_named, runner_of
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training.captures import Capture, capture_of, first_bad_batch
 from runtime.training.checkpoint import encode, load, write_atomically
@@ -119,7 +118,7 @@ def first_step(program: LoadedProgram, dataset: Dataset) -> float:
 def evaluate(program: LoadedProgram, split: Split) -> dict[str, Any]:
     """Loss and metrics over the examples of a split; vectors and matrices as nested lists."""
     test = _runner(program, "evaluate", split.arrays, "test")
-    with _places({"test": split}, "test"):
+    with rows_named("test", split):
         return test.means(np.arange(test.examples), program.batch)
 
 
@@ -172,17 +171,6 @@ class _Joined:
             expected=f"an output with a dimension B, or at most {batch} examples, which are one batch",
             found=f"shape {list(self.shape)} for each batch",
         )
-
-
-@contextmanager
-def _places(splits: Mapping[str, Split], part: str) -> Iterator[None]:
-    """Makes an index that is outside its table name the row of the file, also if rows were drawn."""
-    try:
-        yield
-    except IndexOutside as outside:
-        if part in splits:
-            outside.of_part(part, splits[part].place)
-        raise
 
 
 def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray], part: str) -> Runner:
@@ -242,7 +230,7 @@ class _Session:
         return result
 
     def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, Any]:
-        with _places(self.splits, part):
+        with rows_named(part, self.splits.get(part)):
             results = runner.means(np.arange(runner.examples), self.program.batch, received)
         if not math.isfinite(results["loss"]):
             self.not_finite = (part, runner)
@@ -253,7 +241,7 @@ class _Session:
         """All training steps of an epoch; stops at the first loss that is not finite."""
         watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:
-            with _places(self.splits, "training"):
+            with rows_named("training", self.splits.get("training")):
                 return self.training.means(self._order(epoch), self.settings.batch, received, watch)
         except NotFinite as bad:
             self.failure = bad if self.guard else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,39 @@ def test_values_out_of_the_range_of_training_are_reported():
     assert not predicted(np.zeros((3, 3, 3), np.uint8))[1]
     assert "store as floats what is not to be scaled" in predicted(np.ones((3, 3, 3), np.uint8))[1]
     assert "from nan to nan" in predicted(np.full((3, 3, 3), np.nan, np.float32))[1]
+
+
+@pytest.mark.parametrize(
+    "given", [IMAGES / np.float32(255), IMAGES / 127.5 - 1, IMAGES > 127], ids=["0…1", "-1…1", "bool"]
+)
+@pytest.mark.parametrize("stored", [np.float32, np.int32])
+def test_fractions_are_reported_if_the_run_saw_up_to_255(stored: type, given: np.ndarray):
+    save("pixels.npz", IMAGES.astype(stored))
+    done("train", "pixels.nn", "--set", "train.optimizer=SGD(lr=1e-6)", "--out", "run", "--quiet")
+    assert 'array "image" (given) has values far from those' in predicted(given)[1]
+    save("other.npz", given)
+    assert 'array "image" (test) has values far from those' in done("eval", "run", "--data", "other.npz").err
+    assert not predicted(np.zeros((3, 3, 3), np.float32))[1]
+    assert not predicted(np.full((3, 3, 3), 3, np.float32))[1]
+
+
+@pytest.mark.parametrize("largest", [1, 9, 25])
+def test_bytes_that_are_no_pixels_are_reported_when_training_starts(largest: int):
+    save("pixels.npz", (IMAGES % (largest + 1)).astype(np.uint8))
+    warning = f'array "image" has bytes up to {largest} and is divided by 255, as pixels are'
+    result = done("train", "pixels.nn", "--out", "run", "--quiet")
+    assert warning in result.err and "scale = none" in result.err
+    assert not done("train", "--resume", "run", "--epochs", "3", "--quiet").err
+    for scale in ("none", "1/255"):
+        assert not done("train", "pixels.nn", "--set", f"train.scale={scale}", "--out", scale[0], "--quiet").err
+    save("pixels.npz", (IMAGES > 127))
+    assert not done("train", "pixels.nn", "--out", "bool", "--quiet").err
+
+
+def test_warnings_name_the_scale_that_the_train_block_gives():
+    done("train", "pixels.nn", "--set", "train.scale=0.5", "--out", "run", "--quiet")
+    warnings = predicted(IMAGES / np.float32(255))[1]
+    assert "hint: the train block of the run gives the scale 0.5, for these values as well" in warnings
 
 
 def test_training_warns_of_test_rows_on_another_scale():
@@ -333,9 +368,19 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     done("train", "words.nn", "--out", "run", "--quiet")
     expected, _ = predicted(words)
     assert np.array_equal(predicted(words.astype(np.float64))[0], expected)
+    assert np.array_equal(predicted(words % 2 == 1)[0], expected[words % 2])
     np.save("x.npy", words + 0.5)
     error = done("predict", "run", "--input", "x.npy", "--output", "y.npy", code=2).err
     assert 'row 0 of array "word" in "x.npy" is no value of i32' in error
+
+
+def test_predictions_read_only_the_inputs_of_the_model():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    expected, _ = predicted(IMAGES[:40])
+    for path in ("pixels.npz", "more.npz"):  # with labels, and test arrays of another number of rows
+        done("predict", "run", "--input", path, "--output", "y.npy")
+        assert np.array_equal(np.load("y.npy"), expected)
+        np.savez("more.npz", image=IMAGES[:40], label=np.zeros(3), weight=np.float64(1e300))
 
 
 # Rows to test with, and for validation --------------------------------------------------------------------------------
@@ -479,6 +524,21 @@ def test_other_data_are_refused_unless_asked_for():
     assert "--other-data belongs to --resume" in error
 
 
+def test_evaluation_warns_if_the_data_of_the_run_have_changed():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    changed = 'warning: "pixels.npz" has changed since the run was trained'
+    save("other.npz", IMAGES[::-1].copy())
+    for unchanged in ((), ("--data", "pixels.npz"), ("--data", "other.npz")):
+        assert not done("eval", "run", *unchanged).err
+    save("pixels.npz", IMAGES, 1 - LABELS)
+    for arguments in ((), ("--data", "pixels.npz")):
+        warnings = done("eval", "run", *arguments).err
+        assert changed in warnings and "40 training, 20 test rows with other values" in warnings
+    np.savez("pixels.npz", image=IMAGES, label=LABELS)
+    warnings = done("eval", "run").err
+    assert "found: 50 training, 10 test rows" in warnings and "rows that were for training may" in warnings
+
+
 def test_the_same_data_may_be_stored_elsewhere():
     done("train", "pixels.nn", "--out", "run", "--quiet")
     save("same.npz", IMAGES.astype(np.int64), LABELS.astype(np.float32))
@@ -546,3 +606,6 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     words[17] = 4
     np.savez("words.npz", word=words, label=LABELS)
     assert "row 17 of the " in done("train", "words.nn", *settings, "--out", "run", code=2).err
+    done("emit", "words.nn", *settings, "--standalone", "words.py")
+    script = subprocess.run([sys.executable, "words.py"], capture_output=True, text=True)
+    assert script.returncode == 1 and "row 17 of the " in script.stderr

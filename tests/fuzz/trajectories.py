@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 
@@ -123,8 +124,8 @@ def interpreted(module: Module, path: Trajectory) -> list[Arrays]:
     with np.errstate(all="ignore"):
         for run in path.runs:
             graph = module[run.graph]
-            folded = interpret(module[PREPARE], variables) if PREPARE in module and run.graph in INFERENCE else {}
             try:
+                folded = interpret(module[PREPARE], variables) if PREPARE in module and run.graph in INFERENCE else {}
                 outputs = interpret_used(graph, {**variables, **folded, **run.inputs}, run.batch)
             except IndexOutside:
                 found.append(FAILED)
@@ -145,6 +146,21 @@ def interpret_used(graph: Graph, inputs: Mapping[str, np.ndarray], batch: int) -
         return interpret(remove_dead_code(graph), inputs, batch)
 
 
+def interpreted_with_other_indices(module: Module, path: Trajectory, seed: int) -> list[Arrays]:
+    """The same with random indices inside of the table instead of those outside."""
+    generator, evaluate = np.random.default_rng(seed), interpreter.evaluate
+
+    def inside(node: Node, operands: list[np.ndarray], batch: int) -> list[np.ndarray]:
+        if node.op.name != "check_index":
+            return evaluate(node, operands, batch)
+        (index,), size = operands, node.attributes["size"]
+        others = generator.integers(0, size, np.shape(index)).astype(index.dtype)
+        return [np.where((index < 0) | (index >= size), others, index)]
+
+    with mock.patch.object(interpreter, "evaluate", inside):
+        return interpreted(module, path)
+
+
 @contextmanager
 def noise(seed: int, size: float) -> Iterator[None]:
     """Adds relative noise of up to `size` to the interpreter's results of every node that rounds."""
@@ -159,11 +175,8 @@ def noise(seed: int, size: float) -> Iterator[None]:
             for x in results
         ]
 
-    interpreter.evaluate = noisy
-    try:
+    with mock.patch.object(interpreter, "evaluate", noisy):
         yield
-    finally:
-        interpreter.evaluate = evaluate
 
 
 # Generated code -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from compiler.driver import compile_tree, load_tree
 from compiler.ir.printer import print_graph
 from compiler.targets.running import find_runtime
 from runtime import allowed
-from runtime.datasets import arrays, describe, load, mnist
+from runtime.datasets import describe, load, mnist
 from runtime.datasets.dataset import ArrayInfo
 from runtime.program import LoadedProgram, TensorSpec
 from runtime.training import checkpoint, tensor_files
@@ -179,7 +179,8 @@ def try_npz(path: Path, choose: random.Random) -> bool:
     described, loaded = accepted(lambda: describe(path)), accepted(lambda: load(path))
     if loaded and not described:
         raise Wrong("the data set is loaded although its headers are refused")
-    accepted(lambda: arrays.read_inputs(str(path), "point", {"point": "f32", "label": "i32"}))
+    specs = [TensorSpec("point", "f32", (None, 4), "input"), TensorSpec("label", "i32", (None,), "input")]
+    accepted(lambda: read_examples(str(path), specs, None, "own"))
     return loaded
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import struct
+import tracemalloc
 import urllib.error
 from pathlib import Path
 
@@ -378,6 +379,29 @@ def test_only_arrays_of_the_model_are_read(tmp_path: Path):
     path = save(tmp_path / "data", "npz", x=np.zeros((6, 2)), other=np.zeros((6, 1000)))
     assert list(load(path, dtypes={"x": "f32"}).train.arrays) == ["x"]
     assert footprint(path, dtypes={"x": "f32"}).arrays == 6 * 2 * 4 and footprint(path).arrays == 6 * 1002 * 8
+
+
+STORED = {
+    "f64 for f32": lambda x: x,
+    "i64": lambda x: (x * 9).astype(np.int64),
+    "bytes": lambda x: (x * 9).astype(np.uint8),
+    "column by column": lambda x: np.asfortranarray(x.astype(np.float32)),
+    "column by column, of f64": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("form", ["folder", "npz"])  # unzipping needs a few more buffers of a constant size
+def test_loading_needs_no_more_memory_than_the_footprint(tmp_path: Path, stored: str, form: str):
+    x = STORED[stored](np.random.default_rng(0).random((300_000, 16)))
+    path, dtypes = save(tmp_path / "data", form, x=x), {"x": "f32"}
+    del x
+    expected = footprint(path, dtypes=dtypes)
+    tracemalloc.start()
+    load(path, dtypes=dtypes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.1 * (expected.arrays + expected.loading) + 300_000 * 3 * 8  # and numbers of rows
 
 
 def test_paths_are_also_searched_for_below_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

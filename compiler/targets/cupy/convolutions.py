@@ -175,8 +175,9 @@ class Window:
 
     @property
     def share_covered(self) -> float:
-        """The share of all pairs of a place and a tap that cover a pixel."""
-        return self.y.covered() * self.x.covered() / (self.places * self.taps)
+        """The share of all pairs of a place and a tap that cover a pixel; 1 if there is none."""
+        pairs = self.places * self.taps
+        return self.y.covered() * self.x.covered() / pairs if pairs else 1.0
 
     def constants(self) -> Iterator[tuple[str, str]]:
         """C types and declarations."""
