@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from runtime.datasets.arrays import read_inputs, write_npz
+from runtime.datasets.arrays import read_inputs, size_of_inputs, write_npz
 from runtime.datasets.checks import INTEGERS, check
+from runtime.datasets.dataset import Footprint
+from runtime.datasets.npy import IN_MEMORY
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import TensorSpec
+from runtime.program import Manifest, TensorSpec
 from runtime.training.checkpoint import write_atomically
 from runtime.training.run_data import RunData, scales_for_prediction
 
 FLOATS = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+WRITTEN = 3  # times the bytes of all outputs: the arrays, the file in memory, and its bytes
 
 
 def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, data: str) -> dict[str, np.ndarray]:
@@ -36,6 +41,22 @@ def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, 
     for warning in run.warnings(arrays, scales, "given") if run else ():
         print(warning, file=sys.stderr)
     return {spec.name: as_input(arrays[spec.name], spec, scales[spec.name]) for spec in inputs}
+
+
+def prediction_footprint(path: str, manifest: Manifest) -> Footprint:
+    """The memory that the examples of a file and their outputs need, from headers.
+
+    Examples are read, then converted; outputs are kept whole, and copied twice while they are written.
+    """
+    inputs = manifest.inputs
+    dtypes = {spec.name: spec.dtype for spec in inputs}
+    given = size_of_inputs(path, inputs[0].name, dtypes, manifest.chosen_scales)
+    rows = given.rows or 0
+    outputs = sum(
+        IN_MEMORY[spec.dtype].itemsize * math.prod(rows if size is None else size for size in spec.shape)
+        for spec in manifest.outputs
+    )
+    return replace(given, loading=max(given.loading, WRITTEN * outputs))
 
 
 def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
