@@ -158,6 +158,7 @@ def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:
 
 def _check_narrowed(header: Header, where: str, start: int, floats: np.ndarray, values: np.ndarray) -> None:
     """Raises RuntimeUserError for the first of the `floats`, from position `start`, that is no value of the dtype."""
+    floats = floats.astype(np.promote_types(floats.dtype, np.float32), copy=False)  # f16 does not have the limits below
     if values.dtype.kind == "f":
         bad = np.isinf(values) & np.isfinite(floats)
         complaint, expected = f"is too large for {header.dtype}", "at most 3.4e+38, or an input that is declared f64"

@@ -381,6 +381,18 @@ def test_only_arrays_of_the_model_are_read(tmp_path: Path):
     assert footprint(path, dtypes={"x": "f32"}).arrays == 6 * 2 * 4 and footprint(path).arrays == 6 * 1002 * 8
 
 
+@pytest.mark.parametrize("dtype", ["u8", "i32", "i64", "bool"])
+@pytest.mark.filterwarnings("error")
+def test_half_floats_become_whole_numbers(tmp_path: Path, dtype: str):
+    values = np.array([0, 1, 1, 0, 1, 0], np.float16)
+    array = load(save(tmp_path / "whole", "npz", y=values, y_test=values), dtypes={"y": dtype}).train.arrays["y"]
+    assert array.dtype == IN_MEMORY[dtype] and np.array_equal(array, values)
+    for value in (np.inf, -np.inf, np.nan, 0.5):
+        values[3] = value
+        with pytest.raises(RuntimeUserError, match=f"row 3 of array .* is no value of {dtype}"):
+            load(save(tmp_path / "bad", "npz", y=values, y_test=values), dtypes={"y": dtype})
+
+
 STORED = {
     "f64 for f32": lambda x: x,
     "i64": lambda x: (x * 9).astype(np.int64),
