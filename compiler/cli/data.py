@@ -17,7 +17,7 @@ from runtime.datasets.dataset import ArrayInfo, Dataset, Split
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import Manifest
 from runtime.training.run_data import RunData, fingerprint_of, former
-from runtime.training.run_folder import RunFolder
+from runtime.training.run_folder import RunFolder, program_hash
 
 
 def data_of_run(file: ProgramFile) -> RunData | None:
@@ -135,6 +135,30 @@ def checked_data_of_run(file: ProgramFile, manifest: Manifest) -> RunData | None
     known = data_of_run(file)
     if known and file.run:
         known.check(manifest, quoted(str(RunFolder(file.run, "").data)))
+    return known
+
+
+def data_to_train(
+    dataset: Dataset,
+    stored: Mapping[str, ArrayInfo],
+    file: ProgramFile,
+    build: Build,
+    folder: RunFolder | None,
+    flags: argparse.Namespace,
+) -> RunData | None:
+    """What arrays mean in a new run, or in that of the folder; warns of values that are probably not meant so.
+
+    Raises RuntimeUserError if a resumed run would continue on other data.
+    """
+    known = checked_data_of_run(file, build.manifest)
+    if folder is None:
+        known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
+        for warning in known.faint_bytes():
+            print(warning, file=sys.stderr)
+    elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
+        known = check_same_data(known, dataset, build.data, build, folder, flags)
+    compared = {part: split for part, split in dataset.splits.items() if folder or part != "training"}
+    warn_of_values(known, compared, build.manifest)
     return known
 
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
+
 from compiler.ir.graph import Node, Value
 from compiler.ir.op import ELEMENTWISE, LOOP
-from compiler.ir.types import Batch, Dim, TensorType
+from compiler.ir.types import NUMPY_NAMES, Batch, Dim, TensorType
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,9 @@ def negated(node: Node, given: Sequence[Dependence]) -> Dependence:
 
 
 def converted(node: Node, given: Sequence[Dependence]) -> Dependence:
-    """A cast from floats to integers is not linear."""
-    exact = node.result.type.is_float or not node.operands[0].type.is_float
+    """A cast is linear if it keeps all numbers: not to integers from floats or wider integers, and not to bool."""
+    to, of = (NUMPY_NAMES[each.type.dtype] for each in (node.result, node.operands[0]))
+    exact = node.result.type.is_float or np.can_cast(of, to)
     return given[0] if exact else FIXED if given[0] == FIXED else same_example(given)
 
 

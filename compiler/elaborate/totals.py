@@ -59,10 +59,11 @@ def total_value(
     """The value of a total for this batch: a node of its own, so that it is no other use of the same expression."""
     type = total_type(evaluator, pattern, frame)
     value = evaluator.evaluate(expression, frame)
-    if isinstance(value, Batch):
-        value = Site(evaluator, expression.span, frame).scalar(value)
     if isinstance(type, Poison) or poisoned(value):
         return POISON
+    if isinstance(value, Batch):
+        site = Site(evaluator, expression.span, frame)
+        value = site.emit("cast", site.scalar(value), dtype=type.dtype)
     if not is_tensor(value) or value.type != type:
         message = f"the total {node.name.id} has the wrong type"
         return evaluator.fail(expression.span, frame, message, str(type), describe_type(value), [value])
@@ -83,7 +84,8 @@ def total_type(evaluator: Evaluator, pattern: syntax.TypeExpression, frame: Fram
     if shape is None or not all(isinstance(dim, int) for dim in shape) or pattern.dtype not in FLOATS:
         message, expected = "not a type for a total", "f32 or f64, and a shape without the batch"
         shown = ", ".join("..." if dim is None else str(dim) for dim in dims)
-        found = f"{format_type(pattern)}, which is {pattern.dtype}[{shown}]"
+        written, meant = format_type(pattern), f"{pattern.dtype}[{shown}]"
+        found = written if written == meant else f"{written}, which is {meant}"
         return evaluator.fail(pattern.span, frame, message, expected, found)
     return evaluator.guarded(pattern.span, frame, lambda _: TensorType(pattern.dtype, shape))
 

@@ -81,7 +81,9 @@ def clipped(node: Node, known: Known) -> Interval | None:
 
 
 def converted(node: Node, known: Known) -> Interval | None:
-    """A cast; floats are cut to whole numbers."""
+    """A cast; floats are cut to whole numbers. As a bool, all but 0 is true, also 0.5."""
+    if node.result.type.dtype == "bool":
+        return None
     if known[0] is None or node.result.type.is_float or not node.operands[0].type.is_float:
         return known[0]
     return math.trunc(known[0][0]), math.trunc(known[0][1])
@@ -189,7 +191,7 @@ def interval_of(value: Value, known: Mapping[Value, Interval | None]) -> Interva
     """The interval of a value of a graph, or of a number."""
     if not isinstance(value, Literal):
         return known.get(value)
-    return (value.value, value.value) if math.isfinite(value.value) else None
+    return fitted(value.type, (value.value, value.value)) if math.isfinite(value.value) else None
 
 
 def intervals(graph: Graph, given: Mapping[Value, Interval | None]) -> dict[Value, Interval | None]:
@@ -240,7 +242,7 @@ def find_limits(graph: Graph, source: dict[Value, str], tables: dict[str, int], 
         if name == "check_index":
             source[node.result] = known[0]
             lower(tables, known[0], node.attributes["size"])
-        elif name in SAME_NUMBERS and known[0] and not node.result.type.is_float:
+        elif name in SAME_NUMBERS and known[0] and not (node.result.type.is_float or node.result.type.dtype == "bool"):
             source[node.result] = known[0]
         elif node.op.lookup:
             table, index = node.op.lookup

@@ -213,6 +213,18 @@ def test_a_total_that_is_no_sum_warns():
     check_warnings(text, "the total a may not be a sum over the examples", "`sqrt` of a sum over the examples")
 
 
+def test_a_sum_as_a_bool_is_no_sum():
+    """Also not as a smaller integer: it wraps around. A wider one keeps all numbers."""
+    for dtype, warns in (("bool", True), ("u8", True), ("i64", False)):
+        total = f'total {"§" * warns}a: f32[] = cast(cast(sum(cast(y, "i32")), "{dtype}"), "f32"); return a'
+        check_warnings(metric(total), *["`cast` of a sum over the examples"] * warns)
+
+
+def test_the_number_of_examples_has_the_type_of_its_total():
+    module = compile_text(metric('total n: f64[] = B; total s: f64[] = sum(cast(p, "f64")); return s / n')).module
+    assert interpret(module[METRICS], {"Own.n": 4.0, "Own.s": 6.0})["Own"] == 1.5
+
+
 def test_batch_statistics_of_the_model_do_not_count():
     text = "model M(x: f32[B, 3]) { return x |> Dense(4) |> BatchNorm |> Dropout(0.5) |> Dense(1) |> Reshape([]) }\n"
     check_warnings(F1 + trained(metrics="F1", model=text))

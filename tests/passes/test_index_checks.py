@@ -78,6 +78,29 @@ def test_an_index_that_may_overflow_is_checked():
     assert checks_left(text_of(index, 4)) == 1
 
 
+def test_a_fraction_is_true():
+    """0.9 as a bool is true, the index 1; as a whole number it would be 0."""
+    index = """%1: i32[B] = mod(%x, 2); %2: f32[B] = cast(%1, dtype="f32"); %3: f32[B] = mul(%2, 0.9)
+  %4: bool[B] = cast(%3, dtype="bool"); %0: i32[B] = cast(%4, dtype="i32")""".replace("\n  ", "; ")
+    assert checks_left(text_of(index, 1)) == 1
+    assert checks_left(text_of(index, 2)) == 0
+
+
+def test_a_number_is_rounded_to_its_dtype():
+    """1000000.1 is 1000000.125 in f32, so the result is 1, not 0.8."""
+    index = """%1: i32[1000001] = iota(size=1000001); %2: f32[1000001] = cast(%1, dtype="f32")
+  %3: f32[1000001] = sub(%2, 1000000.1); %4: f32[1000001] = mul(%3, -8.0); %5: f32[1000001] = min(%4, 1.0)
+  %0: i32[1000001] = cast(%5, dtype="i32")""".replace("\n  ", "; ")
+    graph = read_module(text_of(index, 2))["g"]
+    low, high = intervals(graph, {})[graph.nodes[3].result]  # type: ignore[misc]
+    assert low <= (1000000 - np.float64(np.float32(1000000.1))) * -8 <= high
+
+
+def test_an_input_that_is_only_a_condition_is_no_index():
+    graph = read_module(text_of('%1: bool[B] = cast(%x, dtype="bool"); %0: i32[B] = cast(%1, dtype="i32")', 2))
+    assert index_limits(graph) == {}
+
+
 def test_inputs_are_checked_when_they_are_loaded():
     """Also in the body of a scan, and if another graph has the smaller table; not if only a part of it is an index."""
     text = """

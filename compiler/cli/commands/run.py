@@ -15,9 +15,8 @@ from pathlib import Path
 from compiler.cli.building import find_build
 from compiler.cli.cache import Build
 from compiler.cli.data import (
-    absolute,
-    check_same_data,
     checked_data_of_run,
+    data_to_train,
     described,
     load_data,
     split_seed,
@@ -38,8 +37,8 @@ from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import prediction_footprint, read_examples, write_outputs
 from runtime.training.progress import Reporter, data_line, results_text, source_of_test
-from runtime.training.run_data import RunData, about
-from runtime.training.run_folder import RunFolder, program_hash
+from runtime.training.run_data import about
+from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
 LARGEST_SEED = 2**31 - 1  # as in a train block
@@ -71,37 +70,27 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
     with timings.phase("load"):
         program = program_of(build, flags)
     with timings.phase("data"):
-        known = checked_data_of_run(file, build.manifest)
-        dataset = load_data(build.data, build.manifest, flags, file)
-        stored = described(build.data, file, flags)
-        if not folder:
-            known = RunData.of(absolute(build.data, flags), stored, dataset, build.manifest)
-            print_warnings(known.faint_bytes())
-        elif known and program_hash(build.text) == folder.program_hash:  # else `resume` refuses the program
-            known = check_same_data(known, dataset, build.data, build, folder, flags)
-        compared = {part: split for part, split in dataset.splits.items() if folder or part != "training"}
-        warn_of_values(known, compared, build.manifest)
+        dataset, stored = load_data(build.data, build.manifest, flags, file), described(build.data, file, flags)
+        known = data_to_train(dataset, stored, file, build, folder, flags)
     if flags.timings:
         print(f"cache: {cached}")
         print_timings(program, dataset, timings)
         print_peak(build, flags)
     changes = folder.changes(build.text) if folder else []
     start = folder.resume(program, build.text) if folder else None
-    new = None if folder else RunFolder.create(build.manifest.model, build.text, flags.out)
-    folder = folder or new
-    assert folder
-    settings = build.manifest.settings
-    left = start is None or not start.is_final(settings.epochs, settings.patience)
-    if known and left and (new or known != folder.read_data()):
-        folder.write_data(known)
+    folder = folder or RunFolder.create(build.manifest.model, build.text, flags.out)
+    settings, reporter = build.manifest.settings, Reporter(flags.quiet)
+    reporter.data(data_line(dataset, split_seed(build.manifest, file), about(stored, build.manifest)))
+    if start is None or not start.is_final(settings.epochs, settings.patience):
+        if known and known != folder.read_data():
+            folder.write_data(known)
+        if start and changes:
+            reporter.data(f"continues after epoch {start.epoch} with {'; '.join(changes)}")
     gc.freeze()
     gc.enable()
-    reporter, checks = Reporter(flags.quiet), flags.check_numerics
-    reporter.data(data_line(dataset, split_seed(build.manifest, file), about(stored, build.manifest)))
-    if start and left and changes:
-        reporter.data(f"continues after epoch {start.epoch} with {'; '.join(changes)}")
     try:
-        with new.in_use() if new else nullcontext():
+        with nullcontext() if start else folder.in_use():  # one that is resumed already is
+            checks = flags.check_numerics
             train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
     except Diverged as diverged:
         from compiler.cli.divergence import explain  # here, since it imports the compiler
