@@ -60,9 +60,14 @@ def prediction_footprint(path: str, manifest: Manifest) -> Footprint:
 
 
 def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
-    """The array as the compiled step would convert it: a float input is cast, then scaled; a bool becomes 0 or 1."""
+    """The array as the compiled step would convert it.
+
+    For a float input it is cast, then scaled. Bools become 0 and 1; for a bool input any number but 0 is true.
+    """
     if spec.dtype in INTEGERS and array.dtype.kind == "b":
         return array.astype(INTEGERS[spec.dtype])
+    if spec.dtype == "bool" and array.dtype.kind in "iu":
+        return array != 0
     if spec.dtype not in FLOATS or (array.dtype.kind == "f" and scale == 1):
         return array
     dtype = FLOATS[spec.dtype]
