@@ -79,7 +79,7 @@ def read_size(text: str) -> int:
 def predicted_peak(
     executable: Executable, manifest: Manifest, data: Footprint | None, check_numerics: bool = False
 ) -> Peak:
-    """The memory that a program needs with a data set; with None for prediction, whose arrays are not counted.
+    """The memory that a program needs with a data set; without one, arrays are not counted.
 
     With `check_numerics` a copy of all variables is kept. Initial values, steps and checkpoints need working space and
     copies at different times.
@@ -95,6 +95,18 @@ def predicted_peak(
     outside = max(executable.outside_bytes, executable.starting_bytes - tensors - kept, copies) - copies + kept + orders
     code = MODULES + BYTES_PER_CHARACTER * len(executable.source)
     return Peak(tensors, data.arrays if data else 0, copies, outside, code)
+
+
+def check_prediction(executable: Executable, manifest: Manifest, data: Footprint, memory: Memory) -> None:
+    """Raises RuntimeUserError if a program needs too much memory to predict from given arrays."""
+    peak = predicted_peak(executable, manifest, data)
+    if memory.bytes is not None and peak.total > memory.bytes:
+        raise RuntimeUserError(
+            f"{manifest.model} needs more memory than {memory.owner} to predict {data.rows or 0:,} rows",
+            expected=f"at most {in_units(memory.bytes)}{memory.note}",
+            found=str(peak),
+            hint="split the rows into several files",
+        )
 
 
 def in_units(size: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.datasets.dataset import ArrayInfo, Dataset, Footprint, Split
 from runtime.datasets.files import BLOCK, check_memory, reading, reason
-from runtime.datasets.npy import MAGIC, Header, read_data, read_header
+from runtime.datasets.npy import IN_MEMORY, MAGIC, Header, read_data, read_header
 from runtime.datasets.splitting import TEST_SHARE, TEST_STREAM, rows_apart
 from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
@@ -144,6 +144,23 @@ def rows_of(path: str) -> int:
     with _members_for_prediction(path, "") as members:
         headers = [_header(member) for member in members.values()]
     return max((header.shape[0] for header in headers if header.shape), default=1)
+
+
+def size_of_inputs(path: str, single: str, dtypes: Dtypes, scaled: Collection[str] = ()) -> Footprint:
+    """The memory that the arrays in `dtypes` of a file for prediction need in these dtypes, and to convert them.
+
+    Those in `scaled` are also multiplied. From headers only; raises RuntimeUserError as `rows_of` does.
+    """
+    with _members_for_prediction(path, single) as members:
+        headers = {name: _header(members[name]).for_input(dtype) for name, dtype in dtypes.items() if name in members}
+    sizes = {name: header.count * IN_MEMORY[dtypes[name]].itemsize for name, header in headers.items()}
+    copied = [
+        header.bytes_in_memory
+        for name, header in headers.items()
+        if header.column_major or name in scaled or header.dtype != dtypes[name]
+    ]
+    rows = max((header.shape[0] for header in headers.values() if header.shape), default=1)
+    return Footprint(sum(sizes.values()), sum(copied), rows)
 
 
 def _members_for_prediction(path: str, single: str) -> AbstractContextManager[dict[str, Member]]:

@@ -77,7 +77,7 @@ def _check_finite(array: np.ndarray, where: str, place: Place) -> None:
         if bad.any():
             row, value = _first(bad, rows)
             raise RuntimeUserError(
-                f"row {place(start + row)} of {where} is not finite", expected="floats", found=f"{value}"
+                f"row {place(start + row)} of {where} is not finite", expected="finite numbers", found=f"{value}"
             )
 
 

@@ -38,10 +38,11 @@ def usual_scale(dtype: str, kind: str) -> float:
 def read_as(stored: str, declared: str) -> str:
     """The dtype in which an array for an input of the model is read; the compiled step converts the rest of the way.
 
-    It is the stored one, which is mostly the smaller; but f64 becomes f32, and floats become whole numbers, only once.
+    It is the stored one, which is mostly the smaller; but f64 becomes f32, floats become whole numbers, and i64 and i32
+    become smaller types, only once and with a check of their values.
     """
-    floats = ("f32", "f64")
-    narrowed = stored in floats and (declared not in floats or (stored, declared) == ("f64", "f32"))
+    floats, smaller = ("f32", "f64"), {"f64": ("f32",), "i64": ("i32", "u8"), "i32": ("u8",)}
+    narrowed = (stored in floats and declared not in floats) or declared in smaller.get(stored, ())
     return declared if narrowed else stored
 
 

@@ -144,11 +144,12 @@ def _numpy_name(description: str) -> str:
 def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:
     """Reads the values after a header as a C-contiguous array in the dtype of the language.
 
-    Raises RuntimeUserError if the data end too soon or do not fit in memory, and with row and value for floats that the
-    dtype does not have: too large for f32, or not whole.
+    Raises RuntimeUserError if the data end too soon or do not fit in memory, and with row and value for numbers that
+    the dtype does not have: too large, or not whole.
     """
     dtype = IN_MEMORY[header.dtype]
-    narrowed = header.stored.kind == "f" and (dtype.kind != "f" or dtype.itemsize < header.stored.itemsize)
+    flags = dtype.kind == "b" and header.stored.kind != "f"  # bytes, of which any but 0 is true
+    narrowed = not flags and not np.can_cast(header.stored, dtype)
     check = partial(_check_narrowed, header, where) if narrowed else None
     values = read_values(stream, header.count, header.stored, dtype, where, check)
     if header.column_major:
@@ -156,16 +157,24 @@ def read_data(stream: Readable, header: Header, where: str) -> np.ndarray:
     return values.reshape(header.shape)
 
 
-def _check_narrowed(header: Header, where: str, start: int, floats: np.ndarray, values: np.ndarray) -> None:
-    """Raises RuntimeUserError for the first of the `floats`, from position `start`, that is no value of the dtype."""
+def _check_narrowed(header: Header, where: str, start: int, stored: np.ndarray, values: np.ndarray) -> None:
+    """Raises RuntimeUserError for the first `stored` value, from position `start`, that is none of the dtype."""
+    floats = stored.astype(np.promote_types(stored.dtype, np.float32), copy=False)  # f16 does not have the limits below
     if values.dtype.kind == "f":
         bad = np.isinf(values) & np.isfinite(floats)
         complaint, expected = f"is too large for {header.dtype}", "at most 3.4e+38, or an input that is declared f64"
     else:
         low, high = (0, 1) if values.dtype.kind == "b" else (np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
         bad = (floats != np.trunc(floats)) | ~((floats >= low) & (floats < high + 1.0))
-        complaint, expected = f"is no value of {header.dtype}", f"whole numbers, since the model takes {header.dtype}"
+        complaint, expected = (
+            f"is no value of {header.dtype}",
+            f"whole numbers {low} … {high}, since the model takes {header.dtype}",
+        )
     if bad.any():
         index = int(bad.argmax())
-        row, value = header.row_of(start + index), floats[index].item()
-        raise RuntimeUserError(f"row {row} of {where} {complaint}", expected=expected, found=f"{value:g}")
+        row, value = header.row_of(start + index), stored[index].item()
+        raise RuntimeUserError(
+            f"row {row} of {where} {complaint}",
+            expected=expected,
+            found=f"{value:g}" if stored.dtype.kind == "f" else f"{value}",
+        )

@@ -58,9 +58,8 @@ def write_atomically(path: Path, data: bytes, backup: Path | None = None) -> Non
             finally:
                 os.close(folder)
     except OSError as error:
-        raise RuntimeUserError(
-            f"cannot write {quoted(str(path))}", found=reason(error), hint="the previous contents are still there"
-        ) from error
+        hint = "the previous contents are still there" if os.path.exists(path) else None
+        raise RuntimeUserError(f"cannot write {quoted(str(path))}", found=reason(error), hint=hint) from error
 
 
 def _back_up(path: Path, backup: Path) -> None:

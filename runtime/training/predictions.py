@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from runtime.datasets.arrays import read_inputs, write_npz
+from runtime.datasets.arrays import read_inputs, size_of_inputs, write_npz
 from runtime.datasets.checks import INTEGERS, check
+from runtime.datasets.dataset import Footprint
+from runtime.datasets.npy import IN_MEMORY
 from runtime.errors import RuntimeUserError, quoted
-from runtime.program import TensorSpec
+from runtime.program import Manifest, TensorSpec
 from runtime.training.checkpoint import write_atomically
 from runtime.training.run_data import RunData, scales_for_prediction
 
 FLOATS = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+WRITTEN = 3  # times the bytes of all outputs: the arrays, the file in memory, and its bytes
 
 
 def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, data: str) -> dict[str, np.ndarray]:
@@ -38,10 +43,31 @@ def read_examples(path: str, inputs: Sequence[TensorSpec], run: RunData | None, 
     return {spec.name: as_input(arrays[spec.name], spec, scales[spec.name]) for spec in inputs}
 
 
+def prediction_footprint(path: str, manifest: Manifest) -> Footprint:
+    """The memory that the examples of a file and their outputs need, from headers.
+
+    Examples are read, then converted; outputs are kept whole, and copied twice while they are written.
+    """
+    inputs = manifest.inputs
+    dtypes = {spec.name: spec.dtype for spec in inputs}
+    given = size_of_inputs(path, inputs[0].name, dtypes, manifest.chosen_scales)
+    rows = given.rows or 0
+    outputs = sum(
+        IN_MEMORY[spec.dtype].itemsize * math.prod(rows if size is None else size for size in spec.shape)
+        for spec in manifest.outputs
+    )
+    return replace(given, loading=max(given.loading, WRITTEN * outputs))
+
+
 def as_input(array: np.ndarray, spec: TensorSpec, scale: float) -> np.ndarray:
-    """The array as the compiled step would convert it: a float input is cast, then scaled; a bool becomes 0 or 1."""
+    """The array as the compiled step would convert it.
+
+    For a float input it is cast, then scaled. Bools become 0 and 1; for a bool input any number but 0 is true.
+    """
     if spec.dtype in INTEGERS and array.dtype.kind == "b":
         return array.astype(INTEGERS[spec.dtype])
+    if spec.dtype == "bool" and array.dtype.kind in "iu":
+        return array != 0
     if spec.dtype not in FLOATS or (array.dtype.kind == "f" and scale == 1):
         return array
     dtype = FLOATS[spec.dtype]

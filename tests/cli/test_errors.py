@@ -234,6 +234,7 @@ def test_predictions_for_wrong_inputs(place: Path):
         ("points.npy", "nowhere/y.npy", 'cannot write "nowhere/y.npy"'),
     ):
         refuses(["predict", "run", "--input", given, "--output", output], [fragment], place)
+    assert "previous contents" not in nnc("predict", "run", "--input", "points.npy", "--output", "nowhere/y.npy").err
 
 
 def test_mistakes_of_optimizers_are_found_by_check(place: Path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
 from compiler.cli.memory_check import check_memory
@@ -12,7 +15,10 @@ from compiler.cli.memory_limit import Memory, memory_of_target, predicted_peak, 
 from compiler.diagnostics import UserError
 from runtime.cpu import free_memory
 from runtime.datasets import footprint
+from runtime.datasets.arrays import WIDEST
+from runtime.datasets.files import BLOCK
 from runtime.errors import RuntimeUserError
+from runtime.training.predictions import prediction_footprint, read_examples, write_outputs
 from tests.cli.running import nnc, process
 from tests.programs import ROOT, compile_text
 
@@ -49,6 +55,33 @@ def test_commands_that_run_a_program(command: str, place: Path, monkeypatch: pyt
     for size, code in (("64GB", 0), ("1 kB", 2)):  # the second time, the program is in the cache
         done = nnc(*command.split(), *more, "--memory-limit", size)
         assert done.code == code and ("allows" in done.err) == bool(code)
+
+
+@pytest.mark.parametrize(("dtype", "order"), [("u1", "C"), ("f4", "C"), ("f4", "F"), ("f8", "C"), ("i8", "C")])
+def test_arrays_for_prediction_are_counted(dtype: str, order: Literal["C", "F"], place: Path):
+    rows = 500_000
+    np.save("many.npy", np.ones((rows, 4), dtype, order=order))
+    manifest = compile_text((place / "points.nn").read_text()).manifest
+    needed = prediction_footprint("many.npy", manifest)
+    specs = manifest.inputs
+    tracemalloc.start()
+    examples = read_examples("many.npy", specs, None, "own")
+    _, peak = tracemalloc.get_traced_memory()
+    write_outputs(Path("out.npy"), {"scores": np.ones((rows, 3), np.float32)})
+    _, whole = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert examples and needed.rows == rows
+    assert peak <= whole < 1.02 * (needed.arrays + needed.loading) + BLOCK * WIDEST
+
+
+def test_prediction_is_refused_before_arrays_are_read(place: Path):
+    assert nnc("train", "points.nn", "--epochs", "1", "--out", "run").code == 0
+    np.save("many.npy", np.zeros((2_000_000, 4), np.float32))
+    arguments = ("predict", "run", "--input", "many.npy", "--output", "y.npy", "--memory-limit")
+    refused = process(*arguments, "64MB", folder=place)
+    assert refused.code == 2 and not Path("y.npy").exists()
+    assert "Points needs more memory than --memory-limit 64MB allows to predict 2,000,000 rows" in refused.err
+    assert "32 MB of data, 72 MB of copies" in refused.err and "hint: split the rows into several files" in refused.err
 
 
 def test_the_largest_batch_that_fits_is_named():

@@ -374,6 +374,33 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     assert 'row 0 of array "word" in "x.npy" is no value of i32' in error
 
 
+INTEGERS = """
+model Counts(n: i32[B], m: u8[B], flag: bool[B]) {
+  return concat(reshape(cast(n, "f32"), [B, 1]), reshape(cast(m, "f32"), [B, 1]), reshape(cast(flag, "f32"), [B, 1]))
+    |> Dense(2)
+}
+train Counts { data = "counts.npz"; loss = softmax_cross_entropy; optimizer = SGD(lr=1e-4) }
+"""
+
+
+@pytest.mark.parametrize(("name", "value"), [("n", 2**40), ("m", -3), ("m", 256)])
+def test_whole_numbers_beyond_the_input_are_errors(name: str, value: int):
+    Path("counts.nn").write_text(INTEGERS)
+    counts = {"n": np.arange(60), "m": np.arange(60), "flag": LABELS.astype(np.int64)}
+    np.savez("counts.npz", **counts, label=LABELS)  # pyright: ignore[reportArgumentType]
+    done("train", "counts.nn", "--out", "run", "--quiet")
+    done("predict", "run", "--input", "counts.npz", "--output", "y.npy")
+    counts[name][17] = value
+    np.savez("bad.npz", **counts, label=LABELS)  # pyright: ignore[reportArgumentType]
+    for command in (
+        ("train", "counts.nn", "--data", "bad.npz", "--out", "bad"),
+        ("eval", "run", "--data", "bad.npz"),
+        ("predict", "run", "--input", "bad.npz", "--output", "y.npy"),
+    ):
+        error = done(*command, code=2).err
+        assert f'row 17 of array "{name}" in "bad.npz" is no value of' in error and f"found: {value}\n" in error
+
+
 def test_predictions_read_only_the_inputs_of_the_model():
     done("train", "pixels.nn", "--out", "run", "--quiet")
     expected, _ = predicted(IMAGES[:40])

@@ -111,6 +111,7 @@ def test_a_failing_disk_leaves_a_whole_checkpoint(
             save(saved, filled(3), POSITION, HASH)
     if not interrupted:
         assert "cannot write" in str(caught.value) and str(saved) in str(caught.value)
+        assert "the previous contents are still there" in str(caught.value)
     assert os.listdir(saved.parent) == [saved.name], "the temporary file is removed"
     program = filled(2)
     load(saved, program, HASH)

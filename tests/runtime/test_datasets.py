@@ -381,6 +381,40 @@ def test_only_arrays_of_the_model_are_read(tmp_path: Path):
     assert footprint(path, dtypes={"x": "f32"}).arrays == 6 * 2 * 4 and footprint(path).arrays == 6 * 1002 * 8
 
 
+@pytest.mark.parametrize("dtype", ["u8", "i32", "i64", "bool"])
+@pytest.mark.filterwarnings("error")
+def test_half_floats_become_whole_numbers(tmp_path: Path, dtype: str):
+    values = np.array([0, 1, 1, 0, 1, 0], np.float16)
+    array = load(save(tmp_path / "whole", "npz", y=values, y_test=values), dtypes={"y": dtype}).train.arrays["y"]
+    assert array.dtype == IN_MEMORY[dtype] and np.array_equal(array, values)
+    for value in (np.inf, -np.inf, np.nan, 0.5):
+        values[3] = value
+        with pytest.raises(RuntimeUserError, match=f"row 3 of array .* is no value of {dtype}"):
+            load(save(tmp_path / "bad", "npz", y=values, y_test=values), dtypes={"y": dtype})
+
+
+@pytest.mark.parametrize(
+    ("stored", "declared", "good", "bad"),
+    [
+        ("i8", "i32", 2**31 - 1, 2**31),
+        ("i8", "i32", -(2**31), -(2**31) - 1),
+        ("i8", "u8", 255, 2**40),
+        ("i4", "u8", 0, -1),
+        ("u2", "u8", 255, 256),
+        ("i1", "u8", 127, -128),
+        (">i2", "u8", 1, 300),
+    ],
+)
+def test_whole_numbers_that_the_input_does_not_have(tmp_path: Path, stored: str, declared: str, good: int, bad: int):
+    values = np.array([1, 2, good], stored)
+    array = load(save(tmp_path / "good", "npz", y=values, y_test=values), dtypes={"y": declared}).train.arrays["y"]
+    assert array.dtype == IN_MEMORY[declared] and np.array_equal(array, values)
+    values[2] = bad
+    with pytest.raises(RuntimeUserError, match=f"row 2 of array .* is no value of {declared}") as error:
+        load(save(tmp_path / "bad", "npz", y=values, y_test=values), dtypes={"y": declared})
+    assert error.value.found == f"{bad}"
+
+
 STORED = {
     "f64 for f32": lambda x: x,
     "i64": lambda x: (x * 9).astype(np.int64),

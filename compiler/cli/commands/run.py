@@ -24,8 +24,8 @@ from compiler.cli.data import (
     warn_of_former_rule,
     warn_of_values,
 )
-from compiler.cli.devices import choose_device, program_of
-from compiler.cli.memory_limit import predicted_peak
+from compiler.cli.devices import choose_device, memory_of, program_of
+from compiler.cli.memory_limit import check_prediction, predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
@@ -35,7 +35,7 @@ from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError, quoted
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
-from runtime.training.predictions import read_examples, write_outputs
+from runtime.training.predictions import prediction_footprint, read_examples, write_outputs
 from runtime.training.progress import Reporter, data_line, results_text, source_of_test
 from runtime.training.run_data import about
 from runtime.training.run_folder import RunFolder
@@ -150,6 +150,8 @@ def predict_command(flags: argparse.Namespace) -> None:
     file = find_program(folder.path)
     warn_of_former_rule(file)
     build, _ = find_build(file, flags, for_data=False, rows=rows)
+    needed = prediction_footprint(flags.input, build.manifest)
+    check_prediction(build.executable, build.manifest, needed, memory_of(flags))
     program = program_of(build, flags)
     load_weights(program, folder, flags.best)
     examples = read_examples(flags.input, build.manifest.inputs, checked_data_of_run(file, build.manifest), build.data)
