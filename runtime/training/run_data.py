@@ -152,8 +152,8 @@ class RunData:
         return RuntimeUserError(
             f"array {quoted(name)} ({part}) has values far from those that the run was trained on",
             expected=f"values from {known.low:g} to {known.high:g} ({as_scaled(known.stored, known.scale)})",
-            found=f"values from {low:g} to {high:g} ({as_scaled(stored, scale)})",
-        ).as_warning(_hint(known, low, high, scale))
+            found="NaN" if math.isnan(low) else f"values from {low:g} to {high:g} ({as_scaled(stored, scale)})",
+        ).as_warning(None if math.isnan(low) else _hint(known, low, high, scale))
 
     # The file ---------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -284,7 +285,8 @@ class _Session:
         if isinstance(runner, HostRunner):
             order, size = np.arange(runner.examples), self.program.batch
             bad = first_bad_batch(runner, order, size)
-            return bad and capture_of("evaluate", part, runner, order, size, epoch, bad, self.program.variables())
+            variables = self.program.variables()
+            return bad and self._placed(capture_of("evaluate", part, runner, order, size, epoch, bad, variables))
         if self.guard is None or self.failure is None:
             load(folder.last, self.program, folder.program_hash)
             self.guard = Guard(self.program.variables())
@@ -294,8 +296,17 @@ class _Session:
                 self.training.means(order, size, received, watch)
             except NotFinite as bad:
                 self.failure = bad
-        failure, before = self.failure, self.guard.before
-        return failure and capture_of("train_step", "training", self.training, order, size, epoch, failure, before)
+        failure, before, part = self.failure, self.guard.before, "training"
+        return failure and self._placed(
+            capture_of("train_step", part, self.training, order, size, epoch, failure, before)
+        )
+
+    def _placed(self, capture: Capture) -> Capture:
+        """The capture with the rows as they are in the file, if rows were drawn."""
+        split = self.splits.get(capture.data)
+        if split is None or split.places is None:
+            return capture
+        return replace(capture, indices=split.places[capture.indices])
 
     def summary(self, folder: Path) -> Summary:
         position, trained = self.position, self.trained

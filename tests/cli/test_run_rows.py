@@ -353,3 +353,40 @@ train Words { data = "words.npz"; loss = softmax_cross_entropy; optimizer = SGD(
     done("emit", "words.nn", *settings, "--standalone", "words.py")
     script = subprocess.run([sys.executable, "words.py"], capture_output=True, text=True)
     assert script.returncode == 1 and "row 17 of the " in script.stderr
+
+
+def test_the_report_of_a_diverged_step_names_rows_of_the_file():
+    Path("lines.nn").write_text("""
+model Lines(x: f32[B]) { return reshape(x, [B, 1]) |> Dense(1) |> Reshape([]) }
+fn error_of_line(prediction: f32[B], y: f32[B]) { return mean_squared_error(prediction, y) }
+train Lines { data = "lines.npz"; loss = error_of_line; optimizer = SGD(lr=0.001); batch = 1 }
+""")
+    numbers = np.linspace(0, 1, 60, dtype=np.float32)
+    for row in (17, 43):  # one of them is for training with this seed, or both
+        y = numbers.copy()
+        y[row] = 3e38
+        np.savez("lines.npz", x=numbers, y=y)
+        message = done("train", "lines.nn", "--out", f"run-{row}", code=2).err
+        assert re.search(rf"examples {row} of the (training|test) data", message)
+        dump = next(Path(f"run-{row}").glob("numerics-*"))
+        assert re.search(rf"examples {row} of the (training|test) data", done("replay", str(dump)).out)
+
+
+def test_predictions_do_not_overwrite_their_input():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    np.save("x.npy", IMAGES)
+    before = Path("x.npy").read_bytes()
+    refused = done("predict", "run", "--input", "x.npy", "--output", "./x.npy", code=2).err
+    assert "--output would overwrite --input" in refused and Path("x.npy").read_bytes() == before
+
+
+def test_nan_in_a_later_array_is_reported():
+    done("train", "pixels.nn", "--out", "run", "--quiet")
+    images = IMAGES.astype(np.float32) / 255
+    images[2, 1, 1] = np.nan
+    assert "found: NaN\n" in predicted(images)[1]
+
+
+def test_a_folder_that_is_no_run_is_named():
+    Path("empty").mkdir()
+    assert '"empty" is not a run folder' in done("eval", "empty", code=2).err

@@ -123,6 +123,8 @@ def eval_command(flags: argparse.Namespace) -> None:
     refuse_ir(flags.file, "eval")
     choose_device(flags)
     file = find_program(flags.file)
+    if os.path.isdir(file.path):
+        RunFolder.open(file.path)  # this says what it lacks
     warn_of_former_rule(file)
     build, _ = find_build(file, flags)
     program = program_of(build, flags)
@@ -146,6 +148,8 @@ def predict_command(flags: argparse.Namespace) -> None:
     seed = None if flags.draw_seed is None else read_number(flags.draw_seed, "--seed is not valid", 0, LARGEST_SEED)
     choose_device(flags)
     folder = RunFolder.open(flags.run)
+    if os.path.exists(flags.output) and os.path.samefile(flags.input, flags.output):
+        raise RuntimeUserError("--output would overwrite --input", expected="two files", found=quoted(flags.input))
     rows = max(rows_of(flags.input), FEWEST_ROWS)
     file = find_program(folder.path)
     warn_of_former_rule(file)
