@@ -52,7 +52,7 @@ def batch_axes(type: TensorType) -> list[int]:
 
 
 def of_source(value: Value) -> Dependence:
-    """An output of the model, a target or a number: each example has a part of its own."""
+    """An output of the model, a target or a number: each example has a separate part."""
     axes = batch_axes(value.type)
     return FIXED if not axes else Dependence("example", 0, axes[0]) if len(axes) == 1 else UNKNOWN
 

@@ -1,7 +1,7 @@
 """Metrics with totals: `total` statements, and the graph of what follows from the totals of all data.
 
 A metric runs once for each graph of a batch. The values of its totals become outputs of that graph, and are combined
-over the batches. The nodes from the totals to what the metric returns are copied into a graph of their own, in which
+over the batches. The nodes from the totals to what the metric returns are copied into a separate graph, in which
 the totals are inputs and all floats are f64.
 """
 
@@ -56,7 +56,7 @@ def total_value(
     expression: syntax.Expression,
     frame: Frame,
 ) -> Value | Poison:
-    """The value of a total for this batch: a node of its own, so that it is no other use of the same expression."""
+    """The value of a total for this batch: a separate node, which no other use of the same expression is."""
     type = total_type(evaluator, pattern, frame)
     value = evaluator.evaluate(expression, frame)
     if isinstance(type, Poison) or poisoned(value):

@@ -28,7 +28,7 @@ STORED = ("u8", "bool", "i32", "i64", "f32", "f64")
 PARTS = ("training", "validation", "test")  # of the rows
 WHOLE = ("u8", "i32", "i64")
 LARGEST = sys.float_info.max
-# For the fingerprint of an array: the most rows and about how many values, but at least so many rows.
+# For the fingerprint of an array: the most rows, about how many values, and the fewest rows.
 SAMPLED_ROWS, SAMPLED_VALUES, FEWEST_ROWS = 1024, 1 << 20, 64
 HASHED_AT_ONCE = 1 << 14  # values
 LONGEST_TEXT = 10_000  # characters, of a path
