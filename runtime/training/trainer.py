@@ -54,11 +54,10 @@ def train(
     loss that is not finite; Interrupted after a signal. After the last two, the last completed epoch is saved.
     With `check_numerics` all variables are checked after every step, not only at the end of every epoch.
     """
-    training = _runner(program, "train_step", dataset.train.arrays, "training")
-    test = _runner(program, "evaluate", dataset.test.arrays, "test")
-    apart = None
-    if dataset.validation is not None:
-        apart = _runner(program, "evaluate", dataset.validation.arrays, "validation")
+    runners = {
+        part: _runner(program, "train_step" if part == "training" else "evaluate", split.arrays, part)
+        for part, split in dataset.splits.items()
+    }
     saver = _Saver(program, run_folder)
     with Signals() as received:
         if start is None:
@@ -67,8 +66,7 @@ def train(
             run_folder.begin(program)
             saver.add(start)  # so a run can be resumed from its start, and a full disk is found at once
         saver.written = start.epoch
-        session = _Session(program, training, test, apart, start, reporter)
-        session.splits = dataset.splits
+        session = _Session(program, dataset.splits, runners, start, reporter)
         if check_numerics:
             session.guard = Guard(program.variables())
         try:
@@ -94,9 +92,8 @@ def train(
             diverged.capture = session.capture(run_folder, received)
             raise
         except RuntimeUserError as error:  # a checkpoint or the log could not be written
-            error.hint = (
-                f"epoch {saver.written} is saved in {quoted(str(run_folder.path))}; --resume continues after it"
-            )
+            saved = f"epoch {saver.written} is saved in {quoted(str(run_folder.path))}"
+            error.hint = f"{saved}; --resume continues after it"
             raise
         finally:
             reporter.close()
@@ -180,22 +177,21 @@ def _runner(program: LoadedProgram, graph: str, arrays: Mapping[str, np.ndarray]
 
 
 class _Session:
-    """The epochs of one call of `train`."""
+    """The epochs of one call of `train`. `splits` and `runners` are those of the parts of the data, by name."""
 
     def __init__(
         self,
         program: LoadedProgram,
-        training: Runner,
-        test: Runner,
-        validation: Runner | None,
+        splits: Mapping[str, Split],
+        runners: Mapping[str, Runner],
         start: Position,
         reporter: Reporter,
     ):
-        self.program, self.training, self.reporter = program, training, reporter
-        self.test, self.validation = test, validation
+        self.program, self.splits, self.reporter = program, splits, reporter
+        self.training, self.test, self.validation = runners["training"], runners["test"], runners.get("validation")
         self.settings = program.manifest.settings
         self.position = start
-        self.steps = -(-training.examples // self.settings.batch)
+        self.steps = -(-self.training.examples // self.settings.batch)
         self.seconds_before = start.history[-1].seconds if start.history else 0.0
         self.began = perf_counter()
         self.trained = 0
@@ -204,7 +200,6 @@ class _Session:
         self.guard: Guard | None = None
         self.watched = finite_names(program.variables())  # others are infinite from the start
         self.failure: NotFinite | None = None  # of a step that the guard checked
-        self.splits: Mapping[str, Split] = {}  # for messages
         self.not_finite: tuple[str, Runner] | None = None  # the test or validation data, if these gave such a loss
 
     @property
@@ -231,7 +226,7 @@ class _Session:
         return result
 
     def _evaluate(self, runner: Runner, part: str, epoch: int, received: Sequence[int]) -> dict[str, Any]:
-        with rows_named(part, self.splits.get(part)):
+        with rows_named(part, self.splits[part]):
             results = runner.means(np.arange(runner.examples), self.program.batch, received)
         if not math.isfinite(results["loss"]):
             self.not_finite = (part, runner)
@@ -242,7 +237,7 @@ class _Session:
         """All training steps of an epoch; stops at the first loss that is not finite."""
         watch = Watch(self.reporter.step, self.reporter.interval, self.trend, self.guard)
         try:
-            with rows_named("training", self.splits.get("training")):
+            with rows_named("training", self.splits["training"]):
                 return self.training.means(self._order(epoch), self.settings.batch, received, watch)
         except NotFinite as bad:
             self.failure = bad if self.guard else None
@@ -303,10 +298,8 @@ class _Session:
 
     def _placed(self, capture: Capture) -> Capture:
         """The capture with the rows as they are in the file, if rows were drawn."""
-        split = self.splits.get(capture.data)
-        if split is None or split.places is None:
-            return capture
-        return replace(capture, indices=split.places[capture.indices])
+        places = self.splits[capture.data].places
+        return capture if places is None else replace(capture, indices=places[capture.indices])
 
     def summary(self, folder: Path) -> Summary:
         position, trained = self.position, self.trained

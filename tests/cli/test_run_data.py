@@ -71,7 +71,7 @@ def test_values_out_of_the_range_of_training_are_reported():
     assert '"image" (test)' in done("eval", "run", "--data", "other.npz").err
     assert not predicted(np.zeros((3, 3, 3), np.uint8))[1]
     assert "store as floats what is not to be scaled" in predicted(np.ones((3, 3, 3), np.uint8))[1]
-    assert "from nan to nan" in predicted(np.full((3, 3, 3), np.nan, np.float32))[1]
+    assert "found: NaN\n" in predicted(np.full((3, 3, 3), np.nan, np.float32))[1]
 
 
 @pytest.mark.parametrize(

@@ -380,13 +380,6 @@ def test_predictions_do_not_overwrite_their_input():
     assert "--output would overwrite --input" in refused and Path("x.npy").read_bytes() == before
 
 
-def test_nan_in_a_later_array_is_reported():
-    done("train", "pixels.nn", "--out", "run", "--quiet")
-    images = IMAGES.astype(np.float32) / 255
-    images[2, 1, 1] = np.nan
-    assert "found: NaN\n" in predicted(images)[1]
-
-
 def test_a_folder_that_is_no_run_is_named():
     Path("empty").mkdir()
     assert '"empty" is not a run folder' in done("eval", "empty", code=2).err
