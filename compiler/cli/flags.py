@@ -15,6 +15,7 @@ from runtime.errors import RuntimeUserError, did_you_mean, quoted
 
 USER_ERROR = 2  # exit code
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
+EMPTY = "empty text"  # of a flag whose value is a path
 TARGET_OPTIONS = {"tf32": "--gpu", "no_graph": "--gpu"}  # flags that some targets have, and the flag that chooses them
 EXAMPLES = """examples:
   nnc train cnn --data digits --epochs 3               train a model that comes with nnc on built-in data
@@ -56,6 +57,8 @@ class Parser(argparse.ArgumentParser):
             raise RuntimeUserError(f"required arguments are missing: {match[1]}", expected=usage)
         if match := re.match(r"argument (.+?): expected one argument", message):
             raise RuntimeUserError(f"{match[1]} needs a value", expected=usage, found="none")
+        if match := re.fullmatch(rf"argument (.+?): {EMPTY}", message):
+            raise RuntimeUserError(f"{match[1]} is {EMPTY}", expected="the name of a file or folder", found='""')
         if match := re.match(r"argument (.+?): not allowed with argument (.+)", message):
             raise RuntimeUserError(f"{match[2]} and {match[1]} exclude each other", expected=usage)
         raise RuntimeUserError(message, expected=usage)
@@ -122,6 +125,13 @@ def flag(*names: str, **settings: Any) -> Flag:
 
 def switch(name: str, help: str) -> Flag:
     return flag(name, action="store_true", help=help)
+
+
+def path_of(text: str) -> Path:
+    """A path; refuses empty text, which would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError(EMPTY)
+    return Path(text)
 
 
 def program_flags(batch: str = "N") -> tuple[Flag, ...]:
@@ -199,8 +209,8 @@ COMMANDS = {
             NO_GRAPH,
             MEMORY,
             flag("--epochs", metavar="N", help="how many epochs in total"),
-            flag("--out", metavar="DIR", type=Path, help="the folder of the run (default: runs/MODEL-DATE)"),
-            flag("--resume", metavar="DIR", type=Path, help="continue the run in this folder"),
+            flag("--out", metavar="DIR", type=path_of, help="the folder of the run (default: runs/MODEL-DATE)"),
+            flag("--resume", metavar="DIR", type=path_of, help="continue the run in this folder"),
             switch("--other-data", "with --resume: continue on other data than those of the run"),
             switch("--check-numerics", "check all variables for NaN and Inf after every step"),
             switch("--quiet", "print only warnings and the final summary"),
@@ -220,9 +230,9 @@ COMMANDS = {
         "outputs of a trained model for an array of inputs",
         "run:predict_command",
         (
-            flag("run", metavar="RUN", type=Path, help="the folder of a run"),
+            flag("run", metavar="RUN", type=path_of, help="the folder of a run"),
             flag("--input", metavar="X.npy", required=True, help=f"{ARRAY_HELP} per input"),
-            flag("--output", metavar="Y.npy", required=True, type=Path, help=f"{ARRAY_HELP} per output"),
+            flag("--output", metavar="Y.npy", required=True, type=path_of, help=f"{ARRAY_HELP} per output"),
             flag(
                 "--seed",
                 dest="draw_seed",  # not `seed`, which overrides a setting of the program
@@ -236,7 +246,7 @@ COMMANDS = {
     "replay": Command(
         "run a step again that gave NaN or Inf, and name the first bad op",
         "numerics:replay_command",
-        (flag("file", metavar="DUMP", type=Path, help="numerics-EPOCH-STEP.safetensors in the folder of a run"),),
+        (flag("file", metavar="DUMP", type=path_of, help="numerics-EPOCH-STEP.safetensors in the folder of a run"),),
     ),
     "summary": Command(
         "layers, output shapes and parameters",
@@ -256,8 +266,8 @@ COMMANDS = {
             flag("--stage", choices=STAGES, default="source", help="stage to print (default: source)"),
             flag("--after", metavar="PASS", help="print the graphs after a pass; PASS:1 is its first run"),
             flag("--diff", metavar="PASS", help="print what a pass changes"),
-            flag("--dump-dir", metavar="DIR", type=Path, help="write each stage to a file in a new folder"),
-            flag("--standalone", metavar="train.py", type=Path, help="write one file that trains with NumPy alone"),
+            flag("--dump-dir", metavar="DIR", type=path_of, help="write each stage to a file in a new folder"),
+            flag("--standalone", metavar="train.py", type=path_of, help="write one file that trains with NumPy alone"),
         ),
     ),
     "opt": Command(

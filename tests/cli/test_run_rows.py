@@ -378,6 +378,8 @@ def test_predictions_do_not_overwrite_their_input():
     before = Path("x.npy").read_bytes()
     refused = done("predict", "run", "--input", "x.npy", "--output", "./x.npy", code=2).err
     assert "--output would overwrite --input" in refused and Path("x.npy").read_bytes() == before
+    missing = done("predict", "run", "--input", "missing.npy", "--output", "x.npy", code=2).err
+    assert "missing.npy" in missing and "cannot write" not in missing and Path("x.npy").read_bytes() == before
 
 
 def test_a_folder_that_is_no_run_is_named():

@@ -148,7 +148,7 @@ def predict_command(flags: argparse.Namespace) -> None:
     seed = None if flags.draw_seed is None else read_number(flags.draw_seed, "--seed is not valid", 0, LARGEST_SEED)
     choose_device(flags)
     folder = RunFolder.open(flags.run)
-    if os.path.exists(flags.output) and os.path.samefile(flags.input, flags.output):
+    if os.path.exists(flags.output) and os.path.exists(flags.input) and os.path.samefile(flags.input, flags.output):
         raise RuntimeUserError("--output would overwrite --input", expected="two files", found=quoted(flags.input))
     rows = max(rows_of(flags.input), FEWEST_ROWS)
     file = find_program(folder.path)
