@@ -1,0 +1,1 @@
+"""Programs in C: compiling, loading and running them, and the C text that all of them include (*.h)."""
