@@ -172,7 +172,10 @@ class Elements:
                 yield [0, *positions]
             return
         name = self.fresh(wanted)
-        with self.block(f"for ({self.index_type} {name} = 0; {name} < {size}; ++{name})"), self.loops(others, wanted) as positions:
+        with (
+            self.block(f"for ({self.index_type} {name} = 0; {name} < {size}; ++{name})"),
+            self.loops(others, wanted) as positions,
+        ):
             yield [name, *positions]
 
 
@@ -273,8 +276,6 @@ def gathered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     table, indices = node.operands
     row = e.nearest(e.at(indices, index[: indices.type.rank]), table.type.shape[0])
     return e.at(table, (row, *index[indices.type.rank :]))
-
-
 
 
 def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:

@@ -35,6 +35,10 @@ class Grouping(ABC):
     def fits(self, one: int, other: int, nodes: Sequence[Node], region: Graph) -> str:
         """Why the nodes of two groups, together this region, cannot run as one; empty if they can."""
 
+    def reads_memory(self, node: Node) -> bool:
+        """Whether a node's operands have to be in memory, even if they cost nothing to compute."""
+        return CONVOLUTION in node.op.traits
+
     def is_single(self, nodes: Sequence[Node]) -> bool:
         """Whether a group is left as the op that it is."""
         return nodes[0].op.name in self.alone or (len(nodes) == 1 and len(self.with_free(nodes)) == 1)
@@ -212,9 +216,9 @@ class Grouping(ABC):
         return [value for node in ordered for value in node.results if not self.users[value] <= own]
 
     def with_free(self, nodes: Iterable[Node]) -> list[Node]:
-        """The nodes with all free nodes that they need; convolutions read memory."""
+        """The nodes with all free nodes that they need."""
         found = set(nodes)
-        pending = [node for node in found if CONVOLUTION not in node.op.traits]
+        pending = [node for node in found if not self.reads_memory(node)]
         while pending:
             for value in pending.pop().operands:
                 if value.node in self.free and value.node not in found:
