@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Literal, Value
 from compiler.ir.types import Dim, Shape, TensorType
+from compiler.targets.c.pooling import POOLING
 from compiler.targets.c_text.elements import Elements
 from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, size_of
 from compiler.targets.c_text.scalars import C_TYPES, ExpressionWriter
@@ -73,6 +74,7 @@ class CElements(Elements):
 
     expressions = EXPRESSIONS
     index_type = "long"
+    rules = POOLING
 
     def __init__(self, call: RegionCall, indices: Indices):
         super().__init__(call.body, {value: array.name for value, array in call.read.items()}, indices)
@@ -103,11 +105,12 @@ class CElements(Elements):
                 self.know(value, (0,) * value.type.rank, self.variable(value, f"{array.name}[0]"))
                 known.add(value)
         for node in self.call.body.nodes:
-            if not node.op.reduces and node.op.name != "random" and all(is_scalar(v.type.shape) for v in node.results):
-                if all(isinstance(value, Literal) or value in known for value in node.operands):
-                    for value in node.results:
-                        self.at(value, (0,) * value.type.rank)
-                        known.add(value)
+            plain = not node.op.reduces and node.op.name != "random"
+            given = all(isinstance(value, Literal) or value in known for value in node.operands)
+            if plain and given and all(is_scalar(value.type.shape) for value in node.results):
+                for value in node.results:
+                    self.at(value, (0,) * value.type.rank)
+                    known.add(value)
 
 
 def is_scalar(shape: Shape) -> bool:

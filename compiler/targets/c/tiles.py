@@ -167,7 +167,7 @@ def product_lines(call: RegionCall, node: Node, operands: Sequence[Operand], suf
 
 
 def batch_axes_of(node: Node) -> tuple[Shape, Shape]:
-    """The batch axes to loop over, and those that are one batch: along them each operand repeats fully or not at all."""
+    """The batch axes to loop over, and those that are one: along them each operand repeats fully or not at all."""
     if node.op.name != "matmul":
         return (), ()
     batch = node.result.type.shape[:-2]

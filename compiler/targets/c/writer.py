@@ -36,18 +36,19 @@ from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, Kernel, Ticks, show_names, variables_function, view_of
 
 HEADER = ("import numpy as np", "", "from runtime.cpu.kernels import view", "from runtime.native.library import Graph")
-INCLUDES = ("step.h", "functions.h", "random.h", "products.h", "convolutions.h")
+INCLUDES = ("regions.h", "functions.h", "random.h", "products.h", "convolutions.h")
+# Words of C and of the headers, and names of loops.
 WORDS_OF_C = frozenset({
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
-    "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static",
-    "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "typeof", "bool", "true",
-    "false", "main", "s", "arena", "tile", "stride", "row", "rows", "column", "columns", "product", "convolution", "share",
-    "barrier", "load", "store", "all", "smaller", "nearest", "multiply", "convolve", "Step", "Graph", "Vector",
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm",
+    "typeof", "bool", "true", "false", "main", "s", "arena", "tile", "stride", "row", "rows", "column", "columns",
+    "product", "convolution", "share", "barrier", "load", "store", "all", "smaller", "nearest", "multiply", "convolve",
+    "Step", "Graph", "Vector", "apart", "copy", "here", "outer", "batch",
 })  # fmt: skip
-# Words of the headers and of loops.
-TAKEN = re.compile(
-    r"\w+_t|\w+_(f32|f64|i32|i64|u8|bool|from|to|end|tile|of|strip)|[A-Z_0-9]+|[bcijkrt]\d*(_\d+)?|\w+_of"
-)
+ENDINGS = "t|f32|f64|i32|i64|u8|bool|from|to|end|tile|of|strip|first"
+VARIABLES_OF_LOOPS = "sum|part|most|nans|place|kept|best|total|tap|lost|product"
+PATTERN = re.compile(rf"\w+_({ENDINGS})|[A-Z_0-9]+|[bcijkrt]x?\d*(_\d+)?|({VARIABLES_OF_LOOPS})(_\d+)?")
 
 
 def cannot_run(node: Node) -> UserError:
@@ -85,7 +86,7 @@ class GraphText:
         self.plan, self.graph = plan, plan.graph
         self.variables = variables
         self.ticks = ticks
-        self.names = Names(WORDS_OF_C)
+        self.names = Names(WORDS_OF_C, PATTERN)
         self.of: dict[Value, str] = {}
         self.places: dict[Value, str] = {}  # of values that are at another place in each time step
         self.functions: list[str] = []
@@ -170,7 +171,7 @@ class GraphText:
                     waiting.append(name)
                     if node is not together[node][-1]:
                         continue
-                    body += [f"apart(s, {len(waiting)}, (GraphFunction[]){{{', '.join(waiting)}}});"]
+                    body += [f"apart(s, {len(waiting)}, (const GraphFunction[]){{{', '.join(waiting)}}});"]
                     waiting = []
                     self.meet(body, node.origin)
                     self.tick(body, Kernel(name, together[node]), depth)
@@ -216,14 +217,15 @@ class GraphText:
     def write_function(self, node: Node) -> str:
         """The function that computes a node, a region or a single op. Its name."""
         call = self.call_of(node)
-        note = line_comment(
-            print_node(node, {v: self.of.get(v, v.name) for v in (*node.operands, *node.results)})
-            .split("  //")[0]
-            .split("graph body")[0]
-        )
+        note = self.note_of(node)
         place = line_comment(str(node.origin) if node.origin else "made by the compiler")
         self.functions += ["", place, note, *self.function(node, call)]
         return call.name
+
+    def note_of(self, node: Node) -> str:
+        """The node as in the IR, without its body."""
+        names = {value: self.of[value] for value in (*node.operands, *node.results) if value in self.of}
+        return line_comment(print_node(node, names).split("  //")[0].split(", step=0, body=")[0])
 
     def call_of(self, node: Node) -> RegionCall:
         body = node.body if REGION in node.op.traits else body_of(node)

@@ -40,6 +40,7 @@ class Elements:
     types: Mapping[str, str] = C_TYPES  # of variables
     expressions: Mapping[str, ExpressionWriter] = EXPRESSIONS
     index_type = "int"
+    rules: Mapping[str, ElementRule] = {}  # of ops, instead of those in RULES
 
     def __init__(self, body: Graph, arrays: Mapping[Value, str], indices: Indices):
         self.arrays = arrays
@@ -84,7 +85,8 @@ class Elements:
             values = [self.at(each, broadcast_index(each.type.shape, index)) for each in node.operands]
             text = self.expressions[node.op.name](node, values)
         else:
-            text = RULES[node.op.name](self, node, index, node.results.index(value))
+            rule = self.rules.get(node.op.name) or RULES[node.op.name]
+            text = rule(self, node, index, node.results.index(value))
         if text.isidentifier():
             return text
         self.place(node.origin)
