@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from compiler.ir.builder import Builder
-from compiler.ir.graph import Graph, Node, Value, needed_nodes, readers_of
+from compiler.ir.graph import Graph, Node, Origin, Value, needed_nodes, readers_of
 from compiler.ir.op import CONVOLUTION, ELEMENTWISE, IN_ORDER, VIEW
 from compiler.ir.types import Shape
 from compiler.passes.rewriting import inside_scans
@@ -258,9 +258,11 @@ class Grouping(ABC):
         self.new |= zip(node.results, self.builder.emit_like(node, operands), strict=True)
 
     def emit_region(self, nodes: Sequence[Node]) -> None:
-        results = self.read_outside(nodes)
+        self.emit_body(nodes, self.read_outside(nodes), nodes[0].origin)
+
+    def emit_body(self, nodes: Iterable[Node], results: Sequence[Value], origin: Origin | None) -> None:
         body, operands = body_with(self.with_free(nodes), results)
-        with self.builder.at(nodes[0].origin):
+        with self.builder.at(origin):
             self.builder.emit("fused", [self.renamed(value) for value in operands], {"body": body})
         self.new |= zip(results, self.builder.graph.nodes[-1].results, strict=True)
 
