@@ -144,7 +144,7 @@ def hash_of_headers() -> str:
 
 
 def first_error(output: bytes) -> str:
-    """The line of a compiler's output that says what is wrong."""
+    """The line of a compiler's output that says what is wrong; empty if there is none."""
     lines = [printable(line.strip()) for line in output.decode(errors="replace").splitlines() if line.strip()]
     wrong = [line for line in lines if "error" in line.lower() or "no space" in line.lower()]
-    return (wrong or lines or ["nothing"])[0][:LONGEST]
+    return (wrong or lines or [""])[0][:LONGEST]

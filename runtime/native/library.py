@@ -85,7 +85,7 @@ def compile_text(text: str, compiler: Compiler, library: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with open(library, "ab"):  # raises OSError if the compiler could not write there
             pass
-        raise CompilerFailed(first_error(output))
+        raise CompilerFailed(first_error(output) or f"no library and no message, exit code {process.returncode}")
 
 
 def end_compilers() -> None:
@@ -158,7 +158,7 @@ def find_compiler() -> tuple[Compiler, Path]:
 
 def reason_of(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        return first_error((error.stderr or b"") + (error.stdout or b""))
+        return first_error(error.stderr or b"") or f"exit code {error.returncode} when asked for its version"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)
