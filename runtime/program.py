@@ -223,16 +223,21 @@ class LoadedProgram(BoundGraphs):
 class SplitProgram(LoadedProgram):
     """A program of a target that leaves graphs to the host: initial values, and what follows from totals."""
 
-    @cached_property
-    def host(self) -> LoadedProgram:
-        """The graphs that run as NumPy code on the CPU."""
+    def load_host(self) -> LoadedProgram:
+        """The graphs that run as NumPy code on the CPU, with an arena of their own."""
         assert self.executable.initializer is not None
         return LoadedProgram(self.executable.initializer, self.manifest)
 
+    @cached_property
+    def host(self) -> LoadedProgram:
+        return self.load_host()
+
     def initialize(self, seed: int) -> None:
         """Sets all variables to their initial values for a seed: the same bits on every target."""
-        self.host.initialize(seed)
-        self.assign(self.host.variables())
+        host = self.load_host()  # not kept, since its arena has another copy of all variables
+        host.initialize(seed)
+        self.assign(host.variables())
 
     def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """As for NumPy, with the same bits on every target."""
         return self.host.follow(totals)

@@ -34,7 +34,7 @@ MOST_LIBRARIES = 256
 OLD = 3600  # seconds after which a file that a killed process left is removed
 INSTALL = "install gcc or clang, or pip install 'nnc-compiler[native]'"
 numbers = count()  # for the names of temporary files
-running: set[subprocess.Popen] = set()  # compilers, ended when this process ends
+running: dict[subprocess.Popen, Path] = {}  # compilers and the files they write, both removed when this process ends
 
 
 class CompilerFailed(Exception):
@@ -75,11 +75,11 @@ def compile_text(text: str, compiler: Compiler, library: Path) -> None:
     pipe, same = subprocess.PIPE, subprocess.STDOUT
     command = compiler.arguments(str(library))
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=same, start_new_session=True) as process:
-        running.add(process)
+        running[process] = library
         try:
             output, _ = process.communicate(text.encode())
         finally:
-            running.discard(process)
+            running.pop(process, None)
     if process.returncode or not library.exists():
         if "No space left on device" in output.decode(errors="replace"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -89,8 +89,10 @@ def compile_text(text: str, compiler: Compiler, library: Path) -> None:
 
 
 def end_compilers() -> None:
-    for process in list(running):
+    for process, library in list(running.items()):
         process.kill()
+        process.wait()
+        library.unlink(missing_ok=True)
 
 
 atexit.register(end_compilers)
