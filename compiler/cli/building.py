@@ -20,7 +20,7 @@ from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
 from runtime.datasets import footprint
-from runtime.native.folder import not_private
+from runtime.native.privacy import not_private
 
 
 def find_build(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import stat
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from runtime.datasets.files import user_cache
 from runtime.errors import RuntimeUserError, quoted
+from runtime.native.privacy import not_private
 
 WITHOUT = "without --native it runs on NumPy"
-OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def library_folder() -> Path:
@@ -49,25 +48,6 @@ def cannot_write(folder: Path, error: OSError) -> RuntimeUserError:
         found=error.strerror or str(error),
         hint=f"free some space, or set NNC_CACHE to another folder; {WITHOUT}",
     )
-
-
-def not_private(folder: Path) -> str:
-    """Why others could put files into a folder, or replace it; empty if they cannot."""
-    if not hasattr(os, "getuid"):
-        return ""
-    for path, sticky in ((folder, 0), (folder.parent, stat.S_ISVTX)):
-        try:
-            status = path.stat()
-        except OSError as error:
-            return error.strerror or str(error)
-        if not stat.S_ISDIR(status.st_mode):
-            return "it is not a folder"
-        of_folder = path == folder
-        if status.st_uid != os.getuid() and (of_folder or status.st_uid != 0):
-            return f"{'it' if of_folder else 'the folder around it'} belongs to another user"
-        if status.st_mode & OTHERS and not status.st_mode & sticky:
-            return f"others can write to {'it' if of_folder else 'the folder around it'}"
-    return ""
 
 
 @cache
