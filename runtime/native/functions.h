@@ -27,12 +27,12 @@ DEFINE_POLYNOMIAL(f64, double)
 #define LOG_2_HIGH_F32 0x1.62e4p-1f
 #define LOG_2_LOW_F32 0x1.7f7d1cp-20f
 
-/* exp(r) - 1 */
-INLINE float small_expm1_f32(float r) {
-    return r + r * r * POLYNOMIAL_F32(r, 0.00139262038f, 0.00836319476f, 0.0416665561f, 0.166665763f, 0.5f);
+/* exp(r) - 1 - r */
+INLINE float exp_rest_f32(float r) {
+    return r * r * POLYNOMIAL_F32(r, 0.00139262038f, 0.00836319476f, 0.0416665561f, 0.166665763f, 0.5f);
 }
-INLINE double small_expm1_f64(double r) {
-    return r + r * r * POLYNOMIAL_F64(
+INLINE double exp_rest_f64(double r) {
+    return r * r * POLYNOMIAL_F64(
         r, 2.0914707069612355e-09, 2.510524515390137e-08, 2.7557273594799413e-07, 2.755725533255441e-06,
         2.480158732558584e-05, 0.00019841269874873975, 0.0013888888888883737, 0.00833333333332612,
         0.04166666666666667, 0.1666666666666667, 0.5);
@@ -49,18 +49,21 @@ INLINE float exp_f32(float x) {
     x = x > 89.0f ? 89.0f : x;
     const float n = (x * (float)LOG2_E + ROUNDER_F32) - ROUNDER_F32;
     const float r = (x - n * LOG_2_HIGH_F32) - n * LOG_2_LOW_F32;
-    return scaled_f32(1.0f + small_expm1_f32(r), n);
+    const float sum = 1.0f + r, lost = r - (sum - 1.0f);
+    return scaled_f32(sum + (lost + exp_rest_f32(r)), n);
 }
 
-/* exp(x + low), where low is at most a few units in the last place of x. */
-INLINE double exp_of_pair(double x, double low) {
+/* factor exp(x + low), where low is at most a few units in the last place of x. */
+INLINE double exp_of_pair(double x, double low, double factor) {
     x = x < -746.0 ? -746.0 : x;
     x = x > 710.0 ? 710.0 : x;
     const double n = (x * LOG2_E + ROUNDER_F64) - ROUNDER_F64;
     const double r = (x - n * LOG_2_HIGH) - (n * LOG_2_LOW - low);
-    return scaled_f64(1.0 + small_expm1_f64(r), n);
+    const Pair sum = sum_in_order(1.0, r);
+    const double rest = sum.low + exp_rest_f64(r);
+    return scaled_f64(factor * sum.high + factor * rest, n);
 }
-INLINE double exp_f64(double x) { return exp_of_pair(x, 0.0); }
+INLINE double exp_f64(double x) { return exp_of_pair(x, 0.0, 1.0); }
 
 /* exp(x) for a result in f32, -1000 < x < 700 or clipped */
 INLINE double short_exp(double x) {
@@ -71,34 +74,46 @@ INLINE double short_exp(double x) {
     return power + power * short_expm1(x - n * 0x1.62e42fefa39efp-1);
 }
 
-/* 2^n (exp(r) - 1 + 1 - 2^-n), doubled last since 2^n may be infinite. */
+/* 2^n (r + exp_rest(r) + 1 - 2^-n), doubled last since 2^n may be infinite. */
 INLINE float expm1_f32(float x) {
     const float clipped = x < -20.0f ? -20.0f : x > 89.0f ? 89.0f : x;
     const float n = (clipped * (float)LOG2_E + ROUNDER_F32) - ROUNDER_F32;
     const float r = (clipped - n * LOG_2_HIGH_F32) - n * LOG_2_LOW_F32;
     const float half = float_of(bits_of_float(n + (ROUNDER_F32 + 126.0f)) << 23);
-    const float inverse = n > 100.0f ? 0.0f : float_of(bits_of_float((ROUNDER_F32 + 127.0f) - n) << 23);
-    const float result = 2.0f * (half * (small_expm1_f32(r) + (1.0f - inverse)));
+    const float one = 1.0f - (n > 100.0f ? 0.0f : float_of(bits_of_float((ROUNDER_F32 + 127.0f) - n) << 23));
+    const float result = 2.0f * (half * (one + (r + exp_rest_f32(r))));
     return x == 0 ? x : result;
 }
-INLINE double expm1_f64(double x) {
-    const double clipped = x < -50.0 ? -50.0 : x > 710.0 ? 710.0 : x;
-    const double n = (clipped * LOG2_E + ROUNDER_F64) - ROUNDER_F64;
-    const double r = (clipped - n * LOG_2_HIGH) - n * LOG_2_LOW;
+/* exp(x) - 1 = 2 half (high + low) */
+typedef struct { double half; Pair sum; } Expm1;
+INLINE Expm1 expm1_as_pair(double x) {
+    const double n = (x * LOG2_E + ROUNDER_F64) - ROUNDER_F64;
+    const double r = (x - n * LOG_2_HIGH) - n * LOG_2_LOW;
     const double half = double_of(bits_of_double(n + (ROUNDER_F64 + 1022.0)) << 52);
     const double inverse = n > 1000.0 ? 0.0 : double_of(bits_of_double((ROUNDER_F64 + 1023.0) - n) << 52);
-    const double result = 2.0 * (half * (small_expm1_f64(r) + (1.0 - inverse)));
-    return x == 0 ? x : result;
+    Pair sum = sum_of_two(1.0 - inverse, r);
+    sum.low += exp_rest_f64(r);
+    return (Expm1){half, sum};
+}
+INLINE double expm1_f64(double x) {
+    const Expm1 result = expm1_as_pair(x < -50.0 ? -50.0 : x > 710.0 ? 710.0 : x);
+    return x == 0 ? x : 2.0 * (result.half * (result.sum.high + result.sum.low));
 }
 
-/* t / (t + 2) with t = exp(2 |x|) - 1 */
+/* t / (t + 2) with t = exp(2 |x|) - 1; in f64, with what rounding t and t + 2 loses. */
 INLINE float tanh_f32(float x) {
     const float size = __builtin_fabsf(x), t = expm1_f32(2.0f * (size > 10.0f ? 10.0f : size));
     return __builtin_copysignf(t / (t + 2.0f), x);
 }
 INLINE double tanh_f64(double x) {
-    const double size = __builtin_fabs(x), t = expm1_f64(2.0 * (size > 20.0 ? 20.0 : size));
-    return __builtin_copysign(t / (t + 2.0), x);
+    const double size = __builtin_fabs(x);
+    const Expm1 power = expm1_as_pair(2.0 * (size > 20.0 ? 20.0 : size));
+    const double scale = 2.0 * power.half;
+    const Pair t = sum_in_order(scale * power.sum.high, scale * power.sum.low), divisor = sum_of_two(2.0, t.high);
+    const double quotient = t.high / divisor.high;
+    const Pair back = product_of_two(quotient, divisor.high);
+    const double rest = ((t.high - back.high) - back.low) + (t.low - quotient * (divisor.low + t.low));
+    return x == 0 ? x : __builtin_copysign(quotient + rest / divisor.high, x);
 }
 
 /* 1 / (1 + exp(-x)) by the exponential that does not overflow. */
@@ -219,7 +234,7 @@ INLINE double pow_f64(double x, double y) {
     const Pair log = log_as_pair(__builtin_fabs(x));
     const Pair exponent = product_of_two(log.high, y);
     const bool inside = __builtin_fabs(exponent.high) < 1000.0;
-    const double power = exp_of_pair(exponent.high, inside ? exponent.low + log.low * y : 0.0);
+    const double power = exp_of_pair(exponent.high, inside ? exponent.low + log.low * y : 0.0, 1.0);
     return pow_of_sign(x, y, power);
 }
 INLINE float pow_f32(float x, float y) {
@@ -280,7 +295,10 @@ UNUSED static const double TWO_OVER_PI_F32[7][3] = {
 
 typedef struct { double r, low; uint64_t quadrant; } Angle;
 
+/* x without multiples of 4, for |x| < 2^53 */
 INLINE double without_fours(double x) { return x - 4.0 * ((x * 0.25 + ROUNDER_F64) - ROUNDER_F64); }
+/* x without enough multiples of 16, for any x: a few units in the last place of x are left if it is large. */
+INLINE double without_most(double x) { return x - 4.0 * ((x * 0.25 + 4.0 * ROUNDER_F64) - 4.0 * ROUNDER_F64); }
 
 INLINE Angle angle_f32(float x) {
     const int exponent = (int)(bits_of_float(x) >> 23 & 0xff) - 150; /* of the last bit */
@@ -299,7 +317,7 @@ INLINE Angle angle_f64(double x) {
     const double *factors = TWO_OVER_PI_F64[row];
     const Pair p1 = product_of_two(scaled, factors[0]), p2 = product_of_two(scaled, factors[1]);
     const Pair p3 = product_of_two(scaled, factors[2]);
-    const Pair a = sum_of_two(without_fours(without_fours(p1.high)), without_fours(p1.low));
+    const Pair a = sum_of_two(without_fours(without_most(p1.high)), without_fours(p1.low));
     const Pair b = sum_of_two(a.high, without_fours(p2.high));
     const double q = (b.high + ROUNDER_F64) - ROUNDER_F64;
     /* The rest is a sum whose terms may cancel: sums of two, twice, keep what rounding loses. */
@@ -370,25 +388,30 @@ INLINE double short_upper_tail(double t) {
     -0.00753771716, 0.06039664828, -0.1865221598, 0.3871373939, -0.6078966314, 0.7552851305);
     return short_exp(-0.5 * t * t) * p / (t + 4.0);
 }
-/* The same: t^2 is a sum of two, and the polynomial ends with one, since its terms cancel. */
-INLINE double upper_tail(double t, double t_low) {
+/* The same: t^2 is a sum of two, as are the last terms of the polynomial, since they cancel. */
+INLINE double upper_tail(double t) {
     t = t > 40.0 ? 40.0 : t;
     const Pair square = product_of_two(t, t), divisor = sum_of_two(4.0, t), difference = sum_of_two(t, -4.0);
-    const double u = difference.high / divisor.high;
+    const double inverse = 1.0 / divisor.high, u = difference.high * inverse;
     const Pair back = product_of_two(u, divisor.high);
     const double u_low =
-        (((difference.high - back.high) - back.low) + (difference.low - u * divisor.low)) / divisor.high;
-    const double slope = POLYNOMIAL_F64(u, 
+        (((difference.high - back.high) - back.low) + (difference.low - u * divisor.low)) * inverse;
+    Pair p = {POLYNOMIAL_F64(u,
     1.175478991480774e-10, 3.403312308649495e-10, -8.546521899880147e-10, -3.73064508186837e-09,
     1.4329918401088613e-09, 2.1427603843452355e-08, 1.4630727405651175e-08, -8.686647015997893e-08,
     -1.5650236461993106e-07, 2.7246296951145873e-07, 1.0225604158296038e-06, -6.298367338492369e-07,
     -5.920586519556891e-06, 7.166587641195121e-07, 3.514479478753355e-05, -1.908246351414571e-06,
     -0.00023109495324019437, 0.00013334430941183256, 0.001630818459394586, -0.0034796923670479736,
-    -0.00754018896682524, 0.060396574890917876, -0.18652185795965484, 0.3871374007422149, -0.6078966419718921);
-    const Pair term = product_of_two(u, slope), p = sum_of_two(0.7552851304157515, term.high);
-    const double p_low = p.low + (term.low + slope * u_low);
-    const double power = exp_of_pair(-0.5 * square.high, -0.5 * square.low - t * t_low);
-    return power * ((p.high + p_low) / divisor.high);
+    -0.00754018896682524, 0.060396574890917876), 0.0};
+    static const double last[] = {-0.18652185795965484, 0.3871374007422149, -0.6078966419718921, 0.7552851304157515};
+    UNROLL(4) for (int i = 0; i < 4; ++i) {
+        const Pair term = product_of_two(u, p.high), sum = sum_of_two(last[i], term.high);
+        p = (Pair){sum.high, sum.low + (term.low + (u * p.low + u_low * p.high))};
+    }
+    const double quotient = p.high * inverse;
+    const Pair whole = product_of_two(quotient, divisor.high);
+    const double rest = ((p.high - whole.high) - whole.low) + (p.low - quotient * divisor.low);
+    return exp_of_pair(-0.5 * square.high, -0.5 * square.low, quotient + rest * inverse);
 }
 
 INLINE float normcdf_f32(float x) {
@@ -396,7 +419,7 @@ INLINE float normcdf_f32(float x) {
     return (float)(x < 0 ? tail : 1.0 - tail);
 }
 INLINE double normcdf_f64(double x) {
-    const double tail = upper_tail(__builtin_fabs(x), 0.0);
+    const double tail = upper_tail(__builtin_fabs(x));
     return x < 0 ? tail : 1.0 - tail;
 }
 
@@ -410,7 +433,7 @@ INLINE float erf_f32(float x) {
 }
 INLINE double erf_f64(double x) {
     const double size = __builtin_fabs(x), z = size * size;
-    const double outer = 1.0 - 2.0 * upper_tail(size * 0x1.6a09e667f3bcdp+0, 0.0);
+    const double outer = 1.0 - 2.0 * upper_tail(size * 0x1.6a09e667f3bcdp+0);
     const double p = z * POLYNOMIAL_F64(z,
     -7.798543850549947e-10, 1.3721520406351094e-08, -1.6208829856810202e-07, 1.6447471190594618e-06,
     -1.4924740785377576e-05, 0.00012055295112667001, -0.0008548325982543225, 0.005223977607269946,
