@@ -42,14 +42,16 @@ INLINE Pair sum_in_order(double a, double b) {
     const double sum = a + b;
     return (Pair){sum, b - (sum - a)};
 }
+/* A number rounded to 26 bits; the rest has 26 bits, too. */
+INLINE double upper_half(double x) { return double_of((bits_of_double(x) + 0x4000000) & 0xfffffffff8000000); }
 /* a b: the low half by a fused multiplication, or from halves of the factors (Dekker, 1971). */
 INLINE Pair product_of_two(double a, double b) {
     const double product = a * b;
 #if defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
     return (Pair){product, __builtin_fma(a, b, -product)};
 #else
-    const double a_high = double_of(bits_of_double(a) & 0xfffffffff8000000), a_low = a - a_high;
-    const double b_high = double_of(bits_of_double(b) & 0xfffffffff8000000), b_low = b - b_high;
+    const double a_high = upper_half(a), a_low = a - a_high;
+    const double b_high = upper_half(b), b_low = b - b_high;
     return (Pair){product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
 #endif
 }

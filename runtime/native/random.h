@@ -40,13 +40,13 @@ UNUSED static void fill_uniform(
     long from, to;
     share(blocks, AT_ONCE, s->part, s->parts, &from, &to);
     for (long block = from; block < to; block += AT_ONCE) {
-        uint64_t words[AT_ONCE][4];
+        uint64_t words[AT_ONCE * BLOCK / 2];
         float numbers[AT_ONCE * BLOCK];
         for (int i = 0; i < AT_ONCE; ++i)
-            philox(seed, step, stream, (unsigned long long)(start + block + i + 1), 0, words[i]);
+            philox(seed, step, stream, (unsigned long long)(start + block + i + 1), 0, words + i * BLOCK / 2);
         PRAGMA(omp simd)
         for (int i = 0; i < AT_ONCE * BLOCK / 2; ++i) {
-            const uint64_t word = words[0][i];
+            const uint64_t word = words[i];
             numbers[2 * i] = uniform_of((uint32_t)word);
             numbers[2 * i + 1] = uniform_of((uint32_t)(word >> 32));
         }
