@@ -9,9 +9,16 @@
    The gradient of the filters is a tile of entries of the window times some filters, and its depth the pixels of a few
    rows. Float sums are short: over some rows of an image; then these are added. */
 #pragma once
-#include "depthwise.h"
 #include "tiles.h"
 #include "windows.h"
+#ifdef WITHOUT_DEPTHWISE /* defined for a graph that has none, it halves the time of compiling */
+#define is_depthwise(c) false
+#define convolve_depthwise(...)
+#define depthwise_input_grad(...)
+#define depthwise_filter_grad(...)
+#else
+#include "depthwise.h"
+#endif
 
 #define TILE_COLUMNS (TILE_VECTORS * LANES)
 
@@ -149,13 +156,22 @@ INLINE bool collides(long numbers) { return 4 * numbers % 4096 < 64; }
 
 INLINE long image_size(const Window *k) { return k->H * k->W * k->depth + 16; }
 
+INLINE bool are_copied(const Window *k) {
+    return collides(k->H * k->W * k->C) && 4 * TILE_ROWS * image_size(k) <= STRIP_BYTES;
+}
+
+/* Images of a tile: of those that collide, no more than a set has lines. */
+INLINE long images_at_once(const Window *k) {
+    return collides(k->H * k->W * k->C) && !are_copied(k) ? least(8, TILE_ROWS) : TILE_ROWS;
+}
+
 /* Images [n, n + count) for a group, in place or copied further apart. */
 static UNUSED Source source_of_images(
     const Window *k, const float *x, long group, long n, long count, float *strip, long *image) {
     const long size = k->H * k->W * k->C;
     const float *from = x + n * size + group * k->depth;
     *image = size;
-    if (!collides(size)) return (Source){.data = from, .row = k->W * k->C, .pixel = k->C};
+    if (!are_copied(k)) return (Source){.data = from, .row = k->W * k->C, .pixel = k->C};
     *image = image_size(k);
     for (long i = 0; i < count; ++i)
         for (long p = 0; p < k->H * k->W; ++p)
@@ -168,7 +184,8 @@ static UNUSED void slide_images(
     const Step *s, const Window *k, const float *x, const Panels *panels, long from, long to, float *strip,
     TileDone done) {
     _Alignas(64) float tile[TILE_ROWS * TILE_COLUMNS];
-    const long blocks = (to - from + TILE_ROWS - 1) / TILE_ROWS, panel_size = k->KH * k->KW * k->depth * TILE_COLUMNS;
+    const long at_once = images_at_once(k), blocks = (to - from + at_once - 1) / at_once;
+    const long panel_size = k->KH * k->KW * k->depth * TILE_COLUMNS;
     for (long block = 0; block < blocks; ++block) {
         const long n = from + (to - from) * block / blocks, count = from + (to - from) * (block + 1) / blocks - n;
         long image;
@@ -195,13 +212,14 @@ static UNUSED void slide_images(
 /* Whether tiles of one pixel of several images are less work, in steps of the micro-kernel for a row of results. A tile
    of r rows takes about r + 3; a call for each pixel about 30. */
 static UNUSED bool images_are_better(const Window *k, long images) {
-    if (images < 4 || (collides(k->H * k->W * k->C) && 4 * TILE_ROWS * image_size(k) > STRIP_BYTES)) return false;
+    if (images < 4) return false;
     long taps = 0;
     for (long q = 0; q < k->OW; ++q) {
         const long column = q * k->stride_x - k->left;
         taps += most(0, last_tap(column, k->dilation_x, k->W, k->KW) - first_tap(column, k->dilation_x));
     }
-    const double rows = (double)images / ((images + TILE_ROWS - 1) / TILE_ROWS), depth = k->KH * k->depth;
+    const long at_once = images_at_once(k);
+    const double rows = (double)images / ((images + at_once - 1) / at_once), depth = k->KH * k->depth;
     const double in_images = taps * (1 + 3 / rows) * depth + 30 * k->OW;
     const double in_rows = (k->OW + 3 * tiles_in_row(k)) * k->KW * depth;
     return 1.1 * in_images < in_rows;
@@ -251,19 +269,25 @@ static UNUSED void slide(
 /* y[N, OH, OW, F] = x[N, H, W, C] * w: rows are pixels N * OH * OW, columns are filters. */
 static UNUSED void convolve(
     const Step *s, const Convolution *c, const float *x, const float *w, TileDone done) {
+    if (is_depthwise(c)) {
+        convolve_depthwise(s, c, x, w, done);
+        return;
+    }
     const Window window = forward_window(c, w);
-    if (is_depthwise(c)) slide_depthwise(s, &window, x, done);
-    else slide(s, c, &window, x, done);
+    slide(s, c, &window, x, done);
 }
 
 /* dx[N, H, W, C] from dy[N, OH, OW, F]: rows are pixels N * H * W, columns are channels. */
 static UNUSED void convolve_input_grad(
     const Step *s, const Convolution *c, const float *dy, const float *w, TileDone done) {
+    if (is_depthwise(c)) {
+        depthwise_input_grad(s, c, dy, w, done);
+        return;
+    }
     for (long y = 0; y < least(c->stride_y, c->H); ++y)
         for (long x = 0; x < least(c->stride_x, c->W); ++x) {
             const Window window = gradient_window(c, w, y, x);
-            if (is_depthwise(c)) slide_depthwise(s, &window, dy, done);
-            else slide(s, c, &window, dy, done);
+            slide(s, c, &window, dy, done);
         }
 }
 

@@ -84,7 +84,7 @@ INLINE void depthwise_near(
         depthwise_near(pixels, taps, stride, k, x, at, column, w, height, channels, tile); \
     }
 #define ALL_NEAR(taps, stride) \
-    NEAR(taps, stride, 1) NEAR(taps, stride, 2) NEAR(taps, stride, 4) NEAR(taps, stride, 7) NEAR(taps, stride, 8)
+    NEAR(taps, stride, 1) NEAR(taps, stride, 4) NEAR(taps, stride, 7) NEAR(taps, stride, 8)
 DEPTHWISE(1)
 DEPTHWISE(2)
 DEPTHWISE(4)
@@ -116,18 +116,17 @@ static UNUSED void near_tile(
     typedef void (*Near)(
         const Window *k, const float *x, long at, long column, const float *w, long height, long channels, float *tile);
 #define NEAR(taps, stride) \
-    {near_##taps##_##stride##_1, near_##taps##_##stride##_2, near_##taps##_##stride##_4, near_##taps##_##stride##_7, \
-     near_##taps##_##stride##_8}
-    static const Near kernels[2][2][5] = {{NEAR(3, 1), NEAR(3, 2)}, {NEAR(5, 1), NEAR(5, 2)}};
+    {near_##taps##_##stride##_1, near_##taps##_##stride##_4, near_##taps##_##stride##_7, near_##taps##_##stride##_8}
+    static const Near kernels[2][2][4] = {{NEAR(3, 1), NEAR(3, 2)}, {NEAR(5, 1), NEAR(5, 2)}};
 #undef NEAR
-    static const char index[] = {0, 0, 1, 1, 2, 2, 2, 3, 4};
-    kernels[k->KW == 5][k->stride_x == 2][(int)index[pixels]](k, x, at, column, w, height, channels, tile);
+    const int index = pixels == 1 ? 0 : pixels == 4 ? 1 : pixels - 5;
+    kernels[k->KW == 5][k->stride_x == 2][index](k, x, at, column, w, height, channels, tile);
 }
 
 /* Pixels of the next tile, of those left in a row of results. */
 INLINE int near_pixels(const Window *k, long left) {
     if (k->OW % 8 && k->OW % 7 == 0) return left >= 7 ? 7 : 1; /* 7, 14, 28: as in many networks */
-    return left >= 8 ? 8 : left >= 7 ? 7 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    return left >= 8 ? 8 : left >= 7 ? 7 : left >= 4 ? 4 : 1;
 }
 
 /* Pixels from q of a tile whose taps all lie in the row (inner <= q < inner_end), else one. */
@@ -170,20 +169,46 @@ INLINE void depthwise_block(long channels, long block, long blocks, long *from, 
 
 INLINE long depthwise_blocks(long channels) { return (channels + DEPTHWISE_CHANNELS - 1) / DEPTHWISE_CHANNELS; }
 
-/* All results of a window; each thread computes its share of the rows. */
-static UNUSED void slide_depthwise(const Step *s, const Window *k, const float *x, TileDone done) {
-    long from, to;
-    if (k->N <= 0 || k->OH <= 0) return;
-    share(k->N * k->OH, 1, s->part, s->parts, &from, &to);
+/* Rows [p, end) of the results of image n. */
+static UNUSED void depthwise_image(
+    const Step *s, const Window *k, const float *x, long n, long p, long end, TileDone done) {
     const long blocks = depthwise_blocks(k->C);
+    for (long block = 0; block < blocks; ++block) {
+        long c, last;
+        depthwise_block(k->C, block, blocks, &c, &last);
+        for (long line = p; line < end; ++line) depthwise_line(s, k, x, n, line, c, last - c, done);
+    }
+}
+
+/* Each thread computes its share of the rows of y. */
+static UNUSED void convolve_depthwise(
+    const Step *s, const Convolution *c, const float *x, const float *w, TileDone done) {
+    const Window window = forward_window(c, w);
+    long from, to;
+    if (c->N <= 0 || c->OH <= 0) return;
+    share(c->N * c->OH, 1, s->part, s->parts, &from, &to);
     for (long first = from, end; first < to; first = end) {
-        end = least(to, (first / k->OH + 1) * k->OH);
-        for (long block = 0; block < blocks; ++block) {
-            long c, last;
-            depthwise_block(k->C, block, blocks, &c, &last);
-            for (long line = first; line < end; ++line)
-                depthwise_line(s, k, x, line / k->OH, line % k->OH, c, last - c, done);
-        }
+        const long n = first / c->OH;
+        end = least(to, (n + 1) * c->OH);
+        depthwise_image(s, &window, x, n, first - n * c->OH, end - n * c->OH, done);
+    }
+}
+
+/* Each thread computes its share of the rows of dx; all windows for one image before the next. */
+static UNUSED void depthwise_input_grad(
+    const Step *s, const Convolution *c, const float *dy, const float *w, TileDone done) {
+    long from, to;
+    if (c->N <= 0 || c->H <= 0) return;
+    share(c->N * c->H, 1, s->part, s->parts, &from, &to);
+    for (long first = from, end; first < to; first = end) {
+        const long n = first / c->H, row = first - n * c->H;
+        end = least(to, (n + 1) * c->H);
+        for (long y = 0; y < least(c->stride_y, c->H); ++y)
+            for (long x = 0; x < least(c->stride_x, c->W); ++x) {
+                const Window window = gradient_window(c, w, y, x); /* its rows are y, y + stride_y, … */
+                depthwise_image(s, &window, dy, n, first_tap(y - row, c->stride_y),
+                    last_tap(y, c->stride_y, end - n * c->H, window.OH), done);
+            }
     }
 }
 

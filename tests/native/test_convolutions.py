@@ -69,6 +69,7 @@ MODELS = [  # of networks, with few images
     Case(2, (32, 32), 3, 64, (3, 3), padding=SAME),
     Case(30, (4, 4), 96, 64, (3, 3), padding=SAME, parts=2),
     Case(30, (4, 4), 64, 40, (3, 3), padding=SAME),  # images 4096 bytes apart
+    Case(9, (8, 8), 256, 16, (3, 3), stride=(2, 2), padding=SAME),  # so, but too large to be copied
     Case(20, (8, 8), 64, 128, (3, 3), stride=(2, 2), padding=SAME, parts=3),
     Case(5, (8, 8), 32, 64, (1, 1), stride=(2, 2), parts=2),
     Case(5, (7, 7), 20, 70, (1, 1), parts=4),
@@ -78,6 +79,7 @@ MODELS = [  # of networks, with few images
     Case(3, (9, 9), 1, 1, (3, 3), groups=40, padding=SAME, parts=2),
     Case(3, (9, 9), 1, 1, (3, 3), groups=300, padding=SAME, stride=(2, 2), parts=2),
     Case(2, (12, 12), 1, 1, (5, 5), groups=24, parts=2),
+    Case(2, (14, 14), 1, 1, (5, 5), groups=81, padding=((2, 2), (2, 2)), stride=(2, 2), parts=3),
     Case(2, (6, 30), 1, 1, (3, 3), groups=7, padding=SAME),
     Case(2, (6, 6), 1, 3, (3, 3), groups=10, padding=SAME, parts=2),
     Case(0, (4, 4), 3, 2, (3, 3), parts=2),
