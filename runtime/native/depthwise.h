@@ -6,7 +6,7 @@
 #include "windows.h"
 
 #define DEPTHWISE_PIXELS 8     /* sums in registers, one for each pixel of a tile */
-#define DEPTHWISE_CHANNELS 64 /* of a tile, at most: a few rows of so many channels fit the L1 cache */
+#define DEPTHWISE_CHANNELS 192 /* of a tile, at most */
 #define DEPTHWISE_STRIDE (DEPTHWISE_CHANNELS + LANES) /* the last tile may have some more */
 
 INLINE bool is_depthwise(const Convolution *c) { return c->groups > 1 && c->C == c->groups && c->F == c->C; }
