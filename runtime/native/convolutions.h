@@ -86,38 +86,61 @@ INLINE long reached_columns(const Window *k) { return (k->OW - 1) * k->stride_x 
 
 INLINE bool leaves_row(const Window *k) { return k->left > 0 || reached_columns(k) - k->left > k->W; }
 
-/* Rows [top, end) of an image, only the channels of a group, with zeros in columns outside of the image. */
+/* Rows [top, end) of an image that results [q, q_end) of a row read, only the channels of a group, with zeros in columns
+   outside of the image. */
 static UNUSED Source copy_rows(
-    const Window *k, const float *image, long group, long top, long end, float *strip) {
-    const long columns = reached_columns(k), depth = k->depth;
-    const long before = least(columns, most(0, k->left)), after = most(before, least(columns, k->W + k->left));
+    const Window *k, const float *image, long group, long top, long end, long q, long q_end, float *strip) {
+    const long columns = (q_end - 1 - q) * k->stride_x + (k->KW - 1) * k->dilation_x + 1, depth = k->depth;
+    const long left = k->left - q * k->stride_x; /* columns of the strip before the image, perhaps negative */
+    const long before = least(columns, most(0, left)), after = most(before, least(columns, k->W + left));
     for (long y = top; y < end; ++y) {
         float *to = strip + (y - top) * columns * depth;
-        const float *from = image + (y * k->W - k->left) * k->C + group * depth;
+        const float *from = image + (y * k->W - left) * k->C + group * depth;
         memset(to, 0, 4 * before * depth);
         if (depth == k->C) memcpy(to + before * depth, from + before * k->C, 4 * (after - before) * depth);
         else
             for (long x = before; x < after; ++x) memcpy(to + x * depth, from + x * k->C, 4 * depth);
         memset(to + after * depth, 0, 4 * (columns - after) * depth);
     }
-    return (Source){.data = strip, .row = columns * depth, .pixel = depth, .top = top, .left = -k->left};
+    return (Source){.data = strip, .row = columns * depth, .pixel = depth, .top = top, .left = -left};
 }
 
-/* Rows of results whose windows fit the strip of rows. */
+/* Rows of results whose windows fit half of the strip; 0 if those of one row do not fit. */
 INLINE long rows_in_strip(const Window *k) {
-    const long fit = STRIP_BYTES / 8 / most(1, reached_columns(k) * k->depth) - (k->KH - 1) * k->dilation_y - 1;
-    return fit < 0 ? 1 : fit / k->stride_y + 1;
+    const long rows = STRIP_BYTES / 8 / most(1, reached_columns(k) * k->depth) - (k->KH - 1) * k->dilation_y - 1;
+    return rows < 0 ? 0 : rows / k->stride_y + 1;
 }
 
-/* What rows [p, end) of the results of image n read. */
-static UNUSED Source source_of_rows(
-    const Window *k, const float *x, long group, long n, long p, long end, float *strip) {
-    const float *image = x + n * k->H * k->W * k->C;
+/* Pixels of a row of results whose windows fit half of the strip. */
+INLINE long pixels_in_strip(const Window *k) {
+    const long height = (k->KH - 1) * k->dilation_y + 1;
+    const long columns = STRIP_BYTES / 8 / most(1, height * k->depth) - (k->KW - 1) * k->dilation_x - 1;
+    return columns < 0 ? 1 : columns / k->stride_x + 1;
+}
+
+/* Results that are computed together: rows [p, end) of image n, in them the pixels [q, q_end). */
+typedef struct { long n, p, end, q, q_end; } Lines;
+
+/* What some results read. */
+static UNUSED Source source_of_rows(const Window *k, const float *x, long group, const Lines *lines, float *strip) {
+    const float *image = x + lines->n * k->H * k->W * k->C;
     if (!leaves_row(k) || k->KH == 0 || k->KW == 0)
         return (Source){.data = image + group * k->depth, .row = k->W * k->C, .pixel = k->C};
-    const long top = most(0, p * k->stride_y - k->top);
-    const long bottom = least(k->H, (end - 1) * k->stride_y - k->top + (k->KH - 1) * k->dilation_y + 1);
-    return copy_rows(k, image, group, top, bottom, strip);
+    const long top = most(0, lines->p * k->stride_y - k->top);
+    const long bottom = least(k->H, (lines->end - 1) * k->stride_y - k->top + (k->KH - 1) * k->dilation_y + 1);
+    return copy_rows(k, image, group, top, bottom, lines->q, lines->q_end, strip);
+}
+
+/* Results of tiles from `begin` whose windows fit the strip: of some rows, or of a part of one. */
+static UNUSED Lines next_lines(const Window *k, long begin, long to, long *end) {
+    const long across = tiles_in_row(k), rows = rows_in_strip(k), line = begin / across, t = begin % across;
+    const long n = line / k->OH, p = line % k->OH;
+    if (rows) {
+        *end = least(to, (n * k->OH + least(k->OH, p + rows)) * across);
+        return (Lines){n, p, (*end - 1) / across - n * k->OH + 1, 0, k->OW};
+    }
+    *end = least(to, least((line + 1) * across, begin + most(1, pixels_in_strip(k) / TILE_ROWS)));
+    return (Lines){n, p, p + 1, k->OW * t / across, k->OW * (*end - line * across) / across};
 }
 
 /* The tiles [from, to) of all rows of all images, for some panels of filters. */
@@ -125,12 +148,11 @@ static UNUSED void slide_rows(
     const Step *s, const Window *k, const float *x, const Panels *panels, long from, long to, float *strip,
     TileDone done) {
     _Alignas(64) float tile[TILE_ROWS * TILE_COLUMNS];
-    const long across = tiles_in_row(k), step = rows_in_strip(k), panel_size = k->KH * k->KW * k->depth * TILE_COLUMNS;
+    const long across = tiles_in_row(k), panel_size = k->KH * k->KW * k->depth * TILE_COLUMNS;
     for (long begin = from, end; begin < to; begin = end) {
-        const long line = begin / across, n = line / k->OH, first = line % k->OH;
-        end = least(to, (n * k->OH + least(k->OH, first + step)) * across);
-        const Source source = source_of_rows(
-            k, x, panels->group, n, first, (end - 1) / across - n * k->OH + 1, strip);
+        const Lines lines = next_lines(k, begin, to, &end);
+        const long n = lines.n;
+        const Source source = source_of_rows(k, x, panels->group, &lines, strip);
         for (long i = begin; i < end; ++i) {
             const long p = i / across - n * k->OH, t = i % across;
             const long q = k->OW * t / across, rows = k->OW * (t + 1) / across - q;
@@ -268,7 +290,8 @@ static UNUSED void slide(
 
 /* y[N, OH, OW, F] = x[N, H, W, C] * w: rows are pixels N * OH * OW, columns are filters. */
 static UNUSED void convolve(
-    const Step *s, const Convolution *c, const float *x, const float *w, TileDone done) {
+    const Step *s, const Convolution *given, const float *x, const float *w, TileDone done) {
+    const Convolution convolution = turned(given), *c = &convolution;
     if (is_depthwise(c)) {
         convolve_depthwise(s, c, x, w, done);
         return;
@@ -279,7 +302,8 @@ static UNUSED void convolve(
 
 /* dx[N, H, W, C] from dy[N, OH, OW, F]: rows are pixels N * H * W, columns are channels. */
 static UNUSED void convolve_input_grad(
-    const Step *s, const Convolution *c, const float *dy, const float *w, TileDone done) {
+    const Step *s, const Convolution *given, const float *dy, const float *w, TileDone done) {
+    const Convolution convolution = turned(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_input_grad(s, c, dy, w, done);
         return;
@@ -300,7 +324,7 @@ typedef struct {
     bool whole_rows;
     long entries, runs; /* of one run; of the window */
     long panels;        /* of one group */
-    long rows;          /* of results at once */
+    long rows, pixels;  /* of results at once: some rows, or a part of one */
 } FilterGrad;
 
 static UNUSED FilterGrad filter_grad_of(const Convolution *c) {
@@ -309,33 +333,38 @@ static UNUSED FilterGrad filter_grad_of(const Convolution *c) {
     g.entries = g.whole_rows ? c->KW * c->C : g.window.depth;
     g.runs = g.whole_rows ? c->KH : c->KH * c->KW;
     g.panels = panels_of(g.window.filters);
-    const long numbers = c->OW * (c->F + c->stride_y * c->stride_x * c->C); /* of x and dy, for a row of results */
-    const long in_cache = FILTER_BYTES / 4 / most(1, numbers), in_area = COLUMN_BYTES / 4 / (TILE_COLUMNS * most(1, c->OW));
-    g.rows = most(1, least(least(in_cache, in_area), 4096 / most(1, c->OW)));
-    if (g.whole_rows && leaves_row(&g.window)) g.rows = least(g.rows, rows_in_strip(&g.window));
+    const long numbers = c->F + c->stride_y * c->stride_x * c->C; /* of x and dy, for a pixel of the result */
+    long most_pixels = least(COLUMN_BYTES / 4 / TILE_COLUMNS, most(64, FILTER_BYTES / 4 / most(1, numbers)));
+    if (g.whole_rows && leaves_row(&g.window)) {
+        most_pixels = least(most_pixels, pixels_in_strip(&g.window));
+        g.rows = rows_in_strip(&g.window);
+    } else g.rows = most_pixels;
+    g.rows = most(1, least(g.rows, most_pixels / most(1, c->OW)));
+    g.pixels = g.rows > 1 ? c->OW : least(c->OW, most_pixels);
     return g;
 }
 
-/* Results [p, end) of image n, for which a run and a panel of dy are multiplied. */
-typedef struct { const float *dy; long width, n, p, end; } Lines;
+/* A panel of columns of dy, [pixels, width], for some results. */
+typedef struct { const float *dy; long width; } Columns;
 
 /* Adds the products of some rows of results to the sums of a run [entries, TILE_COLUMNS]. */
 static UNUSED void add_run(
-    const FilterGrad *g, const Source *source, const Lines *lines, long run, int vectors, float *sums) {
+    const FilterGrad *g, const Source *source, const Lines *lines, const Columns *columns, long run, int vectors,
+    float *sums) {
     const Window *k = &g->window;
     const long y = g->whole_rows ? run : run / k->KW, x = g->whole_rows ? 0 : run % k->KW;
     const long row = y * k->dilation_y - k->top, column = x * k->dilation_x - k->left;
     const long p = most(lines->p, first_tap(row, k->stride_y));
     const long p_end = last_tap(row, k->stride_y, k->H, lines->end);
-    const long q = g->whole_rows ? 0 : first_tap(column, k->stride_x);
-    const long q_end = g->whole_rows ? k->OW : last_tap(column, k->stride_x, k->W, k->OW);
+    const long q = g->whole_rows ? lines->q : most(lines->q, first_tap(column, k->stride_x));
+    const long q_end = g->whole_rows ? lines->q_end : last_tap(column, k->stride_x, k->W, lines->q_end);
     if (p >= p_end || q >= q_end) return;
     const float *a = source->data + ((p * k->stride_y + row - source->top) * source->row +
         (q * k->stride_x + column - source->left) * source->pixel);
     TileWork work = {
         .segments = p_end - p, .depth = q_end - q, .a_segment = k->stride_y * source->row, .a_row = 1,
-        .a_step = k->stride_x * source->pixel, .b = lines->dy + ((p - lines->p) * k->OW + q) * lines->width,
-        .b_segment = k->OW * lines->width, .b_row = lines->width,
+        .a_step = k->stride_x * source->pixel, .b = columns->dy + ((p - lines->p) * k->OW + q - lines->q) * columns->width,
+        .b_segment = k->OW * columns->width, .b_row = columns->width,
     };
     const long tiles = (g->entries + TILE_ROWS - 1) / TILE_ROWS;
     for (long t = 0; t < tiles; ++t) {
@@ -345,45 +374,53 @@ static UNUSED void add_run(
     }
 }
 
-/* Columns of dy for some rows: in place, or copied where reading whole vectors would pass the end of dy. */
-static UNUSED void take_columns(
-    const FilterGrad *g, const float *dy, long column, long columns, float *area, Lines *lines) {
+/* Columns of dy for some results: in place, or copied where reading whole vectors would pass the end of dy. */
+static UNUSED Columns columns_of_gradient(
+    const FilterGrad *g, const float *dy, const Lines *lines, long column, long columns, float *area) {
     const Convolution *c = g->c;
-    const long first = (lines->n * c->OH + lines->p) * c->OW, count = (lines->end - lines->p) * c->OW;
+    const long first = (lines->n * c->OH + lines->p) * c->OW + lines->q;
+    const long count = (lines->end - 1 - lines->p) * c->OW + lines->q_end - lines->q;
     const long width = vectors_of(columns) * LANES, left = (c->N * c->OH * c->OW - first - count) * c->F;
     const float *from = dy + first * c->F + column;
-    lines->dy = from;
-    lines->width = c->F;
-    if (columns == width || left >= width) return;
+    if (columns == width || left >= width) return (Columns){from, c->F};
     for (long i = 0; i < count; ++i) {
         memcpy(area + i * width, from + i * c->F, 4 * columns);
         memset(area + i * width + columns, 0, 4 * (width - columns));
     }
-    lines->dy = area;
-    lines->width = width;
+    return (Columns){area, width};
 }
 
-/* Adds, for rows [from, to) of the results of all images, the sums of some runs: (group, panel, run) in order. */
+/* Adds, for some results, the sums of the runs [first, last): (group, panel, run) in order. */
+static UNUSED void add_lines_of_runs(
+    const Step *s, const FilterGrad *g, const float *x, const float *dy, const Lines *lines, long first, long last,
+    float *sums) {
+    const Convolution *c = g->c;
+    Source source = {.data = x + lines->n * c->H * c->W * c->C, .row = c->W * c->C, .pixel = c->C};
+    if (g->whole_rows) source = source_of_rows(&g->window, x, 0, lines, strip_area(s, c));
+    Columns columns = {0};
+    for (long unit = first; unit < last; ++unit) {
+        const long run = unit % g->runs, panel = unit / g->runs % g->panels, group = unit / g->runs / g->panels;
+        const long width = columns_of(panel, g->window.filters);
+        if (run == 0 || unit == first)
+            columns = columns_of_gradient(
+                g, dy, lines, group * g->window.filters + panel * TILE_COLUMNS, width, column_area(s, c));
+        Source here = source;
+        here.data += group * g->window.depth;
+        add_run(g, &here, lines, &columns, run, vectors_of(width), sums + (unit - first) * g->entries * TILE_COLUMNS);
+    }
+}
+
+/* The same for rows [from, to) of the results of all images. */
 static UNUSED void add_runs(
     const Step *s, const FilterGrad *g, const float *x, const float *dy, long from, long to, long first, long last,
     float *sums) {
-    const Convolution *c = g->c;
-    float *strip = strip_area(s, c), *area = column_area(s, c);
-    for (long line = from; line < to;) {
-        Lines lines = {.n = line / c->OH, .p = line % c->OH};
-        lines.end = least(least(c->OH, lines.p + g->rows), lines.p + to - line);
-        line += lines.end - lines.p;
-        const float *image = x + lines.n * c->H * c->W * c->C;
-        Source source = {.data = image, .row = c->W * c->C, .pixel = c->C};
-        if (g->whole_rows) source = source_of_rows(&g->window, x, 0, lines.n, lines.p, lines.end, strip);
-        for (long unit = first; unit < last; ++unit) {
-            const long run = unit % g->runs, panel = unit / g->runs % g->panels, group = unit / g->runs / g->panels;
-            const long columns = columns_of(panel, g->window.filters);
-            if (run == 0 || unit == first)
-                take_columns(g, dy, group * g->window.filters + panel * TILE_COLUMNS, columns, area, &lines);
-            Source here = source;
-            here.data += group * g->window.depth;
-            add_run(g, &here, &lines, run, vectors_of(columns), sums + (unit - first) * g->entries * TILE_COLUMNS);
+    const long height = g->c->OH, width = g->c->OW;
+    for (long line = from, end; line < to; line = end) {
+        const long n = line / height, p = line % height, rows = least(least(height - p, g->rows), to - line);
+        end = line + rows;
+        for (long q = 0; q < width; q += g->pixels) {
+            const Lines lines = {n, p, p + rows, q, least(width, q + g->pixels)};
+            add_lines_of_runs(s, g, x, dy, &lines, first, last, sums);
         }
     }
 }
@@ -420,7 +457,8 @@ static UNUSED void combine_runs(const Step *s, const FilterGrad *g, long units, 
 /* dw[KH, KW, C / groups, F] from x and dy: rows are KH * KW * C / groups, columns are filters. Few sums: each thread
    has its own for its share of the rows of results. Many: each thread computes its share of the sums, in chunks. */
 static UNUSED void convolve_filter_grad(
-    const Step *s, const Convolution *c, const float *x, const float *dy, TileDone done) {
+    const Step *s, const Convolution *given, const float *x, const float *dy, TileDone done) {
+    const Convolution convolution = turned(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_filter_grad(s, c, x, dy, done);
         return;

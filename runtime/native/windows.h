@@ -19,19 +19,21 @@ typedef struct {
 #define LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define FILTER_AREA(KH, KW, C, F, groups) \
     (LARGER(FILTER_BYTES, LARGER(128 * (KH) * (KW) * (LARGER(C, F) / (groups)), 4 * (KH) * (KW) * (F))) + 64)
-#define STRIP_AREA(W, C, F, KH, KW, OW, groups, stride_x, dilation_y, dilation_x) \
+#define STRIP_AREA(C, F, KH, KW, groups, stride_y, stride_x, dilation_y, dilation_x) \
     (LARGER(STRIP_BYTES, 4 * (((KH) - 1) * (dilation_y) + 1) * (LARGER(C, F) / (groups)) * \
-        (LARGER(W, ((OW) - 1) * (stride_x) + 1) + ((KW) - 1) * (dilation_x))) + 64)
-#define COLUMN_AREA(OW) (LARGER(COLUMN_BYTES, 128 * (OW)) + 64)
+        (13 * LARGER(stride_y, stride_x) + ((KW) - 1) * (dilation_x) + 1)) + 64)
 
 /* Bytes of workspace that each thread needs for a convolution and its adjoints, in f32:
 
    max(2^19, 128 KH KW (max(C, F) / groups), 4 KH KW F)
-   + max(2^19, 4 ((KH - 1) dilation_y + 1) (max(C, F) / groups) (max(W, (OW - 1) stride_x + 1) + (KW - 1) dilation_x))
-   + max(2^17, 128 OW) + 256, rounded up to a multiple of 64. / is the whole part of the quotient. In f64: 0. */
-#define CONVOLUTION_WORKSPACE(H, W, C, F, KH, KW, OH, OW, groups, stride_y, stride_x, dilation_y, dilation_x) \
+   + max(2^19, 4 ((KH - 1) dilation_y + 1) (max(C, F) / groups) (13 max(stride_y, stride_x) + (KW - 1) dilation_x + 1))
+   + 2^17 + 256, rounded up to a multiple of 64. / is the whole part of the quotient. In f64: 0.
+
+   So at least the filters of one panel, and the pixels that one tile reads. */
+#define CONVOLUTION_WORKSPACE(C, F, KH, KW, groups, stride_y, stride_x, dilation_y, dilation_x) \
     ((FILTER_AREA(KH, KW, C, F, groups) + \
-      STRIP_AREA(W, C, F, KH, KW, OW, groups, stride_x, dilation_y, dilation_x) + COLUMN_AREA(OW) + 64 + 63) / 64 * 64)
+      STRIP_AREA(C, F, KH, KW, groups, stride_y, stride_x, dilation_y, dilation_x) + COLUMN_BYTES + 64 + 64 + 63) \
+     / 64 * 64)
 
 /* Places of the areas in the workspace of a thread, aligned to 64 bytes. */
 INLINE float *filter_area(const Step *s, int part) { return (float *)workspace_of(s, part); }
@@ -40,8 +42,19 @@ INLINE float *strip_area(const Step *s, const Convolution *c) {
 }
 INLINE float *column_area(const Step *s, const Convolution *c) {
     const long strip = STRIP_AREA(
-        c->W, c->C, c->F, c->KH, c->KW, c->OW, c->groups, c->stride_x, c->dilation_y, c->dilation_x);
+        c->C, c->F, c->KH, c->KW, c->groups, c->stride_y, c->stride_x, c->dilation_y, c->dilation_x);
     return strip_area(s, c) + (strip + 63) / 64 * 16;
+}
+
+/* Images of one column, as of sequences [N, steps, 1, C], are images of one row: tiles are of pixels in a row. */
+UNUSED static Convolution turned(const Convolution *c) {
+    Convolution t = *c;
+    if (c->W != 1 || c->KW != 1 || c->OW != 1 || c->pad_left) return t;
+    t.H = t.KH = t.OH = 1;
+    t.W = c->H, t.KW = c->KH, t.OW = c->OH;
+    t.stride_y = t.dilation_y = 1, t.pad_top = 0;
+    t.stride_x = c->stride_y, t.dilation_x = c->dilation_y, t.pad_left = c->pad_top;
+    return t;
 }
 
 /* A forward convolution with filters in any order, whose results are every step-th pixel of [N, result_H, result_W].

@@ -34,7 +34,7 @@ double fastest(long op, const long *sizes, const float *a, const float *b, float
     result = to;
     result_columns = op == 1 ? c.C : c.F;
     const long bytes = CONVOLUTION_WORKSPACE(
-        c.H, c.W, c.C, c.F, c.KH, c.KW, c.OH, c.OW, c.groups, c.stride_y, c.stride_x, c.dilation_y, c.dilation_x);
+        c.C, c.F, c.KH, c.KW, c.groups, c.stride_y, c.stride_x, c.dilation_y, c.dilation_x);
     char *workspace = aligned_alloc(64, bytes);
     memset(workspace, 0, bytes);
     const Step step = {.parts = 1, .workspaces = workspace, .workspace_bytes = bytes};

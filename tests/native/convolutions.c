@@ -81,8 +81,7 @@ static void run(void) {
     const Convolution *c = &now.c;
     const long parts = now.parts, bytes = now.wide ? 8 : 4;
     const long workspace = CONVOLUTION_WORKSPACE(
-        c->H, c->W, c->C, c->F, c->KH, c->KW, c->OH, c->OW, c->groups, c->stride_y, c->stride_x, c->dilation_y,
-        c->dilation_x);
+        c->C, c->F, c->KH, c->KW, c->groups, c->stride_y, c->stride_x, c->dilation_y, c->dilation_x);
     char *workspaces = aligned_alloc(64, parts * workspace + 64);
     memset(workspaces, 0xff, parts * workspace + 64);
     Step steps[16];

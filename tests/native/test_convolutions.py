@@ -76,6 +76,9 @@ MODELS = [  # of networks, with few images
     Case(1, (4, 4), 96, 400, (3, 3), padding=SAME, parts=4),  # filters are shared
     Case(2, (6, 6), 256, 160, (3, 3), padding=SAME, parts=3),  # many sums: chunks
     Case(1, (1, 40), 3, 5, (1, 5), dilation=(1, 3), padding=((0, 0), (6, 6)), parts=2),
+    Case(2, (300, 1), 16, 40, (9, 1), padding=((4, 4), (0, 0)), stride=(2, 1), parts=3),  # one column
+    Case(1, (2, 5000), 16, 4, (2, 9), padding=((0, 0), (4, 5)), stride=(1, 2), parts=2),  # strips of a part of a row
+    Case(1, (3, 9000), 3, 4, (2, 9), padding=((0, 0), (8, 8)), parts=3),
     Case(3, (9, 9), 1, 1, (3, 3), groups=40, padding=SAME, parts=2),
     Case(3, (9, 9), 1, 1, (3, 3), groups=300, padding=SAME, stride=(2, 2), parts=2),
     Case(2, (12, 12), 1, 1, (5, 5), groups=24, parts=2),
