@@ -30,7 +30,7 @@ typedef struct {
 
 INLINE long panels_of(long columns) { return (columns + TILE_COLUMNS - 1) / TILE_COLUMNS; }
 INLINE int vectors_of(long columns) { return (int)((columns + LANES - 1) / LANES); }
-INLINE long columns_of(long panel, long columns) { return least(TILE_COLUMNS, columns - panel * TILE_COLUMNS); }
+INLINE long columns_of(long panel, long columns) { return smaller_of(TILE_COLUMNS, columns - panel * TILE_COLUMNS); }
 
 /* Filters from `first` of a group as [KH, KW, depth, width], zeros after the last one. */
 static UNUSED void pack_filters(const Window *k, long group, long first, long columns, long width, float *to) {
@@ -42,7 +42,7 @@ static UNUSED void pack_filters(const Window *k, long group, long first, long co
             } else {
                 for (long block = 0; block < k->depth; block += 16) /* turned, a few lines of the cache at a time */
                     for (long j = 0; j < columns; ++j)
-                        for (long d = block; d < least(block + 16, k->depth); ++d)
+                        for (long d = block; d < smaller_of(block + 16, k->depth); ++d)
                             to[d * width + j] = from[d * k->w_depth + j * k->w_filter];
             }
             if (columns < width)
@@ -86,13 +86,14 @@ INLINE long reached_columns(const Window *k) { return (k->OW - 1) * k->stride_x 
 
 INLINE bool leaves_row(const Window *k) { return k->left > 0 || reached_columns(k) - k->left > k->W; }
 
-/* Rows [top, end) of an image that results [q, q_end) of a row read, only the channels of a group, with zeros in columns
-   outside of the image. */
+/* Rows [top, end) of an image that results [q, q_end) of a row read: only the channels of a group, with zeros in the
+   columns outside of the image. */
 static UNUSED Source copy_rows(
     const Window *k, const float *image, long group, long top, long end, long q, long q_end, float *strip) {
     const long columns = (q_end - 1 - q) * k->stride_x + (k->KW - 1) * k->dilation_x + 1, depth = k->depth;
     const long left = k->left - q * k->stride_x; /* columns of the strip before the image, perhaps negative */
-    const long before = least(columns, most(0, left)), after = most(before, least(columns, k->W + left));
+    const long before = smaller_of(columns, larger_of(0, left));
+    const long after = larger_of(before, smaller_of(columns, k->W + left));
     for (long y = top; y < end; ++y) {
         float *to = strip + (y - top) * columns * depth;
         const float *from = image + (y * k->W - left) * k->C + group * depth;
@@ -107,14 +108,14 @@ static UNUSED Source copy_rows(
 
 /* Rows of results whose windows fit half of the strip; 0 if those of one row do not fit. */
 INLINE long rows_in_strip(const Window *k) {
-    const long rows = STRIP_BYTES / 8 / most(1, reached_columns(k) * k->depth) - (k->KH - 1) * k->dilation_y - 1;
+    const long rows = STRIP_BYTES / 8 / larger_of(1, reached_columns(k) * k->depth) - (k->KH - 1) * k->dilation_y - 1;
     return rows < 0 ? 0 : rows / k->stride_y + 1;
 }
 
 /* Pixels of a row of results whose windows fit half of the strip. */
 INLINE long pixels_in_strip(const Window *k) {
     const long height = (k->KH - 1) * k->dilation_y + 1;
-    const long columns = STRIP_BYTES / 8 / most(1, height * k->depth) - (k->KW - 1) * k->dilation_x - 1;
+    const long columns = STRIP_BYTES / 8 / larger_of(1, height * k->depth) - (k->KW - 1) * k->dilation_x - 1;
     return columns < 0 ? 1 : columns / k->stride_x + 1;
 }
 
@@ -126,8 +127,8 @@ static UNUSED Source source_of_rows(const Window *k, const float *x, long group,
     const float *image = x + lines->n * k->H * k->W * k->C;
     if (!leaves_row(k) || k->KH == 0 || k->KW == 0)
         return (Source){.data = image + group * k->depth, .row = k->W * k->C, .pixel = k->C};
-    const long top = most(0, lines->p * k->stride_y - k->top);
-    const long bottom = least(k->H, (lines->end - 1) * k->stride_y - k->top + (k->KH - 1) * k->dilation_y + 1);
+    const long top = larger_of(0, lines->p * k->stride_y - k->top);
+    const long bottom = smaller_of(k->H, (lines->end - 1) * k->stride_y - k->top + (k->KH - 1) * k->dilation_y + 1);
     return copy_rows(k, image, group, top, bottom, lines->q, lines->q_end, strip);
 }
 
@@ -136,10 +137,10 @@ static UNUSED Lines next_lines(const Window *k, long begin, long to, long *end) 
     const long across = tiles_in_row(k), rows = rows_in_strip(k), line = begin / across, t = begin % across;
     const long n = line / k->OH, p = line % k->OH;
     if (rows) {
-        *end = least(to, (n * k->OH + least(k->OH, p + rows)) * across);
+        *end = smaller_of(to, (n * k->OH + smaller_of(k->OH, p + rows)) * across);
         return (Lines){n, p, (*end - 1) / across - n * k->OH + 1, 0, k->OW};
     }
-    *end = least(to, least((line + 1) * across, begin + most(1, pixels_in_strip(k) / TILE_ROWS)));
+    *end = smaller_of(to, smaller_of((line + 1) * across, begin + larger_of(1, pixels_in_strip(k) / TILE_ROWS)));
     return (Lines){n, p, p + 1, k->OW * t / across, k->OW * (*end - line * across) / across};
 }
 
@@ -164,7 +165,7 @@ static UNUSED void slide_rows(
                 const long panel = panels->first + j, columns = columns_of(panel, k->filters);
                 window_tile(k, &source, at, k->stride_x * source.pixel, taps, panels->packed + j * panel_size,
                     (int)rows, vectors_of(columns), tile);
-                deliver(s, done, tile, TILE_COLUMNS, result_row(k, n, p, q), k->step_x, rows,
+                deliver_pixels(s, done, tile, TILE_COLUMNS, result_row(k, n, p, q), k->step_x, rows,
                     panels->group * k->filters + panel * TILE_COLUMNS, columns);
             }
         }
@@ -174,17 +175,17 @@ static UNUSED void slide_rows(
 /* One pixel of several images -------------------------------------------------------------------------------------- */
 
 /* Rows of a tile that are a multiple of 4096 bytes apart would share one set of the cache. */
-INLINE bool collides(long numbers) { return 4 * numbers % 4096 < 64; }
+INLINE bool images_collide(long numbers) { return 4 * numbers % 4096 < 64; }
 
 INLINE long image_size(const Window *k) { return k->H * k->W * k->depth + 16; }
 
 INLINE bool are_copied(const Window *k) {
-    return collides(k->H * k->W * k->C) && 4 * TILE_ROWS * image_size(k) <= STRIP_BYTES;
+    return images_collide(k->H * k->W * k->C) && 4 * TILE_ROWS * image_size(k) <= STRIP_BYTES;
 }
 
 /* Images of a tile: of those that collide, no more than a set has lines. */
 INLINE long images_at_once(const Window *k) {
-    return collides(k->H * k->W * k->C) && !are_copied(k) ? least(8, TILE_ROWS) : TILE_ROWS;
+    return images_collide(k->H * k->W * k->C) && !are_copied(k) ? smaller_of(8, TILE_ROWS) : TILE_ROWS;
 }
 
 /* Images [n, n + count) for a group, in place or copied further apart. */
@@ -222,8 +223,8 @@ static UNUSED void slide_images(
                     const long panel = panels->first + j, columns = columns_of(panel, k->filters);
                     window_tile(k, &source, y * source.row + column * source.pixel, image, taps,
                         panels->packed + j * panel_size, (int)count, vectors_of(columns), tile);
-                    deliver(s, done, tile, TILE_COLUMNS, result_row(k, n, p, q), k->result_H * k->result_W, count,
-                        panels->group * k->filters + panel * TILE_COLUMNS, columns);
+                    deliver_pixels(s, done, tile, TILE_COLUMNS, result_row(k, n, p, q), k->result_H * k->result_W,
+                        count, panels->group * k->filters + panel * TILE_COLUMNS, columns);
                 }
             }
     }
@@ -238,7 +239,7 @@ static UNUSED bool images_are_better(const Window *k, long images) {
     long taps = 0;
     for (long q = 0; q < k->OW; ++q) {
         const long column = q * k->stride_x - k->left;
-        taps += most(0, last_tap(column, k->dilation_x, k->W, k->KW) - first_tap(column, k->dilation_x));
+        taps += larger_of(0, last_tap(column, k->dilation_x, k->W, k->KW) - first_tap(column, k->dilation_x));
     }
     const long at_once = images_at_once(k);
     const double rows = (double)images / ((images + at_once - 1) / at_once), depth = k->KH * k->depth;
@@ -248,10 +249,10 @@ static UNUSED bool images_are_better(const Window *k, long images) {
 }
 
 /* Windows of one tap that move by one pixel are a plain product: all pixels of all images are one row. */
-static UNUSED Window flattened(const Window *k) {
+static UNUSED Window flattened_window(const Window *k) {
     Window flat = *k;
-    const bool plain = k->KH == 1 && k->KW == 1 && k->stride_y == 1 && k->stride_x == 1 && k->top == 0 && k->left == 0 &&
-        k->OH == k->H && k->OW == k->W && k->step_y == 1 && k->step_x == 1;
+    const bool plain = k->KH == 1 && k->KW == 1 && k->stride_y == 1 && k->stride_x == 1 && k->top == 0 &&
+        k->left == 0 && k->OH == k->H && k->OW == k->W && k->step_y == 1 && k->step_x == 1;
     if (plain) {
         flat.N = flat.H = flat.OH = flat.result_H = 1;
         flat.W = flat.OW = flat.result_W = k->N * k->H * k->W;
@@ -260,9 +261,9 @@ static UNUSED Window flattened(const Window *k) {
 }
 
 /* All results of a window; each thread computes its share of pixels, or of filters if there are few pixels. */
-static UNUSED void slide(
+static UNUSED void slide_window(
     const Step *s, const Convolution *c, const Window *given, const float *x, TileDone done) {
-    const Window window = flattened(given), *k = &window;
+    const Window window = flattened_window(given), *k = &window;
     if (k->N <= 0 || k->OH <= 0 || k->OW <= 0 || k->filters <= 0) return;
     const bool images = images_are_better(k, k->N / s->parts);
     const long units = images ? k->N : k->N * k->OH * tiles_in_row(k);
@@ -273,11 +274,11 @@ static UNUSED void slide(
     else share(units, 1, s->part, s->parts, &from, &to);
     if (from >= to) return;
     const long panel_size = k->KH * k->KW * k->depth * TILE_COLUMNS;
-    const long at_once = most(1, FILTER_BYTES / 4 / most(1, panel_size));
+    const long at_once = larger_of(1, FILTER_BYTES / 4 / larger_of(1, panel_size));
     float *packed = filter_area(s, s->part), *strip = strip_area(s, c);
     while (panel < last) {
         const long group = panel / in_group, first = panel % in_group;
-        const Panels some = {packed, group, first, least(least(at_once, last - panel), in_group - first)};
+        const Panels some = {packed, group, first, smaller_of(smaller_of(at_once, last - panel), in_group - first)};
         for (long j = 0; j < some.count; ++j) {
             const long columns = columns_of(first + j, k->filters);
             pack_filters(k, group, (first + j) * TILE_COLUMNS, columns, vectors_of(columns) * LANES,
@@ -291,33 +292,34 @@ static UNUSED void slide(
 /* y[N, OH, OW, F] = x[N, H, W, C] * w: rows are pixels N * OH * OW, columns are filters. */
 static UNUSED void convolve(
     const Step *s, const Convolution *given, const float *x, const float *w, TileDone done) {
-    const Convolution convolution = turned(given), *c = &convolution;
+    const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
         convolve_depthwise(s, c, x, w, done);
         return;
     }
     const Window window = forward_window(c, w);
-    slide(s, c, &window, x, done);
+    slide_window(s, c, &window, x, done);
 }
 
 /* dx[N, H, W, C] from dy[N, OH, OW, F]: rows are pixels N * H * W, columns are channels. */
 static UNUSED void convolve_input_grad(
     const Step *s, const Convolution *given, const float *dy, const float *w, TileDone done) {
-    const Convolution convolution = turned(given), *c = &convolution;
+    const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_input_grad(s, c, dy, w, done);
         return;
     }
-    for (long y = 0; y < least(c->stride_y, c->H); ++y)
-        for (long x = 0; x < least(c->stride_x, c->W); ++x) {
+    for (long y = 0; y < smaller_of(c->stride_y, c->H); ++y)
+        for (long x = 0; x < smaller_of(c->stride_x, c->W); ++x) {
             const Window window = gradient_window(c, w, y, x);
-            slide(s, c, &window, dy, done);
+            slide_window(s, c, &window, dy, done);
         }
 }
 
 /* Gradient of the filters ------------------------------------------------------------------------------------------ */
 
-/* Entries of the window that are contiguous in the image: the channels of one tap, or, if these are few, a row of it. */
+/* A run is the entries of the window that are contiguous in the image: the channels of one tap, or, if these are few, a
+   row of the window. */
 typedef struct {
     const Convolution *c;
     Window window;
@@ -334,13 +336,14 @@ static UNUSED FilterGrad filter_grad_of(const Convolution *c) {
     g.runs = g.whole_rows ? c->KH : c->KH * c->KW;
     g.panels = panels_of(g.window.filters);
     const long numbers = c->F + c->stride_y * c->stride_x * c->C; /* of x and dy, for a pixel of the result */
-    long most_pixels = least(COLUMN_BYTES / 4 / TILE_COLUMNS, most(64, FILTER_BYTES / 4 / most(1, numbers)));
+    const long in_cache = larger_of(64, FILTER_BYTES / 4 / larger_of(1, numbers));
+    long most_pixels = smaller_of(COLUMN_BYTES / 4 / TILE_COLUMNS, in_cache);
     if (g.whole_rows && leaves_row(&g.window)) {
-        most_pixels = least(most_pixels, pixels_in_strip(&g.window));
+        most_pixels = smaller_of(most_pixels, pixels_in_strip(&g.window));
         g.rows = rows_in_strip(&g.window);
     } else g.rows = most_pixels;
-    g.rows = most(1, least(g.rows, most_pixels / most(1, c->OW)));
-    g.pixels = g.rows > 1 ? c->OW : least(c->OW, most_pixels);
+    g.rows = larger_of(1, smaller_of(g.rows, most_pixels / larger_of(1, c->OW)));
+    g.pixels = g.rows > 1 ? c->OW : smaller_of(c->OW, most_pixels);
     return g;
 }
 
@@ -354,16 +357,17 @@ static UNUSED void add_run(
     const Window *k = &g->window;
     const long y = g->whole_rows ? run : run / k->KW, x = g->whole_rows ? 0 : run % k->KW;
     const long row = y * k->dilation_y - k->top, column = x * k->dilation_x - k->left;
-    const long p = most(lines->p, first_tap(row, k->stride_y));
+    const long p = larger_of(lines->p, first_tap(row, k->stride_y));
     const long p_end = last_tap(row, k->stride_y, k->H, lines->end);
-    const long q = g->whole_rows ? lines->q : most(lines->q, first_tap(column, k->stride_x));
+    const long q = g->whole_rows ? lines->q : larger_of(lines->q, first_tap(column, k->stride_x));
     const long q_end = g->whole_rows ? lines->q_end : last_tap(column, k->stride_x, k->W, lines->q_end);
     if (p >= p_end || q >= q_end) return;
     const float *a = source->data + ((p * k->stride_y + row - source->top) * source->row +
         (q * k->stride_x + column - source->left) * source->pixel);
     TileWork work = {
         .segments = p_end - p, .depth = q_end - q, .a_segment = k->stride_y * source->row, .a_row = 1,
-        .a_step = k->stride_x * source->pixel, .b = columns->dy + ((p - lines->p) * k->OW + q - lines->q) * columns->width,
+        .a_step = k->stride_x * source->pixel,
+        .b = columns->dy + ((p - lines->p) * k->OW + q - lines->q) * columns->width,
         .b_segment = k->OW * columns->width, .b_row = columns->width,
     };
     const long tiles = (g->entries + TILE_ROWS - 1) / TILE_ROWS;
@@ -416,10 +420,10 @@ static UNUSED void add_runs(
     float *sums) {
     const long height = g->c->OH, width = g->c->OW;
     for (long line = from, end; line < to; line = end) {
-        const long n = line / height, p = line % height, rows = least(least(height - p, g->rows), to - line);
+        const long n = line / height, p = line % height, rows = smaller_of(smaller_of(height - p, g->rows), to - line);
         end = line + rows;
         for (long q = 0; q < width; q += g->pixels) {
-            const Lines lines = {n, p, p + rows, q, least(width, q + g->pixels)};
+            const Lines lines = {n, p, p + rows, q, smaller_of(width, q + g->pixels)};
             add_lines_of_runs(s, g, x, dy, &lines, first, last, sums);
         }
     }
@@ -430,7 +434,7 @@ static UNUSED void deliver_runs(
     const Step *s, const FilterGrad *g, const float *sums, long first, long from, long to, TileDone done) {
     for (long i = from; i < to;) {
         const long unit = first + i / g->entries, entry = i % g->entries;
-        const long rows = least(least(TILE_ROWS, g->entries - entry), to - i);
+        const long rows = smaller_of(smaller_of(TILE_ROWS, g->entries - entry), to - i);
         const long run = unit % g->runs, panel = unit / g->runs % g->panels, group = unit / g->runs / g->panels;
         done(s, sums + (i - from) * TILE_COLUMNS, TILE_COLUMNS, 0, run * g->entries + entry, rows,
             group * g->window.filters + panel * TILE_COLUMNS, columns_of(panel, g->window.filters));
@@ -444,7 +448,7 @@ static UNUSED void combine_runs(const Step *s, const FilterGrad *g, long units, 
     long from, to;
     share(units * g->entries, 1, s->part, s->parts, &from, &to);
     for (long i = from, end; i < to; i = end) {
-        end = least(to, i + TILE_ROWS);
+        end = smaller_of(to, i + TILE_ROWS);
         memcpy(sums, filter_area(s, 0) + i * TILE_COLUMNS, 4 * (end - i) * TILE_COLUMNS);
         for (int part = 1; part < s->parts; ++part) {
             const float *more = filter_area(s, part) + i * TILE_COLUMNS;
@@ -458,7 +462,7 @@ static UNUSED void combine_runs(const Step *s, const FilterGrad *g, long units, 
    has its own for its share of the rows of results. Many: each thread computes its share of the sums, in chunks. */
 static UNUSED void convolve_filter_grad(
     const Step *s, const Convolution *given, const float *x, const float *dy, TileDone done) {
-    const Convolution convolution = turned(given), *c = &convolution;
+    const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_filter_grad(s, c, x, dy, done);
         return;
@@ -476,16 +480,16 @@ static UNUSED void convolve_filter_grad(
         return;
     }
     share(units, 1, s->part, s->parts, &from, &to);
-    const long at_once = most(1, FILTER_BYTES / (4 * size));
+    const long at_once = larger_of(1, FILTER_BYTES / (4 * size));
     for (long first = from, last; first < to; first = last) {
-        last = least(to, first + at_once);
+        last = smaller_of(to, first + at_once);
         memset(sums, 0, 4 * (last - first) * size);
         add_runs(s, g, x, dy, 0, lines, first, last, sums);
         deliver_runs(s, g, sums, first, 0, (last - first) * g->entries, done);
     }
 }
 
-/* f64: plain loops, for programs that check f32 ----------------------------------------------------------------------- */
+/* f64: plain loops, for programs that check f32 -------------------------------------------------------------------- */
 
 typedef void (*TileDoneF64)(
     const Step *s, const double *tile, long stride, long batch, long row, long rows, long column, long columns);
@@ -493,7 +497,7 @@ typedef void (*TileDoneF64)(
 #define COLUMNS_F64 64 /* results at once */
 
 /* The place of tap i in the image, or -1 if it lies outside. */
-INLINE long seen(long p, long i, long stride, long dilation, long pad, long size) {
+INLINE long place_of_tap(long p, long i, long stride, long dilation, long pad, long size) {
     const long place = p * stride + i * dilation - pad;
     return place < size ? place : -1;
 }
@@ -505,8 +509,8 @@ static UNUSED void convolve_pixel_f64(
     for (long f = from; f < to; ++f) sums[f - from] = 0;
     for (long i = 0; i < c->KH; ++i)
         for (long j = 0; j < c->KW; ++j) {
-            const long y = seen(p, i, c->stride_y, c->dilation_y, c->pad_top, c->H);
-            const long column = seen(q, j, c->stride_x, c->dilation_x, c->pad_left, c->W);
+            const long y = place_of_tap(p, i, c->stride_y, c->dilation_y, c->pad_top, c->H);
+            const long column = place_of_tap(q, j, c->stride_x, c->dilation_x, c->pad_left, c->W);
             if (y < 0 || column < 0) continue;
             const double *pixel = x + ((n * c->H + y) * c->W + column) * c->C;
             const double *tap = w + (i * c->KW + j) * depth * c->F;
@@ -522,7 +526,7 @@ static UNUSED void convolve_f64(
     share(c->N * c->OH * c->OW, 1, s->part, s->parts, &from, &to);
     for (long row = from; row < to; ++row)
         for (long f = 0; f < c->F; f += COLUMNS_F64) {
-            const long end = least(c->F, f + COLUMNS_F64);
+            const long end = smaller_of(c->F, f + COLUMNS_F64);
             convolve_pixel_f64(
                 c, x, w, row / c->OW / c->OH, row / c->OW % c->OH, row % c->OW, f, end, sums);
             done(s, sums, COLUMNS_F64, 0, row, 1, f, end - f);
@@ -554,7 +558,7 @@ static UNUSED void convolve_input_grad_f64(
     share(c->N * c->H * c->W, 1, s->part, s->parts, &from, &to);
     for (long row = from; row < to; ++row)
         for (long d = 0; d < c->C; d += COLUMNS_F64) {
-            const long end = least(c->C, d + COLUMNS_F64);
+            const long end = smaller_of(c->C, d + COLUMNS_F64);
             input_grad_pixel_f64(c, dy, w, row / c->W / c->H, row / c->W % c->H, row % c->W, d, end, sums);
             done(s, sums, COLUMNS_F64, 0, row, 1, d, end - d);
         }
@@ -566,8 +570,8 @@ static UNUSED void filter_grad_entry_f64(
     const long depth = c->C / c->groups, filters = c->F / c->groups;
     for (long f = from; f < to; ++f) sums[f - from] = 0;
     for (long row = 0; row < c->N * c->OH * c->OW; ++row) {
-        const long y = seen(row / c->OW % c->OH, i, c->stride_y, c->dilation_y, c->pad_top, c->H);
-        const long column = seen(row % c->OW, j, c->stride_x, c->dilation_x, c->pad_left, c->W);
+        const long y = place_of_tap(row / c->OW % c->OH, i, c->stride_y, c->dilation_y, c->pad_top, c->H);
+        const long column = place_of_tap(row % c->OW, j, c->stride_x, c->dilation_x, c->pad_left, c->W);
         if (y < 0 || column < 0) continue;
         const double *pixel = x + ((row / c->OW / c->OH * c->H + y) * c->W + column) * c->C;
         for (long f = from; f < to; ++f) sums[f - from] += pixel[f / filters * depth + d] * dy[row * c->F + f];
@@ -582,7 +586,7 @@ static UNUSED void convolve_filter_grad_f64(
     share(c->KH * c->KW * depth, 1, s->part, s->parts, &from, &to);
     for (long row = from; row < to; ++row)
         for (long f = 0; f < c->F; f += COLUMNS_F64) {
-            const long end = least(c->F, f + COLUMNS_F64);
+            const long end = smaller_of(c->F, f + COLUMNS_F64);
             filter_grad_entry_f64(c, x, dy, row / depth / c->KW, row / depth % c->KW, row % depth, f, end, sums);
             done(s, sums, COLUMNS_F64, 0, row, 1, f, end - f);
         }

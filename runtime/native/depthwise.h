@@ -18,7 +18,7 @@ INLINE void depthwise_rows(
     const long a_pixel = k->stride_x * k->C, a_y = k->dilation_y * k->W * k->C, a_x = k->dilation_x * k->C;
     const long width = taps.x_end - taps.x, w_y = k->w_y - width * k->w_x, skip = a_y - width * a_x;
     for (long block = 0; block < channels; block += LANES) {
-        const long c = least(block, channels - LANES);
+        const long c = smaller_of(block, channels - LANES);
         const float *image = a + c, *filter = w + c;
         Vector sum[DEPTHWISE_PIXELS];
         UNROLL(8) for (int i = 0; i < pixels; ++i) sum[i] = (Vector){0};
@@ -52,7 +52,7 @@ INLINE void depthwise_near(
     const float *w, long height, long channels, float *tile) {
     const long a_y = k->dilation_y * k->W * k->C;
     for (long block = 0; block < channels; block += LANES) {
-        const long c = least(block, channels - LANES);
+        const long c = smaller_of(block, channels - LANES);
         const float *filter = w + c;
         long place = at + c;
         Vector sum[DEPTHWISE_PIXELS];
@@ -156,8 +156,9 @@ static UNUSED void depthwise_line(
         else if (taps.y >= taps.y_end || taps.x >= taps.x_end)
             for (int i = 0; i < pixels; ++i) memset(tile + i * DEPTHWISE_STRIDE, 0, 4 * channels);
         else
-            depthwise_tile(pixels, k, x + (at + taps.x * k->dilation_x * k->C), w + taps.x * k->w_x, taps, channels, tile);
-        deliver(s, done, tile, DEPTHWISE_STRIDE, result_row(k, n, p, q), k->step_x, pixels, c, channels);
+            depthwise_tile(pixels, k, x + (at + taps.x * k->dilation_x * k->C), w + taps.x * k->w_x, taps, channels,
+                tile);
+        deliver_pixels(s, done, tile, DEPTHWISE_STRIDE, result_row(k, n, p, q), k->step_x, pixels, c, channels);
     }
 }
 
@@ -189,7 +190,7 @@ static UNUSED void convolve_depthwise(
     share(c->N * c->OH, 1, s->part, s->parts, &from, &to);
     for (long first = from, end; first < to; first = end) {
         const long n = first / c->OH;
-        end = least(to, (n + 1) * c->OH);
+        end = smaller_of(to, (n + 1) * c->OH);
         depthwise_image(s, &window, x, n, first - n * c->OH, end - n * c->OH, done);
     }
 }
@@ -202,9 +203,9 @@ static UNUSED void depthwise_input_grad(
     share(c->N * c->H, 1, s->part, s->parts, &from, &to);
     for (long first = from, end; first < to; first = end) {
         const long n = first / c->H, row = first - n * c->H;
-        end = least(to, (n + 1) * c->H);
-        for (long y = 0; y < least(c->stride_y, c->H); ++y)
-            for (long x = 0; x < least(c->stride_x, c->W); ++x) {
+        end = smaller_of(to, (n + 1) * c->H);
+        for (long y = 0; y < smaller_of(c->stride_y, c->H); ++y)
+            for (long x = 0; x < smaller_of(c->stride_x, c->W); ++x) {
                 const Window window = gradient_window(c, w, y, x); /* its rows are y, y + stride_y, … */
                 depthwise_image(s, &window, dy, n, first_tap(y - row, c->stride_y),
                     last_tap(y, c->stride_y, end - n * c->H, window.OH), done);
@@ -214,7 +215,7 @@ static UNUSED void depthwise_input_grad(
 
 /* Gradient of the filters ------------------------------------------------------------------------------------------ */
 
-#define SUMMED_LINES 512 /* pixels of x and dy at once: their lines of the cache stay there for all rows of the window */
+#define SUMMED_PIXELS 512 /* of x and dy at once: one vector of each stays in the L1 cache for all rows of the window */
 
 /* What is added to the sums of a row of the window, for one vector of channels: rows of results and of the image. */
 typedef struct {
@@ -303,7 +304,7 @@ static UNUSED void add_taps(
     const Convolution *c, const float *x, const float *dy, long n, long i, long from, long to, long channel,
     long lanes, float *sums) {
     const long row = i * c->dilation_y - c->pad_top;
-    const long p = most(from, first_tap(row, c->stride_y)), rows = last_tap(row, c->stride_y, c->H, to) - p;
+    const long p = larger_of(from, first_tap(row, c->stride_y)), rows = last_tap(row, c->stride_y, c->H, to) - p;
     if (rows <= 0) return;
     const long at = ((n * c->H + p * c->stride_y + row) * c->W - c->pad_left) * c->C + channel;
     const float *b = dy + (n * c->OH + p) * c->OW * c->C + channel;
@@ -331,7 +332,7 @@ static UNUSED void add_taps(
 static UNUSED void add_lines(
     const Convolution *c, const float *x, const float *dy, long n, long from, long to, float *sums) {
     for (long channel = 0; channel < c->C; channel += LANES) {
-        const long at = most(0, least(channel, c->C - LANES));
+        const long at = larger_of(0, smaller_of(channel, c->C - LANES));
         for (long i = 0; i < c->KH; ++i)
             add_taps(c, x, dy, n, i, from, to, at, LANES - (channel - at), sums + i * c->KW * c->C + at);
     }
@@ -342,11 +343,11 @@ static UNUSED void depthwise_filter_grad(
     const Step *s, const Convolution *c, const float *x, const float *dy, TileDone done) {
     float *sums = filter_area(s, s->part);
     memset(sums, 0, 4 * c->KH * c->KW * c->C);
-    const long step = most(1, SUMMED_LINES / most(1, c->OW + c->stride_y * c->W));
+    const long step = larger_of(1, SUMMED_PIXELS / larger_of(1, c->OW + c->stride_y * c->W));
     long from, to;
     share(c->N * c->OH, 1, s->part, s->parts, &from, &to);
     for (long line = from; line < to;) {
-        const long n = line / c->OH, p = line % c->OH, end = least(least(c->OH, p + step), p + to - line);
+        const long n = line / c->OH, p = line % c->OH, end = smaller_of(smaller_of(c->OH, p + step), p + to - line);
         add_lines(c, x, dy, n, p, end, sums);
         line += end - p;
     }
@@ -354,7 +355,7 @@ static UNUSED void depthwise_filter_grad(
     share(c->KH * c->KW * c->C, 1, s->part, s->parts, &from, &to);
     for (long i = from, end; i < to; i = end) {
         float sum[DEPTHWISE_CHANNELS];
-        end = least(least(to, i + DEPTHWISE_CHANNELS), (i / c->C + 1) * c->C);
+        end = smaller_of(smaller_of(to, i + DEPTHWISE_CHANNELS), (i / c->C + 1) * c->C);
         memcpy(sum, filter_area(s, 0) + i, 4 * (end - i));
         for (int part = 1; part < s->parts; ++part)
             for (long j = i; j < end; ++j) sum[j - i] += filter_area(s, part)[j];

@@ -47,7 +47,7 @@ INLINE float *column_area(const Step *s, const Convolution *c) {
 }
 
 /* Images of one column, as of sequences [N, steps, 1, C], are images of one row: tiles are of pixels in a row. */
-UNUSED static Convolution turned(const Convolution *c) {
+UNUSED static Convolution turned_images(const Convolution *c) {
     Convolution t = *c;
     if (c->W != 1 || c->KW != 1 || c->OW != 1 || c->pad_left) return t;
     t.H = t.KH = t.OH = 1;
@@ -69,13 +69,13 @@ typedef struct {
     long result_H, result_W, from_y, from_x, step_y, step_x;
 } Window;
 
-INLINE long least(long a, long b) { return a < b ? a : b; }
-INLINE long most(long a, long b) { return a > b ? a : b; }
+INLINE long smaller_of(long a, long b) { return a < b ? a : b; }
+INLINE long larger_of(long a, long b) { return a > b ? a : b; }
 
 /* Taps first <= i < last are those with 0 <= start + i * step < size. */
 INLINE long first_tap(long start, long step) { return start < 0 ? (step - 1 - start) / step : 0; }
 INLINE long last_tap(long start, long step, long size, long taps) {
-    return start < size ? least(taps, (size - 1 - start) / step + 1) : 0;
+    return start < size ? smaller_of(taps, (size - 1 - start) / step + 1) : 0;
 }
 
 /* The row of the matrix of results for pixel (p, q) of image n. */
@@ -87,7 +87,7 @@ INLINE long result_row(const Window *k, long n, long p, long q) {
 typedef struct { long y, y_end, x, x_end; } Taps;
 
 /* Some pixels of a tile that are `step` rows of the result apart. */
-INLINE void deliver(
+INLINE void deliver_pixels(
     const Step *s, TileDone done, const float *tile, long stride, long row, long step, long rows, long column,
     long columns) {
     if (step == 1) {
@@ -111,7 +111,7 @@ UNUSED static Window forward_window(const Convolution *c, const float *w) {
 /* One axis of the gradient of the input, for the pixels from, from + stride, …: the taps that reach them. */
 typedef struct { long taps, last, step, pad, dilation, results; } Reach;
 
-UNUSED static Reach reach(long from, long size, long taps, long stride, long pad, long dilation) {
+UNUSED static Reach reach_of(long from, long size, long taps, long stride, long pad, long dilation) {
     long common = dilation, rest = stride; /* their greatest common divisor */
     while (rest) {
         const long next = common % rest;
@@ -133,8 +133,8 @@ UNUSED static Reach reach(long from, long size, long taps, long stride, long pad
 /* The gradient of the input at the pixels (from_y + i * stride_y, from_x + j * stride_x). */
 UNUSED static Window gradient_window(const Convolution *c, const float *w, long from_y, long from_x) {
     const long depth = c->C / c->groups, filters = c->F / c->groups, w_x = depth * c->F, w_y = c->KW * w_x;
-    const Reach y = reach(from_y, c->H, c->KH, c->stride_y, c->pad_top, c->dilation_y);
-    const Reach x = reach(from_x, c->W, c->KW, c->stride_x, c->pad_left, c->dilation_x);
+    const Reach y = reach_of(from_y, c->H, c->KH, c->stride_y, c->pad_top, c->dilation_y);
+    const Reach x = reach_of(from_x, c->W, c->KW, c->stride_x, c->pad_left, c->dilation_x);
     return (Window){
         .N = c->N, .H = c->OH, .W = c->OW, .C = c->F, .groups = c->groups, .depth = filters, .filters = depth,
         .KH = y.taps, .KW = x.taps, .OH = y.results, .OW = x.results, .stride_y = 1, .stride_x = 1,

@@ -1,6 +1,7 @@
 /* Runs convolutions for test_convolutions.py: reads cases from stdin, writes their results to stdout.
 
-   A case: op, 64-bit?, parts, the 16 sizes of Convolution, numbers of a, b and the result; then a and b. Arrays have
+   A case: op, 64-bit?, parts, the 16 sizes of Convolution, bytes of a workspace, numbers of a, b and the
+   result; then a and b. Arrays have
    exactly their size, with NaN around; workspaces have exactly the bytes of CONVOLUTION_WORKSPACE, full of NaN. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,7 +18,7 @@ static void meet(const Step *s) {
 
 enum { AROUND = 64 }; /* numbers before and after each array */
 
-typedef struct { long op, wide, parts; Convolution c; long a, b, result; } Case;
+typedef struct { long op, wide, parts; Convolution c; long workspace, a, b, result; } Case;
 
 static Case now;
 static char *left, *right, *result;
@@ -36,7 +37,7 @@ static void done(
     for (long i = 0; i < rows; ++i)
         for (long j = 0; j < columns; ++j) {
             const long at = (row + i) * result_columns + column + j;
-            if (batch || column + j >= result_columns || at < 0 || at >= now.result) fail("a result that does not exist");
+            if (batch || column + j >= result_columns || at < 0 || at >= now.result) fail("no such result");
             written[at]++;
             ((float *)result)[at] = tile[i * stride + j];
         }
@@ -82,6 +83,7 @@ static void run(void) {
     const long parts = now.parts, bytes = now.wide ? 8 : 4;
     const long workspace = CONVOLUTION_WORKSPACE(
         c->C, c->F, c->KH, c->KW, c->groups, c->stride_y, c->stride_x, c->dilation_y, c->dilation_x);
+    if (workspace != now.workspace) fail("another formula for the workspace");
     char *workspaces = aligned_alloc(64, parts * workspace + 64);
     memset(workspaces, 0xff, parts * workspace + 64);
     Step steps[16];

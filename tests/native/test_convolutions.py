@@ -61,6 +61,17 @@ class Case:
         ends = [self.groups, *self.stride, top, left, *self.dilation]
         return [self.n, *self.size, channels, filters, *self.kernel, *self.output, *ends]
 
+    @property
+    def workspace(self) -> int:
+        """CONVOLUTION_WORKSPACE: the formula of its comment."""
+        (height, width), (dilation_y, dilation_x) = self.kernel, self.dilation
+        channels, filters = self.depth * self.groups, self.filters * self.groups
+        deepest = max(channels, filters) // self.groups
+        packed = max(2**19, 128 * height * width * deepest, 4 * height * width * filters)
+        columns = 13 * max(self.stride) + (width - 1) * dilation_x + 1
+        strip = max(2**19, 4 * ((height - 1) * dilation_y + 1) * deepest * columns)
+        return -(-(packed + strip + 2**17 + 256) // 64) * 64
+
 
 SAME = ((1, 1), (1, 1))
 MODELS = [  # of networks, with few images
@@ -163,7 +174,9 @@ def check(program: Path, cases: list[Case], wide: bool = False) -> None:
         for index, op in enumerate(OPS):
             a, b = ((x, w), (dy, w), (x, dy))[index]
             result = expected_of(case, op, x, w, dy)
-            head = np.array([index, wide, case.parts, *case.sizes, a.size, b.size, result.size], np.int64)
+            head = np.array(
+                [index, wide, case.parts, *case.sizes, case.workspace, a.size, b.size, result.size], np.int64
+            )
             sent += [head.tobytes(), a.tobytes(), b.tobytes()]
             expected.append((case, op, result))
     ran = subprocess.run([str(program)], input=b"".join(sent), capture_output=True)
