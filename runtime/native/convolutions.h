@@ -268,7 +268,9 @@ static UNUSED void slide_window(
     const bool images = images_are_better(k, k->N / s->parts);
     const long units = images ? k->N : k->N * k->OH * tiles_in_row(k);
     const long in_group = panels_of(k->filters), panels = k->groups * in_group;
-    const bool by_filters = units < 4 * s->parts && panels >= s->parts;
+    /* Filters are packed by each thread: a share of pixels is worth it only if there are many. */
+    const bool few_pixels = k->N * k->OH * k->OW < 64 * s->parts && panels >= 2 * s->parts;
+    const bool by_filters = few_pixels || (units < 4 * s->parts && panels >= s->parts);
     long from = 0, to = units, panel = 0, last = panels;
     if (by_filters) share(panels, 1, s->part, s->parts, &panel, &last);
     else share(units, 1, s->part, s->parts, &from, &to);

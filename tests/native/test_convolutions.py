@@ -23,7 +23,7 @@ from compiler.ops.windows import output_size
 HEADERS = Path(__file__).parents[2] / "runtime" / "native"
 SOURCE = Path(__file__).with_name("convolutions.c")
 FLAGS = "-std=gnu11 -O2 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp-simd -Wall -Werror"
-SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -DEXACT -Wno-unused-function -g"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -DEXACT -Wno-unused-function -O1"
 BUILDS = {
     "native": "-march=native",
     "haswell": "-march=haswell",
