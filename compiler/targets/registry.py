@@ -7,6 +7,10 @@ here. Each file is imported only when needed: running a program from the cache n
 
 from __future__ import annotations
 
-TARGETS = {"numpy": "compiler.targets.numpy", "cupy": "compiler.targets.cupy"}  # name -> package
+TARGETS = {
+    "numpy": "compiler.targets.numpy",
+    "c": "compiler.targets.c",
+    "cupy": "compiler.targets.cupy",
+}  # name -> package
 # The default target. It also runs the graphs that other targets leave to the host, and replay uses it.
 HOST = "numpy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compiler.targets.cupy.grouping import make_kernels
 from compiler.targets.cupy.im2col import multiply_patches
-from compiler.targets.cupy.index_status import note_indices
+from compiler.targets.shared.index_status import note_indices
 
 # A loss with its mean over the batch, a bias with its update, updates of two shapes, a view that two regions read.
 APART = """

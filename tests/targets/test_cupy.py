@@ -13,9 +13,10 @@ from compiler.diagnostics import UserError
 from compiler.ir.types import Batch
 from compiler.planning.memory import plan_graph
 from compiler.targets.c_text.indices import Indices, matching_axes
+from compiler.targets.c_text.regions import read_at_own_place, reduction_of
 from compiler.targets.c_text.scalars import constant
 from compiler.targets.cupy.grouping import make_kernels
-from compiler.targets.cupy.regions import read_at_own_place, reduction_of
+from compiler.targets.cupy.regions import DeviceReduction
 from compiler.targets.target import find_target
 from tests.programs import MODELS, ROOT, compile_text, compiled_model, read_graph
 
@@ -198,7 +199,7 @@ def test_what_is_read_at_its_own_place(inputs: str, nodes: str, outputs: str, fr
 
 def reduction(inputs: str, nodes: str, outputs: str):
     graph = read_graph(BODY.format(inputs=inputs, nodes=nodes, outputs=outputs))
-    return reduction_of(graph.nodes, graph.outputs)
+    return reduction_of(graph.nodes, graph.outputs, DeviceReduction)
 
 
 def test_rounds_and_totals():

@@ -27,7 +27,7 @@ from compiler.targets.c_text.indices import (
     size_of,
     times,
 )
-from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, constant, least
+from compiler.targets.c_text.scalars import C_TYPES, EXPRESSIONS, ExpressionWriter, constant, least
 
 INDENT = "    "
 SHORT = 16  # numbers that are added one after another without keeping what rounding loses
@@ -35,7 +35,12 @@ ElementRule = Callable[["Elements", Node, ElementIndex, int], str]  # an element
 
 
 class Elements:
-    """Writes the statements of a kernel whose operands are arrays in reading order."""
+    """Writes the statements of a kernel whose operands are arrays in reading order. As CUDA; C has a subclass."""
+
+    types: Mapping[str, str] = C_TYPES  # of variables
+    expressions: Mapping[str, ExpressionWriter] = EXPRESSIONS
+    index_type = "int"
+    rules: Mapping[str, ElementRule] = {}  # of ops, instead of those in RULES
 
     def __init__(self, body: Graph, arrays: Mapping[Value, str], indices: Indices):
         self.arrays = arrays
@@ -78,9 +83,10 @@ class Elements:
         """The variable with an element of a node's result."""
         if ELEMENTWISE in node.op.traits:
             values = [self.at(each, broadcast_index(each.type.shape, index)) for each in node.operands]
-            text = EXPRESSIONS[node.op.name](node, values)
+            text = self.expressions[node.op.name](node, values)
         else:
-            text = RULES[node.op.name](self, node, index, node.results.index(value))
+            rule = self.rules.get(node.op.name) or RULES[node.op.name]
+            text = rule(self, node, index, node.results.index(value))
         if text.isidentifier():
             return text
         self.place(node.origin)
@@ -94,7 +100,7 @@ class Elements:
 
     def variable(self, value: Value, text: str) -> str:
         name = self.fresh(f"t{self.numbers.get(value, value.name)}")
-        self.write(f"const {C_TYPES[value.type.dtype]} {name} = {text};")
+        self.write(f"const {self.types[value.type.dtype]} {name} = {text};")
         return name
 
     def fresh(self, wanted: str) -> str:
@@ -109,7 +115,7 @@ class Elements:
     def accumulator(self, type: TensorType, text: str, wanted: str = "sum") -> str:
         """A variable that changes."""
         name = self.fresh(wanted)
-        self.write(f"{C_TYPES[type.dtype]} {name} = {text};")
+        self.write(f"{self.types[type.dtype]} {name} = {text};")
         return name
 
     def sum_of(self, type: TensorType, count: Coordinate, wanted: str = "sum") -> str:
@@ -135,6 +141,10 @@ class Elements:
             self.write(f"{name} = max_of({name}, {value});")
         else:
             self.add(name, value)
+
+    def nearest(self, row: Coordinate, rows: Dim) -> str:
+        """The row, or the nearest one of a table: no index reads or writes outside of it."""
+        return f"min(max({row}, 0), {minus(size_of(rows), 1)})"
 
     def write(self, line: str) -> None:
         self.lines.append(INDENT * self.depth + line)
@@ -164,7 +174,10 @@ class Elements:
                 yield [0, *positions]
             return
         name = self.fresh(wanted)
-        with self.block(f"for (int {name} = 0; {name} < {size}; ++{name})"), self.loops(others, wanted) as positions:
+        with (
+            self.block(f"for ({self.index_type} {name} = 0; {name} < {size}; ++{name})"),
+            self.loops(others, wanted) as positions,
+        ):
             yield [name, *positions]
 
 
@@ -215,7 +228,7 @@ def joined(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     """concat: an element of the operand that contains the coordinate along the axis."""
     axis = node.attributes["axis"]
     name = e.fresh(f"t{e.numbers[node.result]}")
-    e.write(f"{C_TYPES[node.result.type.dtype]} {name};")
+    e.write(f"{e.types[node.result.type.dtype]} {name};")
     start: Coordinate = 0
     operands = [operand for operand in node.operands if 0 not in operand.type.shape]
     for count, operand in enumerate(operands, 1):
@@ -263,13 +276,8 @@ def extent(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
 
 def gathered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
     table, indices = node.operands
-    row = inside(e.at(indices, index[: indices.type.rank]), table.type.shape[0])
+    row = e.nearest(e.at(indices, index[: indices.type.rank]), table.type.shape[0])
     return e.at(table, (row, *index[indices.type.rank :]))
-
-
-def inside(row: Coordinate, rows: Dim) -> str:
-    """The row, or the nearest one of a table: no index reads or writes outside of it."""
-    return f"min(max({row}, 0), {minus(size_of(rows), 1)})"
 
 
 def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
@@ -279,7 +287,7 @@ def scattered(e: Elements, node: Node, index: ElementIndex, _: int) -> str:
         return constant(0, node.result.type.dtype)
     total = e.sum_of(node.result.type, elements(indices.type.shape))
     with e.loops([size_of(dim) for dim in indices.type.shape]) as place:
-        row = inside(e.at(indices, tuple(place)), node.result.type.shape[0])
+        row = e.nearest(e.at(indices, tuple(place)), node.result.type.shape[0])
         with e.block(f"if ({row} == {index[0]})"):
             e.add(total, e.at(updates, (*place, *index[1:])))
     return total

@@ -7,7 +7,8 @@ back and forth gives `i` and not a long expression of the same value.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from compiler.ir.types import SAMPLE_BATCH, Dim, Shape, extent, merged
 
@@ -173,3 +174,26 @@ def count(shape: Shape, axes: Sequence[int]) -> int:
 def squeezed(shape: Iterable[Dim]) -> Shape:
     """The shape without axes of one element."""
     return tuple(dim for dim in shape if dim != 1)
+
+
+@dataclass(frozen=True)
+class NamedIndex:
+    """The coordinates along the axes of a shape, as variables that are only declared if they are used."""
+
+    index: ElementIndex
+    declarations: Mapping[str, str]
+    type: str = "int"
+
+    def used_in(self, lines: Sequence[str]) -> Iterator[str]:
+        words = set(re.findall(r"\w+", "\n".join(lines)))
+        return (f"const {self.type} {name} = {text};" for name, text in self.declarations.items() if name in words)
+
+
+def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i") -> NamedIndex:
+    """Names for the coordinates along the axes of a position in reading order."""
+    parts = Indices().split(position, shape)
+    if len(squeezed(shape)) < 2:
+        return NamedIndex(parts, {})
+    names = [part if part == 0 else f"{wanted}{axis}" for axis, part in enumerate(parts)]
+    indices.name(tuple(names), shape, position)
+    return NamedIndex(tuple(names), {str(n): str(part) for n, part in zip(names, parts, strict=True) if n != 0})

@@ -7,12 +7,11 @@ in reading order; scalars that the model computes are arrays of one element.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Value
-from compiler.ir.types import Shape, TensorType
-from compiler.targets.c_text.indices import ElementIndex, Indices, squeezed
+from compiler.ir.types import TensorType
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS, EXPRESSIONS, functions_in
 
 WORDS_OF_CPP = frozenset({
@@ -79,28 +78,6 @@ class Launch:
         read = {value: array(argument, value.type) for value, argument in pairs if value in needed}
         outputs = zip(self.body.outputs.values(), self.results, strict=True)
         return read, [array(argument, value.type) for value, argument in outputs]
-
-
-@dataclass(frozen=True)
-class NamedIndex:
-    """The coordinates along the axes of a shape, as variables that are only declared if they are used."""
-
-    index: ElementIndex
-    declarations: Mapping[str, str]
-
-    def used_in(self, lines: Sequence[str]) -> Iterator[str]:
-        words = set(re.findall(r"\w+", "\n".join(lines)))
-        return (f"const int {name} = {text};" for name, text in self.declarations.items() if name in words)
-
-
-def named_index(indices: Indices, shape: Shape, position: str, wanted: str = "i") -> NamedIndex:
-    """Names for the coordinates along the axes of a position in reading order."""
-    parts = Indices().split(position, shape)
-    if len(squeezed(shape)) < 2:
-        return NamedIndex(parts, {})
-    names = [part if part == 0 else f"{wanted}{axis}" for axis, part in enumerate(parts)]
-    indices.name(tuple(names), shape, position)
-    return NamedIndex(tuple(names), {str(n): str(part) for n, part in zip(names, parts, strict=True) if n != 0})
 
 
 def raw_kernel(

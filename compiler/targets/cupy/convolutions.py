@@ -25,9 +25,9 @@ from compiler.ir.op import CONVOLUTION
 from compiler.ir.types import BYTES, Dim, TensorType
 from compiler.ops.convolution import is_depthwise, sizes_of
 from compiler.targets.c_text.elements import Elements
-from compiler.targets.c_text.indices import Indices, squeezed
+from compiler.targets.c_text.indices import Indices, named_index, squeezed
 from compiler.targets.c_text.scalars import C_TYPES
-from compiler.targets.cupy.calls import DeviceKernel, Launch, constant_names, named_index, raw_kernel
+from compiler.targets.cupy.calls import DeviceKernel, Launch, constant_names, raw_kernel
 from compiler.targets.cupy.regions import THREADS
 
 KernelParameter = tuple[str, str]  # C type and name

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from compiler.ir.graph import Graph, Value, readers_of
 from compiler.ir.types import Shape
 from compiler.targets.c_text.elements import INDENT, Elements
-from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, elements, plus, size_of, squeezed, times
+from compiler.targets.c_text.indices import Coordinate, Indices, elements, named_index, plus
+from compiler.targets.c_text.regions import loop_shape, parts_of
 from compiler.targets.c_text.scalars import CUPY_TYPES
-from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index
-from compiler.targets.cupy.regions import loop_shape
+from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names
 
 
 def map_kernel(launch: Launch) -> DeviceKernel:
@@ -62,29 +62,6 @@ def statements_for(
             text = e.at(part, indices.reshaped(named.index, shape, part.type.shape))
             stores.append(f"{array.name}[{place(indices, named.index, position)}] = {text};")
     return [*named.used_in([*e.lines, *stores]), *e.lines, *stores]
-
-
-def parts_of(
-    value: Value, shape: Shape
-) -> Iterator[tuple[Value, Callable[[Indices, ElementIndex, Coordinate], Coordinate]]]:
-    """The elements of a result that a thread writes, and where: one, or one of each operand that it joins."""
-    if squeezed(value.type.shape) == shape:
-        yield value, lambda indices, index, position: position
-        return
-    assert value.node is not None
-    axis, size = value.node.attributes["axis"], value.node.operands[0].type.shape[value.node.attributes["axis"]]
-
-    def place(number: int) -> Callable[[Indices, ElementIndex, Coordinate], Coordinate]:
-        def at(indices: Indices, index: ElementIndex, position: Coordinate) -> Coordinate:
-            inner = list(indices.reshaped(index, shape, operands[number].type.shape))
-            inner[axis] = plus(inner[axis], times(number, size_of(size)))
-            return indices.join(tuple(inner), value.type.shape)
-
-        return at
-
-    operands = value.node.operands
-    for number, operand in enumerate(operands):
-        yield operand, place(number)
 
 
 def elementwise(

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from compiler.ir.graph import Node, Value
 from compiler.ir.types import TensorType
 from compiler.targets.c_text.elements import INDENT, Elements, first_value
-from compiler.targets.c_text.indices import Coordinate, Indices, elements
+from compiler.targets.c_text.indices import Coordinate, Indices, elements, named_index
+from compiler.targets.c_text.regions import ELEMENT, KEPT, SCALAR
 from compiler.targets.c_text.scalars import C_TYPES, constant, least
-from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, named_index, raw_kernel
-from compiler.targets.cupy.regions import ELEMENT, KEPT, SCALAR, THREADS, Reduction
+from compiler.targets.cupy.calls import ArrayParameter, DeviceKernel, Launch, constant_names, raw_kernel
+from compiler.targets.cupy.regions import THREADS, DeviceReduction
 
 
-def reduction_kernel(launch: Launch, reduction: Reduction) -> DeviceKernel:
+def reduction_kernel(launch: Launch, reduction: DeviceReduction) -> DeviceKernel:
     writer = ReductionWriter(launch, reduction)
     lines = writer.lines()
     grid = f"({blocks(reduction)}, {reduction.chunks})"
@@ -26,7 +27,7 @@ def share(count: Coordinate, among: int) -> Coordinate:
     return -(-count // among) if isinstance(count, int) else count
 
 
-def blocks(reduction: Reduction) -> str:
+def blocks(reduction: DeviceReduction) -> str:
     """The number of blocks for the kept positions, in Python."""
     kept, columns = elements(reduction.kept_shape), reduction.columns
     if isinstance(kept, int):
@@ -41,7 +42,7 @@ class ReductionWriter:
     thread, followed by a reduction over the threads of a position.
     """
 
-    def __init__(self, launch: Launch, reduction: Reduction):
+    def __init__(self, launch: Launch, reduction: DeviceReduction):
         self.launch, self.reduction = launch, reduction
         self.read, self.written = launch.parameters()
         self.indices = Indices()

@@ -8,9 +8,9 @@ from compiler.passes.pooling import pool_early
 from compiler.passes.scans_together import bring_scans_together
 from compiler.targets.cupy.grouping import make_kernels, reasons
 from compiler.targets.cupy.im2col import multiply_patches
-from compiler.targets.cupy.index_status import note_indices
 from compiler.targets.cupy.placement import PLACEMENT
 from compiler.targets.cupy.writer import generate
+from compiler.targets.shared.index_status import note_indices
 from compiler.targets.shared.passes import COMBINING, SIMPLIFYING
 from compiler.targets.target import Target
 from runtime.program import CHECK, METRICS

@@ -24,12 +24,13 @@ from compiler.ir.op import CONVOLUTION
 from compiler.planning.memory import Plan
 from compiler.planning.program import PlacedVariable
 from compiler.targets.c_text.elements import is_elemental
+from compiler.targets.c_text.regions import is_convolution_with_epilogue, reduction_of
 from compiler.targets.c_text.scalars import DEVICE_FUNCTIONS
 from compiler.targets.cupy.calls import DeviceKernel, Launch
 from compiler.targets.cupy.convolutions import convolution_kernel
 from compiler.targets.cupy.maps import map_kernel
 from compiler.targets.cupy.reductions import reduction_kernel
-from compiler.targets.cupy.regions import is_convolution_with_epilogue, reduction_of
+from compiler.targets.cupy.regions import DeviceReduction
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import GraphWriter, Ticks, functions_of
@@ -58,7 +59,7 @@ def device_kernel(launch: Launch) -> DeviceKernel:
     """The kernel of a region. If it is not a reduction of one shape, it is a map, whose threads reduce alone."""
     if is_convolution_with_epilogue(launch.body):
         return convolution_kernel(launch)
-    reduction = reduction_of(launch.body.nodes, launch.body.outputs)
+    reduction = reduction_of(launch.body.nodes, launch.body.outputs, DeviceReduction)
     return map_kernel(launch) if reduction is None else reduction_kernel(launch, reduction)
 
 

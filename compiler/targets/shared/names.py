@@ -23,7 +23,9 @@ NUMBERED = re.compile(r"(region|scan)_\d+(_tiles?|_steps)?")  # functions, and t
 class Names:
     """Gives every tensor a unique identifier: `dense_1.w` becomes `dense_1_w`."""
 
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
+    def __init__(self, reserved: Iterable[str] = (), pattern: re.Pattern[str] = NUMBERED) -> None:
+        """Names are none of the reserved ones, and do not match the pattern."""
+        self.pattern = pattern
         self.used: set[str] = {*RESERVED, *reserved}
         self.counts: dict[str, int] = {}  # how often each name was requested
 
@@ -31,7 +33,7 @@ class Names:
         """The wanted name as an ASCII identifier, followed by an underscore or a number if it is already used."""
         name = re.sub(r"[^A-Za-z0-9_]", "_", wanted)
         name = found = name if re.match(r"[A-Za-z]", name) else f"v{name}"
-        while found in self.used or NUMBERED.fullmatch(found):
+        while found in self.used or self.pattern.fullmatch(found):
             self.counts[name] = count = self.counts.get(name, 0) + 1
             found = f"{name}_{count}" if count > 1 else f"{name}_"
         self.used.add(found)

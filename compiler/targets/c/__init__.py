@@ -1,0 +1,1 @@
+"""C: fused kernels, compiled for the machine that they run on."""
