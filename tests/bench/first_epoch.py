@@ -27,8 +27,10 @@ if str(ROOT) not in sys.path:
 
 from tests.bench.peer_processes import (  # noqa: E402  (as a script, it adds its own path first)
     ALLOCATOR_SETTINGS,
+    PeerFailed,
     cpu_name,
     environment,
+    failures,
     has_native,
     progress,
 )
@@ -59,14 +61,20 @@ def main() -> None:
     options = parse_options()
     codes = list(FLAGS) if has_native() else ["NumPy"]
     found: dict[str, dict[str, Seconds]] = {}
+    failed: dict[tuple[str, str], str] = {}
     for model in options.models:
         for code in codes:
             progress(f"{model}, {code}")
-            found.setdefault(model, {})[code] = measure(model, FLAGS[code], options)
+            try:
+                found.setdefault(model, {})[code] = measure(model, FLAGS[code], options)
+            except PeerFailed as error:
+                if code == "NumPy":
+                    raise SystemExit(str(error)) from None
+                failed[model, code] = str(error)
     progress("")
-    print("\n".join(comparison(found)))
+    print("\n".join([*comparison(found), "", *failures(failed)]))
     print(
-        f"\nSeconds; median of {options.repeats}. Data: {options.data}. "
+        f"Seconds; median of {options.repeats}. Data: {options.data}. "
         f"{cpu_name()}, {options.threads} of {os.cpu_count()} threads."
     )
 
@@ -83,7 +91,7 @@ def measure(model: str, flags: Sequence[str], options: argparse.Namespace) -> Se
 
 
 def train(model: str, flags: Sequence[str], options: argparse.Namespace, cache: str, out: str) -> Epochs:
-    """Two epochs of a recipe in a new process, in the environment that users have."""
+    """Two epochs of a recipe in a new process, in the environment that users have. Raises PeerFailed."""
     place = ["--data-dir", options.data_dir] if options.data_dir else []
     words = ["train", model, *flags, "--data", options.data, *place, "--epochs", "2", "--out", out]
     kept = {key: value for key, value in environment(options.threads).items() if key not in ALLOCATOR_SETTINGS}
@@ -103,7 +111,7 @@ def train(model: str, flags: Sequence[str], options: argparse.Namespace, cache: 
             if line.startswith("loss:"):
                 times.append(time.perf_counter() - start)
     if process.returncode or len(times) != 2:
-        raise SystemExit(f"nnc {' '.join(words)} failed:\n{''.join(lines)}")
+        raise PeerFailed(f"nnc {' '.join(words)} failed:\n{''.join(lines)}")
     return Epochs(times[0], times[1] - times[0])
 
 

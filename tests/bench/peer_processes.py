@@ -41,10 +41,10 @@ class PeerFailed(Exception):
 
 
 def has_native() -> bool:
-    """Whether this version of nnc can generate C; if not, that is printed."""
-    if NATIVE in TARGETS:
+    """Whether this version of nnc can generate C and run it; if not, that is printed."""
+    if NATIVE in TARGETS and find_spec(f"{TARGETS[NATIVE]}.running"):
         return True
-    print("nnc native: this version has no target c, so it is skipped", file=sys.stderr)
+    print("nnc native: this version cannot run the target c, so it is skipped", file=sys.stderr)
     return False
 
 

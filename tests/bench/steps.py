@@ -121,11 +121,11 @@ def main() -> None:
 
 
 def measure(results: Results, model: str, column: Column, threads: int) -> None:
-    """One figure of a column. Benchmarks without nnc are of no use; a peer that fails is left out and named."""
+    """One figure of a column. Without NumPy code there is nothing to compare; what else fails is left out and named."""
     try:
         answer = ask(f"{column.peer}_steps", threads, model, str(threads), *column.words)
     except PeerFailed as error:
-        if column.peer == "nnc":
+        if column.title == NUMPY_TITLE:
             raise SystemExit(str(error)) from None
         results.failed[model, column.title] = str(error)
     else:

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from tests.bench import peer_processes, steps
 from tests.bench.fma_peak import product_operations
 from tests.bench.peer_processes import ALLOCATOR_SETTINGS, REMOVED_SETTINGS, PeerFailed, ask, environment
 from tests.bench.peers import common
@@ -93,6 +94,26 @@ def test_all_processes_have_the_same_settings(monkeypatch: pytest.MonkeyPatch):
 def test_a_peer_that_fails_is_named():
     with pytest.raises(PeerFailed, match="no_such_peer"):
         ask("no_such_peer", 1)
+
+
+def test_native_code_is_left_out_where_the_target_cannot_run(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setitem(peer_processes.TARGETS, "c", "compiler.targets.no_such_target")
+    monkeypatch.setattr(peer_processes, "find_spec", lambda name: None)
+    assert not peer_processes.has_native() and "skipped" in capsys.readouterr().err
+
+
+def test_what_is_not_nnc_on_numpy_may_fail(monkeypatch: pytest.MonkeyPatch):
+    def fail(*words: str) -> None:
+        raise PeerFailed("no compiler")
+
+    monkeypatch.setattr(steps, "ask", fail)
+    numpy, *others = COLUMNS
+    results = Results()
+    for column in others:
+        steps.measure(results, "mlp", column, threads=1)
+    assert results.failed == {("mlp", column.title): "no compiler" for column in others}
+    with pytest.raises(SystemExit, match="no compiler"):
+        steps.measure(results, "mlp", numpy, threads=1)
 
 
 def test_the_operations_of_a_step_are_those_of_its_products():
