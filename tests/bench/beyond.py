@@ -42,24 +42,29 @@ def main() -> None:
     torch = list(installed(["torch"]))
     targets = [*([(NATIVE_TITLE, NATIVE)] if has_native() else []), (NUMPY_TITLE, "numpy")]
     results = Results()
+    machine = f"{cpu_name()}, {options.threads} of {os.cpu_count()} threads"
     for turn in range(options.rounds):
         for model in options.models:
             for batch in options.batches or BEYOND[model].batches:
                 for column in columns_of(model, targets, options.modes if torch else None):
                     progress(f"round {turn + 1} of {options.rounds}: {model}, batch {batch}, {column.title}")
                     measure(results, model, batch, column, options.threads)
+                if options.json:
+                    save(results, machine, options.json)
     progress("")
-    machine = f"{cpu_name()}, {options.threads} of {os.cpu_count()} threads"
     print("\n".join(comparison(results, options.rounds, machine)))
-    if options.json:
-        saved = {
-            "machine": machine,
-            "python": platform.python_version(),
-            "versions": results.versions,
-            "rounds": results.rounds,
-            "failed": failures(results.failed),
-        }
-        options.json.write_text(json.dumps(saved, indent=2) + "\n")
+
+
+def save(results: Results, machine: str, path: Path) -> None:
+    """Writes all figures so far: a run takes long, and may be stopped."""
+    saved = {
+        "machine": machine,
+        "python": platform.python_version(),
+        "versions": results.versions,
+        "rounds": results.rounds,
+        "failed": failures(results.failed),
+    }
+    path.write_text(json.dumps(saved, indent=2) + "\n")
 
 
 def columns_of(model: str, targets: Sequence[tuple[str, str]], modes: Sequence[str] | None) -> Iterator[Column]:

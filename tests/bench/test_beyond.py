@@ -20,10 +20,10 @@ def cells(row: str) -> list[str]:
 
 @pytest.mark.parametrize("model", BEYOND)
 def test_the_loss_goes_down(model: str):
-    """In five rounds over all of its synthetic data."""
+    """In three rounds over all of its synthetic data."""
     step = train_step(initialized(compile_model(model, 4, "numpy")), model, 4)
     with np.errstate(all="ignore"):
-        losses = np.array([step() for _ in range(20)])
+        losses = np.array([step() for _ in range(12)])
     assert np.isfinite(losses).all() and losses[-4:].mean() < losses[:4].mean()
 
 
