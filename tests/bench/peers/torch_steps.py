@@ -1,5 +1,6 @@
-"""Training steps of PyTorch: `torch_steps MODEL THREADS [channels_last]`.
+"""Training steps of PyTorch: `torch_steps MODEL THREADS [channels_last] [MODE]`, a mode of `torch.compile`.
 
+With a mode, the forward and backward pass are compiled. The update is PyTorch's fused one.
 The gates of its LSTM are plain sigmoids: with the recipe's hard ones, PyTorch could not use its own kernel.
 """
 
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.bench.peers.common import RECIPES, float_digits, measure, orders, report
+
+
+MODES = ("default", "max-autotune-no-cudagraphs")
 
 
 class BiLSTM(nn.Module):
@@ -57,7 +61,7 @@ def main() -> None:
     net, recipe = network(model), RECIPES[model]
     if "channels_last" in sys.argv:
         net = net.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
+    optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
     images, labels = map(torch.from_numpy, float_digits())
     if model == "softmax":
         labels, loss = nn.functional.one_hot(labels, 10).float(), nn.functional.mse_loss
@@ -65,10 +69,16 @@ def main() -> None:
         loss = nn.functional.cross_entropy
     batches = map(torch.from_numpy, orders())
 
+    def forward(image: Tensor, label: Tensor) -> Tensor:
+        return loss(net(image), label)
+
+    mode = next((word for word in sys.argv[3:] if word in MODES), None)
+    compute = torch.compile(forward, mode=mode) if mode else forward
+
     def step() -> float:
         batch = next(batches)
         optimizer.zero_grad(set_to_none=True)
-        value = loss(net(images[batch]), labels[batch])
+        value = compute(images[batch], labels[batch])
         value.backward()
         optimizer.step()
         return value.item()
