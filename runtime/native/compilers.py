@@ -23,7 +23,8 @@ from runtime.errors import printable
 
 HEADERS = Path(__file__).resolve().parent
 FLAGS = (
-    "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
+    "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv",
+    "-fopenmp-simd",
     "-w", "-shared", "-fPIC",
 )  # fmt: skip
 NAMES = ("cc", "gcc", "clang")
