@@ -3,8 +3,9 @@
 Source comes from a generator, or from a file of the cache that anybody may have written. The list is closed: nodes,
 imports, attributes and functions that are not on it are refused, whatever they would do. Names must be bound in the
 module, so no builtin is accessible but `ValueError`, and none may start with an underscore. Source that passes can call
-the kernels of the runtime and the functions of NumPy listed here on arrays of the arena, and nothing else. The text of
-a CUDA kernel is not checked: it runs only on the GPU.
+the kernels of the runtime and the functions of NumPy listed here on arrays of the arena, and nothing else. Texts of
+CUDA and C are not checked. CUDA runs only on the GPU; C runs with the rights of the user, so programs in C are read
+only from a cache that nobody else can write to.
 
 An `AllowList` says what the programs of a target may import and call.
 """
@@ -35,13 +36,14 @@ class AllowList:
     members: Table = field(default_factory=dict)  # functions and constants of an imported module, methods of an object
     objects: Table = field(default_factory=dict)  # classes of which a module may make one object, see OBJECTS
     device_kernels: Table = field(default_factory=dict)  # constructors of kernels from texts
+    native_graphs: Table = field(default_factory=dict)  # constructors of graphs from a text, a name and a size
     texts: Table = field(default_factory=dict)  # texts for these
     words: Table = field(default_factory=dict)  # keyword arguments that are texts, and their values
     labels: frozenset[str] = frozenset()  # keyword arguments that may be any text, since it is only shown
 
     @cached_property
     def imports(self) -> Table:
-        tables = (self.functions, self.packages, self.objects, self.device_kernels, self.texts)
+        tables = (self.functions, self.packages, self.objects, self.device_kernels, self.native_graphs, self.texts)
         return union(*tables)
 
     @cached_property
@@ -91,6 +93,11 @@ GPU_PROGRAMS = AllowList(
     device_kernels={"runtime.gpu.cuda": {"ElementwiseKernel", "RawKernel"}},
     texts={"runtime.gpu.gemm": {"CONVOLUTIONS"}},
     members={"np": {*DTYPES, "inf", "nan"}, "clock": {"start"}},
+)
+NATIVE_PROGRAMS = AllowList(
+    functions={"runtime.cpu.kernels": {"view"}},
+    native_graphs={"runtime.native.library": {"Graph"}},
+    members={"np": {*DTYPES, "inf", "nan"}},
 )
 OBJECTS = {"clock", "probe"}  # the names that objects may have
 METHODS = {"T", "nbytes", "fill", "reshape", "transpose"}  # of arrays
@@ -203,12 +210,23 @@ class Checker(ast.NodeVisitor):
         if value.func.id in names_in(self.allowed.objects):
             require(name in OBJECTS and not value.args and not value.keywords, value)
             return
+        if value.func.id in names_in(self.allowed.native_graphs):
+            self.native_graph(name, value)
+            return
         require(
             value.func.id in names_in(self.allowed.device_kernels) and all(k.arg == "preamble" for k in value.keywords),
             value,
         )
         for text in (*value.args, *(keyword.value for keyword in value.keywords)):
             self.device_text(text)
+        self.device_kernels.add(name)
+
+    def native_graph(self, name: str, call: ast.Call) -> None:
+        """`step = Graph(text, "step", 4096)`: the text of C, the function in it, bytes of the workspace of a thread."""
+        require(len(call.args) == 3 and not call.keywords, call)
+        text, function, size = call.args
+        require(is_text(text) and is_text(function) and function.value == name, call)  # type: ignore[attr-defined]
+        require(isinstance(size, ast.Constant) and type(size.value) is int and size.value >= 0, call)
         self.device_kernels.add(name)
 
     def device_text(self, node: ast.expr) -> None:

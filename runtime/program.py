@@ -10,6 +10,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ PREPARE = "prepare"  # optional graph: computes values that those two need and t
 COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}  # totals of metrics over batches; NaN stays NaN
 PREFIX = "bind_"
 FLOATS = ("f32", "f64")
-# Outputs of graphs on a GPU that begin with this are an i64: 0, or for the first index outside its table
+# Outputs of graphs in CUDA or C that begin with this are an i64: 0, or for the first index outside its table
 # (LAST_PLACE - place) * PLACES + index - LEAST_INDEX.
 CHECK = "check."
 LAST_PLACE, PLACES, LEAST_INDEX = 2**31 - 1, 2**32, -(2**31)
@@ -217,3 +218,26 @@ class LoadedProgram(BoundGraphs):
         """Sets all variables."""
         for name, view in self.variables().items():
             view[...] = arrays[name]
+
+
+class SplitProgram(LoadedProgram):
+    """A program of a target that leaves graphs to the host: initial values, and what follows from totals."""
+
+    def load_host(self) -> LoadedProgram:
+        """The graphs that run as NumPy code on the CPU, with an arena of their own."""
+        assert self.executable.initializer is not None
+        return LoadedProgram(self.executable.initializer, self.manifest)
+
+    @cached_property
+    def host(self) -> LoadedProgram:
+        return self.load_host()
+
+    def initialize(self, seed: int) -> None:
+        """Sets all variables to their initial values for a seed: the same bits on every target."""
+        host = self.load_host()  # not kept, since its arena has another copy of all variables
+        host.initialize(seed)
+        self.assign(host.variables())
+
+    def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """As for NumPy, with the same bits on every target."""
+        return self.host.follow(totals)

@@ -20,6 +20,7 @@ from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.allowed import RefusedSource, checked_code
 from runtime.datasets import footprint
+from runtime.native.privacy import not_private
 
 
 def find_build(
@@ -41,16 +42,26 @@ def find_build(
         choices = [for_data, overrides(flags), file.name, flags.model, flags.target, *passes]
         key = Key.of(file.path, choices) if cache.folder else None
         entry, message = cache.load(key)
-        if entry and (
-            reason := why_not(found_data(entry.build, file, flags, for_data), entry.storage, file, flags, rows)
-        ):
-            entry, message = None, f"miss, {reason}"
+        if entry:
+            known = found_data(entry.build, file, flags, for_data)
+            reason = why_not_trusted(known, cache) or why_not(known, entry.storage, file, flags, rows)
+            if reason:
+                entry, message = None, f"miss, {reason}"
     if entry is None:
         with timings.phase("import"):
             from compiler.cli.compiling import compile_entry
         entry = compile_entry(file, flags, timings, for_data, rows)
         cache.store(key, entry)
     return found_data(entry.build, file, flags, for_data), message
+
+
+def why_not_trusted(build: Build, cache: Cache) -> str:
+    """Why an entry with machine code is not used: others could have written it. Empty if it can be used."""
+    executables = filter(None, (build.executable, build.executable.initializer))
+    if cache.folder is None or not any(find_runtime(each.target).contains_machine_code for each in executables):
+        return ""
+    reason = not_private(cache.folder)
+    return f"in the folder of the cache, {reason}" if reason else ""
 
 
 def found_data(build: Build, file: ProgramFile, flags: argparse.Namespace, for_data: bool) -> Build:

@@ -32,7 +32,7 @@ LARGEST_ENTRY = 64_000_000  # bytes
 LARGEST_SOURCE = 1_000_000
 OLD = 3600  # seconds after which a file that a killed process left is removed
 PACKAGES = ("compiler", "runtime")
-SUFFIXES = (".py", ".nn", ".lark", ".cu")
+SUFFIXES = (".py", ".nn", ".lark", ".cu", ".c", ".h")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ class Cache:
             return
         path, temporary = self.folder / f"{key.name}.json", self.folder / f".{key.name}.{os.getpid()}.tmp"
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(exist_ok=True, mode=0o700)
             temporary.write_text(f"{digest(text)}\n{text}", "utf-8")
             os.replace(temporary, path)
             self.tidy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from compiler.cli.cache import Build
 from compiler.cli.flags import TARGET_OPTIONS
@@ -24,8 +25,8 @@ def choose_device(flags: argparse.Namespace) -> None:
     runtime.start(options)
 
 
-def options_of(flags: argparse.Namespace) -> dict[str, bool]:
-    return {name: getattr(flags, name, False) for name in TARGET_OPTIONS}
+def options_of(flags: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(flags, name, None) for name in TARGET_OPTIONS}
 
 
 def checks_numerics(flags: argparse.Namespace) -> bool:

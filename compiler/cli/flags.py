@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,16 @@ from runtime.errors import RuntimeUserError, did_you_mean, quoted
 USER_ERROR = 2  # exit code
 STAGES = ("tree", "graph", "gradient", "optimized", "plan", "source")
 EMPTY = "empty text"  # of a flag whose value is a path
-TARGET_OPTIONS = {"tf32": "--gpu", "no_graph": "--gpu"}  # flags that some targets have, and the flag that chooses them
+# Flags that some targets have, and the flag that chooses them:
+TARGET_OPTIONS = {"tf32": "--gpu", "no_graph": "--gpu", "threads": "--native"}
+TARGET_VARIABLE = "NNC_TARGET"
 EXAMPLES = """examples:
   nnc train cnn --data digits --epochs 3               train a model that comes with nnc on built-in data
   nnc train mlp --data-dir ~/mnist                     train on the four MNIST files in a folder
   nnc train my_model.nn --data my_data.npz             train your own model on your own data
   nnc train mlp --set train.optimizer="Adam(lr=1e-3)" --out runs/adam
   nnc train --resume runs/adam --epochs 80             continue a run where it stopped, bit for bit
+  nnc train cnn --native                               train with code in C, compiled for this machine
   nnc train cnn --gpu                                  train on an NVIDIA GPU
   nnc eval runs/adam                                   loss and metrics of a run on its test data
   nnc predict runs/adam --input X.npy --output Y.npy   outputs for your own arrays
@@ -110,8 +114,17 @@ def parser() -> argparse.ArgumentParser:
         for names, settings in each.flags:
             command.add_argument(*names, **settings)
         usage = " ".join(command.format_usage().removeprefix("usage: ").split())
-        command.set_defaults(command=name, usage=usage, target=HOST, **each.defaults)
+        command.set_defaults(command=name, usage=usage, target=default_target(), **each.defaults)
     return top
+
+
+def default_target() -> str:
+    """$NNC_TARGET, or the host; raises RuntimeUserError for a target that does not exist."""
+    name = os.environ.get(TARGET_VARIABLE) or HOST
+    if name not in TARGETS:
+        expected, hint = ", ".join(TARGETS), did_you_mean(name, TARGETS)
+        raise RuntimeUserError(f"{TARGET_VARIABLE} names no target", expected=expected, found=quoted(name), hint=hint)
+    return name
 
 
 # The flags of each command --------------------------------------------------------------------------------------------
@@ -149,6 +162,8 @@ def device_flags(more: str = "") -> tuple[Flag, ...]:
     return (
         flag("--gpu", dest="target", action="store_const", const="cupy", help=f"run on an NVIDIA GPU{more}"),
         switch("--tf32", "with --gpu: faster matrix products with less precision"),
+        flag("--native", dest="target", action="store_const", const="c", help="run as C, compiled for this machine"),
+        flag("--threads", metavar="N", help="with --native: how many threads (default: all processors)"),
     )
 
 
@@ -161,7 +176,7 @@ PASSES = (
 )
 STAGE = (
     flag("--graph", metavar="NAME", help="only this graph: train_step, evaluate, predict or init"),
-    flag("--target", choices=TARGETS, default=HOST, help=f"the kind of code (default: {HOST})"),
+    flag("--target", choices=TARGETS, help=f"the kind of code (default: {HOST})"),
     *PASSES,
 )
 NO_GRAPH = switch("--no-graph", "with --gpu: launch each kernel separately, for debugging")

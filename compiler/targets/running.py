@@ -11,7 +11,7 @@ from compiler.targets.registry import HOST, TARGETS
 from runtime.allowed import AllowList
 from runtime.program import LoadedProgram
 
-Options = Mapping[str, bool]  # command line flags that only some targets support
+Options = Mapping[str, Any]  # command line flags that only some targets support: switches, and texts or None
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Runtime:
     device: str  # the owner of the memory in messages, such as "this machine"
     in_main_memory: bool = True  # whether tensors are in the same memory as the data set and the program
     options: tuple[str, ...] = ()  # the command line flags it supports
+    contains_machine_code: bool = False  # whether programs run text unchecked on the CPU: only from a private cache
     checks_numerics: bool = True  # whether --check-numerics and replay support its programs
 
 

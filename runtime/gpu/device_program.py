@@ -20,7 +20,7 @@ import numpy as np
 from runtime.allowed import GPU_PROGRAMS
 from runtime.feeding import Batches, NotFinite, Watch, averaged, interruptible, reported, runner_of
 from runtime.gpu import cuda
-from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, LoadedProgram, Manifest, examples_of
+from runtime.program import FIRST_EXAMPLE, Arrays, Executable, IndexCheck, Manifest, SplitProgram, examples_of
 
 STEPS_PER_GRAPH = 16
 CHECK_SECONDS = 1.0  # between checks of the loss if no progress is shown
@@ -31,7 +31,7 @@ COMBINATIONS = {"sum": "t + x", "max": "(t >= x || t != t) ? t : x", "min": "(t 
 Queue = Callable[[], object]  # queues work on the device and returns before it is done
 
 
-class DeviceProgram(LoadedProgram):
+class DeviceProgram(SplitProgram):
     """A compiled program that is ready to run on a GPU. Views are in device memory; arrays passed in and out are not.
 
     Without `graphs` each kernel is launched from Python: the same results, for debugging.
@@ -44,21 +44,6 @@ class DeviceProgram(LoadedProgram):
         cuda.check()
         super().__init__(executable, manifest)
         self.graphs = graphs
-
-    def initialize(self, seed: int) -> None:
-        """Sets all variables to their initial values for a seed, computed on the CPU: the same bits as there."""
-        self.host.initialize(seed)
-        self.assign(self.host.variables())
-
-    @cached_property
-    def host(self) -> LoadedProgram:
-        """The graphs that run on the CPU."""
-        assert self.executable.initializer is not None
-        return LoadedProgram(self.executable.initializer, self.manifest)
-
-    def follow(self, totals: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What follows from totals over all data, computed on the CPU: the same bits as there."""
-        return self.host.follow(totals)
 
     def variables(self) -> Arrays:
         """Copies of params, states, slots and counters by name."""

@@ -61,7 +61,7 @@ FLAGS = [
     ("emit points.nn --after simplify:9", "the pass simplify:9 does not run"),
     ("emit points.nn --stage plan --after fusion", "--stage and --after exclude each other"),
     ("emit points.nn --diff fusion --dump-dir d", "--diff and --dump-dir exclude each other"),
-    ("emit points.nn --target cuda", "--target cannot be cuda", "expected: numpy, cupy"),
+    ("emit points.nn --target cuda", "--target cannot be cuda", "expected: numpy, c, cupy"),
     (
         "emit points.nn --graph trian_step",
         'there is no graph trian_step at stage source; did you mean "train_step"?',
