@@ -1,0 +1,124 @@
+/* Matrix products for one type of numbers (see tiles_of.h and products.h). */
+
+#define PANEL (TILE_VECTORS * REAL_LANES)
+#define PACKED_ROW ((TILE_ROWS + REAL_LANES - 1) / REAL_LANES * REAL_LANES) /* numbers of A for one step of the depth */
+#define TILE_SIZE (TILE_ROWS * PANEL)
+
+/* C[b] = A[b] B[b] for b < batch. A is rows x depth: (i, p) at a[b * a_batch + i * a_row + p * a_step]. B is
+   depth x columns: (p, j) at b[b * b_batch + p * b_step + j * b_column]. A batch stride of 0 repeats a matrix. */
+typedef struct {
+    long batch, rows, columns, depth;
+    const REAL *a;
+    long a_batch, a_row, a_step;
+    const REAL *b;
+    long b_batch, b_step, b_column;
+} OF(Product);
+
+/* A block of one batch: `tiles` tiles of rows times some columns, for some steps of the depth. */
+typedef struct {
+    const Step *s;
+    const OF(Product) *product;
+    OF(TileDone) done;
+    long batch, row, rows, tiles, column_from, column_to, step, depth;
+    bool first, last; /* block of the depth */
+    bool rows_packed, panel_packed;
+    REAL *packed, *sums, *panel, *tile; /* in the workspace */
+} OF(Block);
+
+INLINE long OF(row_of_tile)(const OF(Block) *block, long tile) { return block->rows * tile / block->tiles; }
+
+/* The rows of A for one step of the depth after the other, each tile for itself. */
+static UNUSED void OF(pack_rows)(const OF(Block) *block) {
+    const OF(Product) *p = block->product;
+    const REAL *a = p->a + block->batch * p->a_batch + block->step * p->a_step;
+    for (long t = 0; t < block->tiles; t++) {
+        const long i = OF(row_of_tile)(block, t), rows = OF(row_of_tile)(block, t + 1) - i;
+        REAL *to = block->packed + t * PACKED_ROW * block->depth;
+        OF(pack)(a + (block->row + i) * p->a_row, p->a_step, p->a_row, block->depth, rows, to, PACKED_ROW);
+    }
+}
+
+/* All tiles of the block that have these columns. */
+static UNUSED void OF(multiply_panel)(const OF(Block) *block, long column, long columns) {
+    const OF(Product) *p = block->product;
+    const REAL *a = p->a + block->batch * p->a_batch + block->row * p->a_row + block->step * p->a_step;
+    const REAL *b = p->b + block->batch * p->b_batch + block->step * p->b_step + column * p->b_column;
+    OF(TileWork) work = {.segments = 1, .depth = block->depth, .a_row = p->a_row, .a_step = p->a_step};
+    if (block->panel_packed || columns % REAL_LANES) {
+        OF(pack)(b, p->b_step, p->b_column, block->depth, columns, block->panel, PANEL);
+        work.b = block->panel, work.b_row = PANEL;
+    } else {
+        work.b = b, work.b_row = p->b_step;
+    }
+    if (block->rows_packed) work.a_row = 1, work.a_step = PACKED_ROW;
+    const int vectors = (int)divided_up(columns, REAL_LANES);
+    REAL *sums = block->sums + (column - block->column_from) / PANEL * block->tiles * TILE_SIZE;
+    for (long t = 0; t < block->tiles; t++) {
+        const long i = OF(row_of_tile)(block, t), rows = OF(row_of_tile)(block, t + 1) - i;
+        REAL *tile = block->first && block->last ? block->tile : sums + t * TILE_SIZE;
+        work.a = block->rows_packed ? block->packed + t * PACKED_ROW * block->depth : a + i * p->a_row;
+        OF(multiply_tile)((int)rows, vectors, &work, tile, !block->first);
+        if (block->last) block->done(block->s, tile, PANEL, block->batch, block->row + i, rows, column, columns);
+    }
+}
+
+/* Whether to copy A: where a line of the cache gives few numbers that are needed at once, or where the rows lie so that
+   they would displace each other in the cache; if there are enough panels to pay for it. */
+INLINE bool OF(rows_are_packed)(const OF(Product) *p, long columns) {
+    const bool crowded = p->a_row * (long)sizeof(REAL) % 2048 == 0;
+    return columns > 2 * PANEL && (p->a_step != 1 || crowded);
+}
+
+/* All depth of the columns of a block. */
+static UNUSED void OF(multiply_columns)(OF(Block) *block) {
+    const long depth = block->product->depth, blocks = depth > 0 ? divided_up(depth, DEPTH_BLOCK) : 1;
+    for (long d = 0; d < blocks; d++) {
+        block->step = depth * d / blocks;
+        block->depth = depth * (d + 1) / blocks - block->step;
+        block->first = d == 0;
+        block->last = d == blocks - 1;
+        if (block->rows_packed) OF(pack_rows)(block);
+        for (long j = block->column_from; j < block->column_to; j += PANEL)
+            OF(multiply_panel)(block, j, block->column_to - j < PANEL ? block->column_to - j : PANEL);
+    }
+}
+
+/* The rows and columns of a box in one batch, in blocks that the caches can keep. */
+static UNUSED void OF(multiply_batch)(OF(Block) *block, const Box *box) {
+    const OF(Product) *p = block->product;
+    const long depth = p->depth < 1 ? 1 : p->depth < DEPTH_BLOCK ? p->depth : DEPTH_BLOCK;
+    const long most = ROWS_BYTES / (long)(PACKED_ROW * depth * sizeof(REAL)); /* tiles of a block */
+    const long tiles = divided_up(box->row_to - box->row_from, TILE_ROWS), blocks = divided_up(tiles, most);
+    for (long r = 0; r < blocks; r++) {
+        const long rows = box->row_to - box->row_from;
+        block->row = box->row_from + rows * r / blocks;
+        block->rows = box->row_from + rows * (r + 1) / blocks - block->row;
+        block->tiles = divided_up(block->rows, TILE_ROWS);
+        long wide = box->column_to - box->column_from;
+        if (p->depth > DEPTH_BLOCK) wide = SUMS_BYTES / (long)(block->tiles * TILE_SIZE * sizeof(REAL)) * PANEL;
+        for (long j = box->column_from; j < box->column_to; j += wide) {
+            block->column_from = j;
+            block->column_to = box->column_to - j < wide ? box->column_to : j + wide;
+            OF(multiply_columns)(block);
+        }
+    }
+}
+
+/* The product; all threads call it. `done` gets each tile of the result once. */
+static UNUSED void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+    const Box box = split(s, p->batch, p->rows, p->columns, REAL_LANES);
+    const long columns = box.column_to - box.column_from;
+    REAL *workspace = (REAL *)workspace_of(s, s->part);
+    OF(Block) block = {.s = s, .product = p, .done = done};
+    block.packed = workspace;
+    block.sums = block.packed + ROWS_BYTES / sizeof(REAL);
+    block.panel = block.sums + SUMS_BYTES / sizeof(REAL);
+    block.tile = block.panel + DEPTH_BLOCK * PANEL;
+    block.rows_packed = OF(rows_are_packed)(p, columns);
+    block.panel_packed = p->b_column != 1 || box.row_to - box.row_from > 2 * TILE_ROWS;
+    for (block.batch = box.batch_from; block.batch < box.batch_to; block.batch++) OF(multiply_batch)(&block, &box);
+}
+
+#undef PANEL
+#undef PACKED_ROW
+#undef TILE_SIZE
