@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Node, Value
-from compiler.ir.types import Shape
+from compiler.ir.types import Shape, extent
 from compiler.targets.c.elements import ARRAY_TYPES, SIMD, Array, CElements, RegionCall
 from compiler.targets.c.loops import Run, declared, index_of, without_unused
 from compiler.targets.c_text.elements import INDENT
@@ -25,6 +25,24 @@ TEMPLATES = {
     "conv2d_input_grad": "convolve_input_grad",
     "conv2d_filter_grad": "convolve_filter_grad",
 }
+
+
+PRODUCT_WORKSPACE = 1 << 20  # bytes of a thread that `multiply` needs at most, see PRODUCT_WORKSPACE in products.h
+
+
+def workspace_of(node: Node) -> int:
+    """Bytes of a thread that the template of a node needs; for convolutions CONVOLUTION_WORKSPACE in windows.h."""
+    if node.op.name == "matmul":
+        return PRODUCT_WORKSPACE
+    if node.result.type.dtype == "f64":
+        return 0
+    x, w, _ = image_shapes(node)
+    (kh, kw), groups = (extent(w[axis : axis + 1]).factor for axis in (0, 1)), node.attributes["groups"]
+    filters, widest = extent(w[3:]).factor, max(extent(x[3:]).factor, extent(w[3:]).factor) // groups
+    stride, (down, across) = max(node.attributes["stride"]), node.attributes["dilation"]
+    packed = max(1 << 19, 128 * kh * kw * widest, 4 * kh * kw * filters)
+    strip = max(1 << 19, 4 * ((kh - 1) * down + 1) * widest * (13 * stride + (kw - 1) * across + 1))
+    return packed + strip + (1 << 17) + 256 + 64
 
 
 def has_tiles(node: Node) -> bool:
@@ -183,12 +201,7 @@ def batch_axes_of(node: Node) -> tuple[Shape, Shape]:
 
 def image_lines(call: RegionCall, node: Node, operands: Sequence[Operand], suffix: str) -> list[str]:
     """The call for a convolution or one of its adjoints."""
-    first, second, result = (value.type.shape for value in (*node.operands, node.result))
-    x, w, y = {
-        "conv2d": (first, second, result),
-        "conv2d_input_grad": (result, second, first),
-        "conv2d_filter_grad": (first, result, second),
-    }[node.op.name]
+    x, w, y = image_shapes(node)
     sizes: dict[str, Coordinate] = dict(zip("NHWC", map(size_of, x), strict=True))
     sizes |= {"F": size_of(w[3]), "KH": size_of(w[0]), "KW": size_of(w[1]), "OH": size_of(y[1]), "OW": size_of(y[2])}
     (sizes["pad_top"], _), (sizes["pad_left"], _) = node.attributes["padding"]
@@ -201,3 +214,13 @@ def image_lines(call: RegionCall, node: Node, operands: Sequence[Operand], suffi
         f"const Convolution convolution = {{{fields}}};",
         f"{template}{suffix}(s, &convolution, {pointer(operands[0])}, {pointer(operands[1])}, {call.name}_tile);",
     ]
+
+
+def image_shapes(node: Node) -> tuple[Shape, Shape, Shape]:
+    """The shapes of images, filters and results of a convolution, or of the one whose adjoint a node is."""
+    first, second, result = (value.type.shape for value in (*node.operands, node.result))
+    return {
+        "conv2d": (first, second, result),
+        "conv2d_input_grad": (result, second, first),
+        "conv2d_filter_grad": (first, result, second),
+    }[node.op.name]

@@ -27,7 +27,7 @@ from compiler.planning.schedule import groups
 from compiler.targets.c.elements import Array, RegionCall
 from compiler.targets.c.loops import map_lines
 from compiler.targets.c.reductions import partial_bytes, reduction_lines
-from compiler.targets.c.tiles import Operand, is_tiled, tile_functions
+from compiler.targets.c.tiles import Operand, is_tiled, tile_functions, tiled_node, workspace_of
 from compiler.targets.c_text.elements import INDENT, is_elemental
 from compiler.targets.c_text.indices import elements
 from compiler.targets.c_text.regions import reduces, reduction_of, swaps_last_axes
@@ -257,6 +257,7 @@ class GraphText:
                 swapped = source is not None and source in self.plan.views and swaps_last_axes(source)
                 return Operand(call.read[value], swapped and outer[value].type.shape[-2:] != (1, 1))
 
+            self.workspace = max(self.workspace, workspace_of(tiled_node(call.body)))
             return tile_functions(call, operand)
         lines = self.statements(node, call)
         return [
