@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Literal, Value
 from compiler.ir.types import Dim, Shape, TensorType
 from compiler.targets.c.pooling import POOLING
-from compiler.targets.c_text.elements import Elements
+from compiler.targets.c_text.elements import INDENT, Elements
 from compiler.targets.c_text.indices import Coordinate, ElementIndex, Indices, size_of
 from compiler.targets.c_text.scalars import C_TYPES, ExpressionWriter
 from compiler.targets.c_text.scalars import EXPRESSIONS as CUDA_EXPRESSIONS
@@ -69,6 +70,20 @@ class RegionCall:
         return [*self.read.values(), *self.written]
 
 
+@dataclass
+class Row:
+    """The innermost loop: its variable, and the bytes that are converted before and after it (widen in regions.h)."""
+
+    name: str  # of the coordinate along the last axis
+    start: Coordinate  # of this coordinate
+    place: str  # the iteration, from 0
+    count: Coordinate  # iterations
+    room: int  # the most iterations
+    before: list[str]
+    after: list[str]
+    staged: dict[tuple[Value, Coordinate], str]
+
+
 class CElements(Elements):
     """Writes statements of C, in loops that the compiler vectorizes."""
 
@@ -84,13 +99,64 @@ class CElements(Elements):
     def nearest(self, row: Coordinate, rows: Dim) -> str:
         return f"nearest({row}, {size_of(rows)})"
 
+    row: Row | None = None
+
     @contextmanager
-    def over(self, name: str, start: Coordinate, end: Coordinate, simd: str = "") -> Iterator[None]:
-        """A loop, with the pragma `simd` before it."""
-        if simd:
-            self.write(simd)
-        with self.block(f"for (long {name} = {start}; {name} < {end}; ++{name})"):
-            yield
+    def over(self, name: str, start: Coordinate, end: Coordinate, simd: str = "", room: int = 0) -> Iterator[None]:
+        """A loop, after the pragma `simd`. With `room`, the most iterations, bytes are converted outside of it."""
+        place = name if start in (0, "0") else f"{name} - {start}"
+        count = end if start in (0, "0") else f"{end} - {start}"
+        with self.row_of(Row(name, start, place, count, room, [], [], {}) if room and simd else None):
+            if simd:
+                self.write(simd)
+            with self.block(f"for (long {name} = {start}; {name} < {end}; ++{name})"):
+                yield
+
+    @contextmanager
+    def row_of(self, row: Row | None) -> Iterator[None]:
+        """Statements around an innermost loop: what it needs converted is written before and after them."""
+        outer, self.row = self.row, row or self.row
+        first = len(self.lines)
+        yield
+        self.row = outer
+        if row:
+            self.lines[first:first] = [INDENT * self.depth + line for line in row.before]
+            for line in row.after:
+                self.write(line)
+
+    def at(self, value: Value, index: ElementIndex) -> str:
+        staged = self.staged(value, index) if value in self.arrays and value not in self.reduced else ""
+        return staged or super().at(value, index)
+
+    def staged(self, value: Value, index: ElementIndex) -> str:
+        """The element of a row of bytes that are converted before the loop; empty if it is none."""
+        row, base = self.row, self.base_of(value.type, index)
+        if row is None or base is None:
+            return ""
+        if (value, base) not in row.staged:
+            row.staged[value, base] = name = self.fresh(f"{self.arrays[value]}_row")
+            row.before += [f"int {name}[{row.room}];", f"widen({name}, {self.arrays[value]} + {base}, {row.count});"]
+        return f"{row.staged[value, base]}[{row.place}]"
+
+    def base_of(self, type: TensorType, index: ElementIndex) -> Coordinate | None:
+        """Where the row of a tensor of bytes begins that the innermost loop goes along; None if it does not."""
+        row = self.row
+        if row is None or type.dtype not in ("u8", "bool") or not index or index[-1] != row.name:
+            return None
+        if any(re.search(rf"\b{row.name}\b", str(part)) for part in index[:-1]):
+            return None
+        return self.indices.join((*index[:-1], row.start), type.shape)
+
+    def store(self, array: Array, position: Coordinate, text: str, base: Coordinate | None = None) -> None:
+        """Writes an element; bytes to a row that is converted after the loop, if `base` says where it begins."""
+        row = self.row
+        if row is None or base is None or array.type.dtype not in ("u8", "bool"):
+            self.write(f"{array.name}[{position}] = {text};")
+            return
+        name = self.fresh(f"{array.name}_row")
+        row.before.append(f"int {name}[{row.room}];")
+        row.after.append(f"narrow({array.name} + {base}, {name}, {row.count});")
+        self.write(f"{name}[{row.place}] = {text};")
 
     def know(self, value: Value, index: ElementIndex, text: str) -> None:
         """From here on, to the end of the block, the element at this index is this expression."""

@@ -21,6 +21,7 @@ from compiler.targets.c_text.regions import loop_shape, parts_of, typical
 
 ALONE = 4096  # elements that one thread computes, since dividing them costs more
 MANY = 16  # iterations that are enough to be divided among threads
+MOST_CONVERTED = 1024  # iterations of a short loop
 UNIT = 64  # elements of the innermost loop that stay together
 Axes = tuple[int, ...]
 
@@ -60,10 +61,16 @@ def nested(e: CElements, runs: Sequence[Run], divided: Run | None, simd: str = S
     with ExitStack() as stack:
         for run in runs:
             bounds = (f"{run.name}_from", f"{run.name}_to") if run is divided else (0, run.size)
-            stack.enter_context(e.over(run.name, *bounds, simd if run is runs[-1] else ""))
+            last = run is runs[-1]
+            stack.enter_context(e.over(run.name, *bounds, simd if last else "", room_of(run) if last else 0))
         inside = len(e.lines)
         yield
         e.lines[inside:inside] = [INDENT * e.depth + line for line in declared(runs, e.lines[first:])]
+
+
+def room_of(run: Run) -> int:
+    """The iterations of a short loop, whose bytes are converted outside of it; 0 for long loops."""
+    return run.size if isinstance(run.size, int) and run.size <= MOST_CONVERTED else 0
 
 
 def declared(runs: Sequence[Run], lines: Sequence[str]) -> list[str]:
@@ -139,9 +146,10 @@ def loops_over(call: RegionCall, shape: Shape, results: Sequence[tuple[Value, Ar
             for value, array in results:
                 for part, place in parts_of(value, shape):
                     text = e.at(part, indices.reshaped(index, shape, part.type.shape))
-                    stores.append(f"{array.name}[{place(indices, index, position)}] = {text};")
+                    base = e.base_of(value.type, index) if part is value and len(index) == value.type.rank else None
+                    stores.append((array, place(indices, index, position), text, base))
             for store in stores:  # after all reads
-                e.write(store)
+                e.store(*store)
         lines = without_unused(e.lines)
         if not splits(runs, lines):
             break

@@ -28,8 +28,8 @@ def pooled_without_branches(e: Elements, node: Node, index: ElementIndex, result
             e.write(f"{best} = {value};")
             continue
         better = e.fresh("better")
-        nan = f" | (({best} == {best}) & ({value} != {value}))" if x.type.is_float else ""
-        e.write(f"const bool {better} = ({value} > {best}){nan};")
+        nan = f" || ({best} == {best} && {value} != {value})" if x.type.is_float else ""
+        e.write(f"const bool {better} = {value} > {best}{nan};")
         e.write(f"{best} = {better} ? {value} : {best};")
         if tap_number:
             e.write(f"{tap_number} = {better} ? {number} : {tap_number};")
@@ -51,7 +51,7 @@ def routed_without_branches(e: Elements, node: Node, index: ElementIndex, _: int
     inside = [f"{at} < {size_of(count)}" for at, count, size, step in sizes if times_dim(count, step) != size]
     with e.block(f"if ({' && '.join(inside)})") if inside else nullcontext():
         here = (index[0], *place, index[3])
-        number = plus(times(row, window[1]), column)
+        number = f"(int)({plus(times(row, window[1]), column)})"
         e.write(f"{total} = {e.at(chosen, here)} == {number} ? {e.at(dy, here)} : {constant(0.0, dy.type.dtype)};")
     return total
 

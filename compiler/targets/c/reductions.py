@@ -179,7 +179,7 @@ class ReductionWriter:
             return
         start, end = ("c_first", "c_end") if self.in_blocks else self.bounds(self.inner)
         first = len(self.e.lines)
-        with self.e.over("c", start, end, simd):
+        with self.e.over("c", start, end, simd, self.columns if isinstance(self.columns, int) else 0):
             inside = len(self.e.lines)
             yield
             self.indent(inside, declared([self.inner], self.e.lines[first:]))
@@ -248,6 +248,10 @@ class ReductionWriter:
         """An element at the position of the loops."""
         return self.e.at(value, self.indices.reshaped(self.index, self.reduction.shape, value.type.shape))
 
+    def base_of(self, value: Value) -> Coordinate | None:
+        index = self.indices.reshaped(self.index, self.reduction.shape, value.type.shape)
+        return self.e.base_of(value.type, index)
+
     def at_kept(self, value: Value) -> str:
         kept = self.reduction.kept_shape
         return self.e.at(value, self.indices.reshaped(self.kept_index, kept, value.type.shape))
@@ -311,10 +315,10 @@ class ReductionWriter:
         results = [*self.outputs(ELEMENT)]
         if any(self.reduction.after_of(value) > rounds for _, value, _ in results):
             return
-        texts = [(array, self.at(value)) for _, value, array in results]
+        texts = [(array, self.at(value), self.base_of(value)) for _, value, array in results]
         place = self.indices.join(self.index, self.reduction.shape)
-        for array, text in texts:
-            self.e.write(f"{array.name}[{place}] = {text};")
+        for array, text, base in texts:
+            self.e.store(array, place, text, base)
         self.stored |= {name for name, _, _ in results}
 
     def write_kept(self, totals: Sequence[str]) -> None:

@@ -25,8 +25,8 @@ def load(executable: Executable, manifest: Manifest, options: Options) -> Loaded
 RUNTIME = Runtime(
     start,
     load,
-    measure=late("runtime.cpu.profiler", "measure"),
-    measure_ceilings=late("runtime.cpu.profiler", "measure_ceilings"),
+    measure=late("runtime.native.profiler", "measure"),
+    measure_ceilings=late("runtime.native.profiler", "measure_ceilings"),
     free_bytes=free_memory.free,
     used_bytes=free_memory.resident,
     allowed=NATIVE_PROGRAMS,

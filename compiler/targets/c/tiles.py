@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.types import Shape, extent
-from compiler.targets.c.elements import ARRAY_TYPES, SIMD, Array, CElements, RegionCall
+from compiler.targets.c.elements import ARRAY_TYPES, SIMD, Array, CElements, RegionCall, Row
 from compiler.targets.c.loops import Run, declared, index_of, without_unused
 from compiler.targets.c_text.elements import INDENT
 from compiler.targets.c_text.indices import Coordinate, Indices, elements, size_of, squeezed
@@ -27,6 +27,7 @@ TEMPLATES = {
 }
 
 
+MOST_COLUMNS = 64  # of a tile
 PRODUCT_WORKSPACE = 1 << 20  # bytes of a thread that `multiply` needs at most, see PRODUCT_WORKSPACE in products.h
 
 
@@ -111,15 +112,16 @@ def tile_function(call: RegionCall, node: Node) -> list[str]:
         outer, inner = batch_axes_of(node)
         e.write(f"const long r UNUSED = row + i, b UNUSED = {f'{OUTER} * {elements(inner)} + ' if outer else ''}batch;")
         start = len(e.lines)
-        with e.over("j", 0, "columns", SIMD):
+        row = Row("c", "column", "j", "columns", MOST_COLUMNS, [], [], {})
+        with e.row_of(row), e.over("j", 0, "columns", SIMD):
             e.write("const long c = column + j;")
             stores = []
             place = indices.join(index, shape)
             for value, array in zip(call.body.outputs.values(), call.written, strict=True):
-                text = e.at(value, indices.reshaped(index, shape, value.type.shape))
-                stores.append(f"{array.name}[{place}] = {text};")
+                at = indices.reshaped(index, shape, value.type.shape)
+                stores.append((array, place, e.at(value, at), e.base_of(value.type, at)))
             for store in stores:
-                e.write(store)
+                e.store(*store)
         e.lines[start:start] = [INDENT * e.depth + line for line in declared(runs, e.lines[start:])]
     used = [array for array in call.arrays if any(array.name in line for line in e.lines)]
     kind = ARRAY_TYPES[node.result.type.dtype]

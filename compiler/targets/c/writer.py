@@ -101,6 +101,7 @@ class GraphText:
         self.write()
         return [
             f'{self.graph.name} = Graph(r"""',
+            *self.clock(),
             *(f'#include "{name}"' for name in INCLUDES),
             *self.functions,
             "",
@@ -110,6 +111,11 @@ class GraphText:
             "}",
             f'""", "{self.graph.name}", {self.workspace})',
         ]
+
+    def clock(self) -> list[str]:
+        """What a text with a clock includes."""
+        kernels = self.ticks.calls if self.ticks.calls is not None else self.ticks.inside
+        return [] if kernels is None else [f"#define MEASURED {max(len(kernels), 1)}", '#include "clock.h"']
 
     def binding(self) -> list[str]:
         graph = self.graph
@@ -139,6 +145,8 @@ class GraphText:
         for value in graph.inputs:
             self.of[value] = self.names.fresh(value.name)
         self.name_results(graph, "v")
+        if self.ticks.calls is not None:
+            self.body.append("start_clock(s);")
         self.write_nodes(graph, self.body, 0)
         self.write_outputs()
 
@@ -330,6 +338,7 @@ class GraphText:
         loop = f"for (here.t[{depth}] = 0; here.t[{depth}] < {length}; ++here.t[{depth}]) {{"
         if node.attributes["reverse"]:
             loop = f"for (here.t[{depth}] = {length} - 1; here.t[{depth}] >= 0; --here.t[{depth}]) {{"
+        lines += ["start_clock(s);"] if self.ticks.inside is not None else []
         lines += [loop, *(INDENT + line for line in inside), "}"]
         self.functions += [
             "",
