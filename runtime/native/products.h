@@ -12,8 +12,11 @@
 #define ROWS_BYTES (384L << 10) /* of a block of rows of A */
 #define SUMS_BYTES (512L << 10) /* of the sums of a block of C */
 
-/* Bytes of each thread's workspace that a product of any size needs: packed rows, sums, a panel, a tile. */
-#define PRODUCT_WORKSPACE (ROWS_BYTES + SUMS_BYTES + (DEPTH_BLOCK + TILE_ROWS) * TILE_VECTORS * LANES * 8 + 1024)
+#define THIN_STRIP 1024         /* sums of a thin product (thin_of.h) */
+#define THIN_DEPTH 2048         /* numbers of its vectors at a time */
+
+/* Bytes of each thread's workspace that a product of any size needs: packed rows, sums, a panel, two tiles. */
+#define PRODUCT_WORKSPACE (ROWS_BYTES + SUMS_BYTES + (DEPTH_BLOCK + 2 * TILE_ROWS) * TILE_VECTORS * LANES * 8 + 1024)
 
 typedef void (*TileDone_f64)(
     const Step *s, const double *tile, long stride, long batch, long row, long rows, long column, long columns);

@@ -14,6 +14,8 @@ typedef struct {
     long b_batch, b_step, b_column;
 } OF(Product);
 
+#include "thin_of.h"
+
 /* A block of one batch: `tiles` tiles of rows times some columns, for some steps of the depth. */
 typedef struct {
     const Step *s;
@@ -104,8 +106,8 @@ static UNUSED void OF(multiply_batch)(OF(Block) *block, const Box *box) {
     }
 }
 
-/* The product; all threads call it. `done` gets each tile of the result once. */
-static UNUSED void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+/* Any product, by blocks. */
+static UNUSED void OF(multiply_blocks)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
     const Box box = split(s, p->batch, p->rows, p->columns, REAL_LANES);
     const long columns = box.column_to - box.column_from;
     REAL *workspace = (REAL *)workspace_of(s, s->part);
@@ -117,6 +119,52 @@ static UNUSED void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone
     block.rows_packed = OF(rows_are_packed)(p, columns);
     block.panel_packed = p->b_column != 1 || box.row_to - box.row_from > 2 * TILE_ROWS;
     for (block.batch = box.batch_from; block.batch < box.batch_to; block.batch++) OF(multiply_batch)(&block, &box);
+}
+
+/* Where a thread keeps its part of a sum that all threads share. */
+INLINE REAL *OF(part_of_sum)(const Step *s, int part) {
+    return (REAL *)(workspace_of(s, part) + ROWS_BYTES + SUMS_BYTES) + (DEPTH_BLOCK + TILE_ROWS) * PANEL;
+}
+
+static UNUSED void OF(keep_part)(
+    const Step *s, const REAL *tile, long stride, long batch UNUSED, long row, long rows, long column, long columns) {
+    REAL *kept = OF(part_of_sum)(s, 0) + row * PANEL + column;
+    for (long i = 0; i < rows; i++)
+        for (long j = 0; j < columns; j++) kept[i * PANEL + j] = tile[i * stride + j];
+}
+
+static UNUSED void OF(multiply_by_shape)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+    OF(Thin) thin;
+    if (OF(is_thin)(p, &thin)) OF(multiply_thin)(s, p, &thin, done);
+    else OF(multiply_blocks)(s, p, done);
+}
+
+/* A single tile of a long sum: each thread adds up a share of the depth, then the first one adds the parts in order. */
+static UNUSED void OF(multiply_shared_depth)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+    long from, to;
+    share(p->depth, 64, s->part, s->parts, &from, &to);
+    Step alone = *s;
+    alone.part = 0, alone.parts = 1, alone.workspaces = workspace_of(s, s->part);
+    OF(Product) own = *p;
+    own.depth = to - from, own.a += from * p->a_step, own.b += from * p->b_step;
+    OF(multiply_by_shape)(&alone, &own, OF(keep_part));
+    barrier(s);
+    if (s->part == 0) {
+        REAL *sum = OF(part_of_sum)(s, 0);
+        for (int part = 1; part < s->parts; part++)
+            for (long i = 0; i < p->rows; i++)
+                for (long j = 0; j < p->columns; j++) sum[i * PANEL + j] += OF(part_of_sum)(s, part)[i * PANEL + j];
+        done(s, sum, PANEL, 0, 0, p->rows, 0, p->columns);
+    }
+    barrier(s); /* the parts have been read: workspaces are free again */
+}
+
+/* The product; all threads call it. `done` gets each tile of the result once. There are barriers inside if the threads
+   share the depth of a single tile, but none at the end of other products. */
+static UNUSED void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+    const bool one_tile = p->batch == 1 && p->rows <= TILE_ROWS && p->columns <= REAL_LANES;
+    if (s->parts > 1 && one_tile && p->rows * p->columns > 0 && p->depth >= 4096) OF(multiply_shared_depth)(s, p, done);
+    else OF(multiply_by_shape)(s, p, done);
 }
 
 #undef PANEL
