@@ -1,7 +1,9 @@
-/* Packing the operands of products, for one type of numbers (see tiles_of.h): blocks of matrices as rows of whole
-   vectors, in the order in which the micro-kernel reads them. */
+/* Packing the operands of products, for one type of numbers (see tiles_of.h; REAL_INTEGER has the same size): blocks of
+   matrices as rows of whole vectors, in the order in which the micro-kernel reads them. */
 
 #if REAL_LANES > 1
+typedef REAL_INTEGER OF(Lanes) __attribute__((vector_size(sizeof(OF(Vector))))); /* which lanes */
+
 /* Each stage exchanges halves, quarters … of pairs of rows that are `distance` apart. */
 #if REAL_LANES == 16
 #define STAGES \
@@ -37,8 +39,8 @@ static UNUSED __attribute__((noinline)) void OF(transpose)(
     UNROLL(16) for (int i = 0; i < REAL_LANES; i++) \
         if (!(i & distance)) { \
             const OF(Vector) first = row[i], second = row[i + distance]; \
-            row[i] = SHUFFLE(first, second, LIST low); \
-            row[i + distance] = SHUFFLE(first, second, LIST high); \
+            row[i] = SHUFFLE(OF(Lanes), first, second, LIST low); \
+            row[i + distance] = SHUFFLE(OF(Lanes), first, second, LIST high); \
         }
     STAGES
 #undef STAGE

@@ -1,6 +1,6 @@
-/* Products of a matrix with one, two or three vectors, for one type of numbers (see tiles_of.h). The matrix is read once,
-   where it is and in the order of its memory: its speed is the limit. X [few, depth] are the vectors, Y [depth, many] is
-   the matrix; if B is the thin operand, both are transposed. */
+/* Products of a matrix with one, two or three vectors, for one type of numbers (see tiles_of.h). The matrix is read
+   once, where it is and in the order of its memory: its speed is the limit. X [few, depth] are the vectors, Y
+   [depth, many] is the matrix; if B is the thin operand, both are transposed. */
 
 typedef struct {
     long few, many, depth;

@@ -24,6 +24,7 @@ FLAGS = "-std=gnu11 -O2 -ffp-contract=fast -fno-math-errno -fno-trapping-math -f
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -DEXACT -O1"
 BUILDS = {
     "native": "-march=native",
+    "gcc 9": "-march=native -DNNC_GCC_9",
     "haswell": "-march=haswell",
     "x86-64": "-march=x86-64",
     "scalar": "-DNNC_SCALAR",
