@@ -1,7 +1,9 @@
-/* Packing the operands of products, for one type of numbers (see tiles_of.h): blocks of matrices as rows of whole
-   vectors, in the order in which the micro-kernel reads them. */
+/* Packing the operands of products, for one type of numbers (see tiles_of.h; REAL_INTEGER has the same size): blocks of
+   matrices as rows of whole vectors, in the order in which the micro-kernel reads them. */
 
 #if REAL_LANES > 1
+typedef REAL_INTEGER OF(Lanes) __attribute__((vector_size(sizeof(OF(Vector))))); /* which lanes */
+
 /* Each stage exchanges halves, quarters … of pairs of rows that are `distance` apart. */
 #if REAL_LANES == 16
 #define STAGES \
@@ -25,16 +27,20 @@
 #endif
 
 /* to[p * width + i] = from[i * stride + p] for a square of REAL_LANES; rows from `rows` on are zero, and not read. */
-INLINE void OF(transpose)(const REAL *from, long stride, int rows, REAL *to, long width) {
+static UNUSED __attribute__((noinline)) void OF(transpose)(
+    const REAL *from, long stride, int rows, REAL *to, long width) {
+    static const REAL zeros[REAL_LANES];
     OF(Vector) row[REAL_LANES];
-    UNROLL(16) for (int i = 0; i < REAL_LANES; i++)
-        row[i] = i < rows ? OF(load)(from + i * stride) : (OF(Vector)){0};
+    if (rows == REAL_LANES)
+        UNROLL(16) for (int i = 0; i < REAL_LANES; i++) row[i] = OF(load)(from + i * stride);
+    else
+        UNROLL(16) for (int i = 0; i < REAL_LANES; i++) row[i] = OF(load)(i < rows ? from + i * stride : zeros);
 #define STAGE(distance, low, high) \
     UNROLL(16) for (int i = 0; i < REAL_LANES; i++) \
         if (!(i & distance)) { \
             const OF(Vector) first = row[i], second = row[i + distance]; \
-            row[i] = SHUFFLE(first, second, LIST low); \
-            row[i + distance] = SHUFFLE(first, second, LIST high); \
+            row[i] = SHUFFLE(OF(Lanes), first, second, LIST low); \
+            row[i + distance] = SHUFFLE(OF(Lanes), first, second, LIST high); \
         }
     STAGES
 #undef STAGE
@@ -45,11 +51,7 @@ INLINE void OF(transpose)(const REAL *from, long stride, int rows, REAL *to, lon
 /* The squares of up to REAL_LANES rows; the last one overlaps the one before. */
 static UNUSED void OF(pack_transposed)(const REAL *from, long stride, int rows, long depth, REAL *to, long width) {
     long p = 0;
-    if (rows == REAL_LANES)
-        for (; p + REAL_LANES <= depth; p += REAL_LANES)
-            OF(transpose)(from + p, stride, REAL_LANES, to + p * width, width);
-    else
-        for (; p + REAL_LANES <= depth; p += REAL_LANES) OF(transpose)(from + p, stride, rows, to + p * width, width);
+    for (; p + REAL_LANES <= depth; p += REAL_LANES) OF(transpose)(from + p, stride, rows, to + p * width, width);
     if (p == depth) return;
     if (depth >= REAL_LANES) {
         p = depth - REAL_LANES;

@@ -9,20 +9,24 @@
 #include "tiles.h"
 
 #define DEPTH_BLOCK 384         /* of a panel: 48 KB with AVX-512, 12 KB with SSE */
+#define SHORT_DEPTH 64          /* of products that are bounded by writing their results */
 #define ROWS_BYTES (384L << 10) /* of a block of rows of A */
 #define SUMS_BYTES (512L << 10) /* of the sums of a block of C */
 
-/* Bytes of each thread's workspace that a product of any size needs: packed rows, sums, a panel, a tile. */
-#define PRODUCT_WORKSPACE (ROWS_BYTES + SUMS_BYTES + (DEPTH_BLOCK + TILE_ROWS) * TILE_VECTORS * LANES * 8 + 1024)
+#define THIN_STRIP 1024         /* sums of a thin product (thin_of.h) */
+#define THIN_DEPTH 2048         /* numbers of its vectors at a time */
+
+/* Bytes of each thread's workspace that a product of any size needs: packed rows, sums, a panel, two tiles. */
+#define PRODUCT_WORKSPACE (ROWS_BYTES + SUMS_BYTES + (DEPTH_BLOCK + 2 * TILE_ROWS) * TILE_VECTORS * LANES * 8 + 1024)
 
 typedef void (*TileDone_f64)(
     const Step *s, const double *tile, long stride, long batch, long row, long rows, long column, long columns);
 
-#if defined(__clang__) || __GNUC__ >= 12
-#define SHUFFLE(first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
+/* Lanes of two vectors, by their numbers. GCC before 12 has only its own name for it; NNC_GCC_9 is to test that. */
+#if (defined(__clang__) || __GNUC__ >= 12) && !defined(NNC_GCC_9)
+#define SHUFFLE(Lanes, first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
 #else
-#define SHUFFLE(first, second, ...) \
-    __builtin_shuffle(first, second, (__typeof__((first) == (second))){__VA_ARGS__})
+#define SHUFFLE(Lanes, first, second, ...) __builtin_shuffle(first, second, (Lanes){__VA_ARGS__})
 #endif
 #define LIST(...) __VA_ARGS__
 
@@ -54,19 +58,23 @@ static UNUSED Box split(const Step *s, long batch, long rows, long columns, long
 }
 
 #define REAL float
+#define REAL_INTEGER int32_t
 #define OF(name) name
 #define REAL_LANES LANES
 #include "packing_of.h"
 #include "products_of.h"
 #undef REAL
+#undef REAL_INTEGER
 #undef OF
 #undef REAL_LANES
 
 #define REAL double
+#define REAL_INTEGER int64_t
 #define OF(name) name##_f64
 #define REAL_LANES LANES_f64
 #include "packing_of.h"
 #include "products_of.h"
 #undef REAL
+#undef REAL_INTEGER
 #undef OF
 #undef REAL_LANES
