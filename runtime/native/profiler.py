@@ -19,7 +19,8 @@ HALF = 128 << 20  # bytes of the arena before the place that is copied to
 MACHINE = r"""
 #include "regions.h"
 #include "products.h"
-static void keep(const Step *s, const float *tile, long stride, long batch, long row, long rows, long column, long columns) {
+static void keep(
+    const Step *s, const float *tile, long stride, long batch, long row, long rows, long column, long columns) {
     float *c = (float *)s->arena + 2 * 1024 * 1024;
     for (long i = 0; i < rows; ++i) memcpy(c + (row + i) * 1024 + column, tile + i * stride, columns * sizeof(float));
 }

@@ -26,7 +26,7 @@ UNIT = 64  # elements of the innermost loop that stay together
 Axes = tuple[int, ...]
 
 
-class Run:
+class AxisRun:
     """Adjacent axes of a shape that one loop goes over."""
 
     def __init__(self, indices: Indices, shape: Shape, axes: Axes, name: str):
@@ -46,7 +46,7 @@ class Run:
         return typical(self.shape)
 
 
-def index_of(shape: Shape, runs: Sequence[Run]) -> ElementIndex:
+def index_of(shape: Shape, runs: Sequence[AxisRun]) -> ElementIndex:
     """The coordinates along all axes."""
     found: dict[int, Coordinate] = {}
     for run in runs:
@@ -55,7 +55,7 @@ def index_of(shape: Shape, runs: Sequence[Run]) -> ElementIndex:
 
 
 @contextmanager
-def nested(e: CElements, runs: Sequence[Run], divided: Run | None, simd: str = SIMD) -> Iterator[None]:
+def nested(e: CElements, runs: Sequence[AxisRun], divided: AxisRun | None, simd: str = SIMD) -> Iterator[None]:
     """Loops over runs, outermost first; of the divided one only the share of this thread."""
     first = len(e.lines)
     with ExitStack() as stack:
@@ -68,12 +68,12 @@ def nested(e: CElements, runs: Sequence[Run], divided: Run | None, simd: str = S
         e.lines[inside:inside] = [INDENT * e.depth + line for line in declared(runs, e.lines[first:])]
 
 
-def room_of(run: Run) -> int:
+def room_of(run: AxisRun) -> int:
     """The iterations of a short loop, whose bytes are converted outside of it; 0 for long loops."""
     return run.size if isinstance(run.size, int) and run.size <= MOST_CONVERTED else 0
 
 
-def declared(runs: Sequence[Run], lines: Sequence[str]) -> list[str]:
+def declared(runs: Sequence[AxisRun], lines: Sequence[str]) -> list[str]:
     """The coordinates along single axes that some lines use."""
     return [line for run in runs for line in run.parts.used_in(lines)]
 
@@ -85,13 +85,13 @@ def layouts(shape: Shape) -> list[list[Axes]]:
     return [[axes], [axes[:-1], axes[-1:]], single] if len(axes) > 1 else [single]
 
 
-def splits(runs: Sequence[Run], lines: Sequence[str]) -> bool:
+def splits(runs: Sequence[AxisRun], lines: Sequence[str]) -> bool:
     """Whether lines use single coordinates of a run of several axes, which are divisions."""
     return any(any(run.parts.used_in(lines)) for run in runs)
 
 
 @contextmanager
-def division(e: CElements, runs: Sequence[Run], count: int) -> Iterator[Run | None]:
+def division(e: CElements, runs: Sequence[AxisRun], count: int) -> Iterator[AxisRun | None]:
     """The run that is divided among the threads, after its bounds are declared; None if one thread does all."""
     if count < ALONE or not runs:
         with e.block("if (s->part == 0)"):
@@ -138,7 +138,7 @@ def loops_over(call: RegionCall, shape: Shape, results: Sequence[tuple[Value, Ar
     for axes in layouts(shape):
         indices = Indices()
         e = CElements(call, indices)
-        runs = [Run(indices, shape, each, f"i{number}") for number, each in enumerate(axes)]
+        runs = [AxisRun(indices, shape, each, f"i{number}") for number, each in enumerate(axes)]
         e.hoist_scalars()
         with division(e, runs, typical(shape)) as divided, nested(e, runs, divided):
             index = index_of(shape, runs)

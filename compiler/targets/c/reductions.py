@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from compiler.ir.graph import Node, Value
 from compiler.ir.types import extent
 from compiler.targets.c.elements import ARRAY_TYPES, SIMD, SUM_TYPES, Array, CElements, RegionCall, shares
-from compiler.targets.c.loops import ALONE, MANY, Axes, Run, declared, index_of, nested, splits, without_unused
+from compiler.targets.c.loops import ALONE, MANY, Axes, AxisRun, declared, index_of, nested, splits, without_unused
 from compiler.targets.c_text.elements import INDENT
 from compiler.targets.c_text.indices import Coordinate, Indices, squeezed
 from compiler.targets.c_text.regions import ELEMENT, KEPT, SCALAR, Reduction, typical
@@ -77,14 +77,14 @@ def partial_bytes(reduction: Reduction) -> int:
 
 def reduction_lines(call: RegionCall, reduction: Reduction) -> list[str]:
     for fine in (False, True):
-        writer = ReductionWriter(call, reduction, fine)
+        writer = ReductionText(call, reduction, fine)
         lines = without_unused(writer.lines())
         if not splits(writer.runs, lines):
             break
     return lines
 
 
-class ReductionWriter:
+class ReductionText:
     """The statements of one reduction."""
 
     def __init__(self, call: RegionCall, reduction: Reduction, fine: bool):
@@ -101,7 +101,7 @@ class ReductionWriter:
         ]
         self.e.used |= {"c", *names, *(f"{name}{end}" for name in names for end in ("_from", "_to", "_end"))}
         shape = reduction.shape
-        self.runs = [Run(self.indices, shape, axes, name) for (axes, _), name in zip(found, names, strict=True)]
+        self.runs = [AxisRun(self.indices, shape, axes, name) for (axes, _), name in zip(found, names, strict=True)]
         self.reduced = [run for run, (_, is_reduced) in zip(self.runs, found, strict=True) if is_reduced]
         self.inner = self.runs[-1] if inner is not None else None
         self.outer = [run for run in self.runs if run not in self.reduced and run is not self.inner]
@@ -117,7 +117,7 @@ class ReductionWriter:
         self.in_blocks = self.inner is not None and self.columns != self.inner.size
         self.divided = self.divided_run()
 
-    def divided_run(self) -> Run | None:
+    def divided_run(self) -> AxisRun | None:
         """The run that threads divide."""
         if self.mode == BY_ONE:
             return None
@@ -155,7 +155,7 @@ class ReductionWriter:
         self.e.write(f"{SUM_TYPES[node.result.type.dtype]} {name} = 0;")
         return name
 
-    def bounds(self, run: Run) -> tuple[Coordinate, Coordinate]:
+    def bounds(self, run: AxisRun) -> tuple[Coordinate, Coordinate]:
         return (f"{run.name}_from", f"{run.name}_to") if run is self.divided else (0, run.size)
 
     @contextmanager
@@ -225,7 +225,9 @@ class ReductionWriter:
                 self.e.write(f"const long {last.name}_end = smaller({name} + {length}, {end});")
                 self.strip(number, combined, last, name, f"{last.name}_end")
 
-    def strip(self, number: int, combined: Sequence[Combined], last: Run, start: Coordinate, end: Coordinate) -> None:
+    def strip(
+        self, number: int, combined: Sequence[Combined], last: AxisRun, start: Coordinate, end: Coordinate
+    ) -> None:
         """The innermost loops, between declaring the parts of sums and adding them."""
         e = self.e
         for each in combined:
@@ -367,7 +369,7 @@ def partial(node: Node, part: str) -> str:
 class Combined:
     """One node that reduces, while its elements are combined: a variable, or an array of columns."""
 
-    def __init__(self, writer: ReductionWriter, node: Node, number: int = 0):
+    def __init__(self, writer: ReductionText, node: Node, number: int = 0):
         self.writer, self.node, self.number = writer, node, number
         self.e, self.dtype = writer.e, node.result.type.dtype
         self.kind = node.op.reduces

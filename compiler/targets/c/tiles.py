@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Node, Value
 from compiler.ir.types import Shape, extent
 from compiler.targets.c.elements import ARRAY_TYPES, SIMD, Array, CElements, RegionCall, Row
-from compiler.targets.c.loops import Run, declared, index_of, without_unused
+from compiler.targets.c.loops import AxisRun, declared, index_of, without_unused
 from compiler.targets.c_text.elements import INDENT
 from compiler.targets.c_text.indices import Coordinate, Indices, elements, size_of, squeezed
 from compiler.targets.c_text.regions import read_at_own_place, reduces
@@ -67,7 +67,7 @@ def tiled_node(body: Graph) -> Node:
     return next(node for node in body.nodes if has_tiles(node))
 
 
-def tile_functions(call: RegionCall, of: Callable[[Value], Operand]) -> list[str]:
+def tile_functions(call: RegionCall, of: Callable[[Value], StoredOperand]) -> list[str]:
     """The functions of a region with a product or a convolution; `of` an input of its body: the operand."""
     node = tiled_node(call.body)
     suffix = "_f64" if node.result.type.dtype == "f64" else ""
@@ -102,8 +102,8 @@ def tile_function(call: RegionCall, node: Node) -> list[str]:
     indices = Indices()
     e = CElements(call, indices)
     e.used |= {"tile", "stride", "batch", "row", "rows", "column", "columns", "r", "c", "b"}
-    batches = Run(indices, shape, tuple(range(rows[0])), "b")
-    runs = [batches, Run(indices, shape, rows, "r"), Run(indices, shape, (len(shape) - 1,), "c")]
+    batches = AxisRun(indices, shape, tuple(range(rows[0])), "b")
+    runs = [batches, AxisRun(indices, shape, rows, "r"), AxisRun(indices, shape, (len(shape) - 1,), "c")]
     index = index_of(shape, runs)
     e.reduced[node.result] = "tile[i * stride + j]"
     e.used |= {"i", "j"}
@@ -139,19 +139,19 @@ def tile_function(call: RegionCall, node: Node) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Operand:
+class StoredOperand:
     """An operand of a product in memory."""
 
     array: Array
     swapped: bool = False  # whether the last two axes of its type are swapped in memory
 
 
-def pointer(operand: Operand) -> str:
+def pointer(operand: StoredOperand) -> str:
     kind = ARRAY_TYPES[operand.array.type.dtype]
     return f"(const {kind} *)(s->arena + {operand.array.place})"
 
 
-def product_lines(call: RegionCall, node: Node, operands: Sequence[Operand], suffix: str) -> list[str]:
+def product_lines(call: RegionCall, node: Node, operands: Sequence[StoredOperand], suffix: str) -> list[str]:
     """The call for a matrix product. Batches whose operands repeat along some of several axes are in loops."""
     (a, b), shape = operands, node.result.type.shape
     outer, inner = batch_axes_of(node)
@@ -201,7 +201,7 @@ def batch_axes_of(node: Node) -> tuple[Shape, Shape]:
     return batch[:first], batch[first:]
 
 
-def image_lines(call: RegionCall, node: Node, operands: Sequence[Operand], suffix: str) -> list[str]:
+def image_lines(call: RegionCall, node: Node, operands: Sequence[StoredOperand], suffix: str) -> list[str]:
     """The call for a convolution or one of its adjoints."""
     x, w, y = image_shapes(node)
     sizes: dict[str, Coordinate] = dict(zip("NHWC", map(size_of, x), strict=True))

@@ -27,7 +27,7 @@ from compiler.planning.schedule import groups
 from compiler.targets.c.elements import Array, RegionCall
 from compiler.targets.c.loops import map_lines
 from compiler.targets.c.reductions import partial_bytes, reduction_lines
-from compiler.targets.c.tiles import Operand, is_tiled, tile_functions, tiled_node, workspace_of
+from compiler.targets.c.tiles import StoredOperand, is_tiled, tile_functions, tiled_node, workspace_of
 from compiler.targets.c_text.elements import INDENT, is_elemental
 from compiler.targets.c_text.indices import elements
 from compiler.targets.c_text.regions import reduces, reduction_of, swaps_last_axes
@@ -260,10 +260,10 @@ class GraphText:
             outer = dict(zip(call.body.inputs, node.operands, strict=True)) if REGION in node.op.traits else {}
             outer = outer or dict(zip(call.body.inputs, node.operands, strict=True))
 
-            def operand(value: Value) -> Operand:
+            def operand(value: Value) -> StoredOperand:
                 source = outer[value].node
                 swapped = source is not None and source in self.plan.views and swaps_last_axes(source)
-                return Operand(call.read[value], swapped and outer[value].type.shape[-2:] != (1, 1))
+                return StoredOperand(call.read[value], swapped and outer[value].type.shape[-2:] != (1, 1))
 
             self.workspace = max(self.workspace, workspace_of(tiled_node(call.body)))
             return tile_functions(call, operand)
