@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tests.native.compiler_or_skip  # noqa: F401
+from compiler.cli.commands import run as running
 from runtime.training.captures import read_dump
 from tests.cli.conftest import place  # noqa: F401  # a fixture
 from tests.cli.running import Result, nnc, process
@@ -128,3 +129,19 @@ def test_resuming_is_exact(place: Path, how: tuple[str, ...]):  # noqa: F811
     done = process("verify-resume", "points.nn", "--native", "--epochs", "2", *how, folder=place)
     assert (done.code, done.err) == (0, "")
     assert "bit-exact: 16 tensors with 184 values" in done.out
+
+
+# A hint ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("place")
+def test_a_long_training_says_that_there_is_native(monkeypatch: pytest.MonkeyPatch):
+    def said(*flags: str) -> bool:
+        return "with --native the same program runs as C" in nnc("train", "points.nn", "--epochs", "1", *flags).out
+
+    assert not said("--out", "short")
+    monkeypatch.setattr(running, "LONG", 0)
+    assert said("--out", "long")
+    assert not said("--out", "quiet", "--quiet") and not said("--out", "native", "--native")
+    monkeypatch.setattr(running, "candidates", lambda: iter(()))
+    assert not said("--out", "none")
