@@ -26,7 +26,7 @@ HEADERS = Path(__file__).resolve().parent
 FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv",
     "-fopenmp-simd",
-    "-w", "-shared", "-fPIC",
+    "-DNNC_TEMPLATES", "-w", "-shared", "-fPIC",
 )  # fmt: skip
 NAMES = ("cc", "gcc", "clang")
 ZIG = (

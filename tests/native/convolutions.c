@@ -55,7 +55,7 @@ static void done_f64(
 static void *compute(void *step) {
     static void (*const f32[])(const Step *, const Convolution *, const float *, const float *, TileDone) = {
         convolve, convolve_input_grad, convolve_filter_grad};
-    static void (*const f64[])(const Step *, const Convolution *, const double *, const double *, TileDoneF64) = {
+    static void (*const f64[])(const Step *, const Convolution *, const double *, const double *, TileDone_f64) = {
         convolve_f64, convolve_input_grad_f64, convolve_filter_grad_f64};
     if (now.wide) f64[now.op](step, &now.c, (double *)left, (double *)right, done_f64);
     else f32[now.op](step, &now.c, (float *)left, (float *)right, done);

@@ -36,7 +36,7 @@ from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, Kernel, Ticks, show_names, variables_function, view_of
 
 HEADER = ("import numpy as np", "", "from runtime.cpu.kernels import view", "from runtime.native.library import Graph")
-INCLUDES = ("regions.h", "functions.h", "random.h", "products.h", "convolutions.h")
+INCLUDES = ("regions.h", "functions.h", "random.h", "templates.h")
 # Words of C and of the headers, and names of loops.
 WORDS_OF_C = frozenset({
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
