@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ NAMES = ("cc", "gcc", "clang")
 ZIG = (
     "ziglang"  # a package with a C compiler; it needs to be asked for wide vectors, and for undefined behavior as in C
 )
+VECTORS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|asimd|neon|sve|sme2?$|bf16|i8mm)")  # features of processors
 LONGEST = 200  # characters of a compiler's message that are shown
 
 
@@ -128,6 +130,17 @@ def processor() -> str:
     except OSError:
         found.append(processor_of_macos())
     return "\n".join(found)
+
+
+def vector_features() -> list[str]:
+    """The model of the processor, and its features that change how numbers are computed: `avx2`, `fma`, `neon`."""
+    model = ""
+    words: list[str] = []
+    for line in processor().splitlines():
+        name, _, value = line.partition(":")
+        model = value.strip() if name.strip() == "model name" else model
+        words += value.split() if name.strip() in ("flags", "Features") else []
+    return [model or processor(), *sorted(filter(VECTORS.match, words))]
 
 
 def processor_of_macos() -> str:

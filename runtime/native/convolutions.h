@@ -20,7 +20,6 @@
 #include "depthwise.h"
 #endif
 
-#define TILE_COLUMNS (TILE_VECTORS * LANES)
 
 /* Packed filters of one group: `count` panels of `columns` results each, the last one perhaps of fewer. */
 typedef struct {

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import RuntimeUserError, shortened
+from runtime.errors import RuntimeUserError, quoted, shortened
 from runtime.native.compilers import HEADERS, Compiler, candidates, described, first_error
 from runtime.native.folder import WITHOUT, cannot_write, library_folder
 from runtime.native.threads import available, threads
@@ -274,12 +274,21 @@ class NativeGraph:
         """Converts the arguments of a call; raises RuntimeUserError if the text cannot be compiled."""
         parts = threads()
         self.workspaces = workspaces(self.workspace_bytes * parts)
-        function = ctypes.cast(self.loaded[self.function], ctypes.c_void_p)
+        function = ctypes.cast(self.address, ctypes.c_void_p)
         places = ctypes.c_void_p(arena.ctypes.data), ctypes.c_long(B), ctypes.c_void_p(self.workspaces.ctypes.data)
         arguments = (function, *places, ctypes.c_long(self.workspace_bytes), ctypes.c_int(parts))
         run = pool()
         self.run = lambda: run(*arguments)
         self.arena, self.batch, self.threads = arena, B, parts
+
+    @property
+    def address(self) -> Any:
+        try:
+            return self.loaded[self.function]
+        except AttributeError:
+            raise RuntimeUserError(
+                "internal error: the text of a graph in C lacks its function", found=f"no {quoted(self.function)}"
+            ) from None
 
     @cached_property
     def loaded(self) -> ctypes.CDLL:
