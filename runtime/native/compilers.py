@@ -99,6 +99,8 @@ def described(command: Sequence[str]) -> Compiler:
 
 def flags_for(is_zig: bool) -> tuple[str, ...]:
     march = os.environ.get("NNC_MARCH") or "native"
+    if is_zig:
+        march = march.replace("-", "_")  # zig reads a minus as "without this feature"
     machine = platform.machine().lower()
     flags: list[str] = [*FLAGS]
     if machine in ("arm64", "aarch64"):

@@ -6,9 +6,11 @@
      outside of it are zeros in a copy of a few rows.
    - slide_images: they are the same pixel of several images, so all taps outside of the image are left out. Better for
      small images.
+   The gradient of the input is computed by adding (scatter.h) where channels would leave lanes unused.
    The gradient of the filters is a tile of entries of the window times some filters, and its depth the pixels of a few
    rows. Float sums are short: over some rows of an image; then these are added. */
 #pragma once
+#include "scatter.h"
 #include "tiles.h"
 #include "windows.h"
 #ifdef WITHOUT_DEPTHWISE /* defined for a graph that has none, it halves the time of compiling */
@@ -308,6 +310,10 @@ TEMPLATE void convolve_input_grad(
     const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_input_grad(s, c, dy, w, done);
+        return;
+    }
+    if (is_scattered(c)) {
+        scatter_input_grad(s, c, dy, w, done);
         return;
     }
     for (long y = 0; y < smaller_of(c->stride_y, c->H); ++y)
