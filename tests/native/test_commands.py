@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from compiler.cli.commands import run as running
 from runtime.training.captures import read_dump
 from tests.cli.conftest import place  # noqa: F401  # a fixture
 from tests.cli.running import Result, nnc, process
+from tests.programs import MODELS, ROOT
 
 DIVERGING = ("--set", "train.optimizer=SGD(lr=1e30)")
 ROUNDING = 1e-4  # of weights, relative to the largest, after a few epochs
@@ -145,3 +147,49 @@ def test_a_long_training_says_that_there_is_native(monkeypatch: pytest.MonkeyPat
     assert not said("--out", "quiet", "--quiet") and not said("--out", "native", "--native")
     monkeypatch.setattr(running, "candidates", lambda: iter(()))
     assert not said("--out", "none")
+
+
+# Reports --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_reported_is_in_the_text(model: str):
+    """Each region and each other op is one function, and is called once."""
+    graph = "train_step"
+    report = nnc("explain-fusion", ROOT / f"models/{model}.nn", "--target", "c", "--graph", graph).out
+    source = nnc("emit", ROOT / f"models/{model}.nn", "--target", "c").out
+    (text,) = re.findall(rf'^{graph} = Graph\(r"""\n(.*?)^"""', source, re.DOTALL | re.MULTILINE)
+    regions = len(re.findall(r"^  region ", report, re.MULTILINE))
+    others = sum(map(int, re.findall(r"(\d+) (?:not fused|nodes?, no regions)$", report, re.MULTILINE)))
+    scans = set(re.findall(r"^static void (scan_\d+)\(", text, re.MULTILINE))
+    called = [name for name in re.findall(r"^ +(\w+)\(s\);", text, re.MULTILINE) if name not in {*scans, "barrier"}]
+    # initial values of scans, which are literals that a pass wrote into memory
+    written = re.findall(r"^// %\w+: \S+ = broadcast\(", text, re.MULTILINE)
+    assert len(called) == len(set(called)) == regions + others - len(scans) + len(written)
+    assert all(f"static void {name}(const Step *s)" in text for name in called)
+
+
+def test_annotate_names_lines_of_the_text():
+    path = ROOT / "models/mlp.nn"
+    shown = nnc("annotate", path, "--target", "c", "--no-time", "--data", "digits").out
+    source = nnc("emit", path, "--target", "c", "--data", "digits").out.splitlines()
+    (line,) = re.findall(r"^  6 \| .*?(?=^  7 \|)", shown, re.DOTALL | re.MULTILINE)
+    ranges = re.findall(r"(\d+)–(\d+)", line.partition("code")[2])
+    code = "\n".join(each for first, last in ranges for each in source[int(first) - 1 : int(last)])
+    assert "static void dense_1_forward(" in code and "static void dense_1_w_update_tile(" in code
+    assert "dense_1_w_update" in line and "dense_2_forward(" not in code
+
+
+@pytest.mark.usefixtures("place")
+def test_the_profile_has_a_row_for_each_region(monkeypatch: pytest.MonkeyPatch):
+    shown = nnc("profile", "points.nn", "--native", "--steps", "5", "--threads", "1")
+    assert (shown.code, shown.err) == (0, "")
+    assert "this machine at best, 1 thread: " in shown.out
+    source = nnc("emit", "points.nn", "--target", "c", "--data", "points.npz").out
+    (text,) = re.findall(r'^train_step = Graph\(r"""\n(.*?)^"""', source, re.DOTALL | re.MULTILINE)
+    called = {name for name in re.findall(r"^ +(\w+)\(s\);", text, re.MULTILINE)} - {"barrier"}
+    rows = re.findall(r"^ +\d+\.\d+ +\d+\.\d% +1 .*?  ([a-z]\w+)  ", shown.out, re.MULTILINE)
+    copies = len(re.findall(r"^ +copy\(s, ", text, re.MULTILINE))  # of new values into their variables
+    assert {*rows} - {"copy"} == called and f"in kernels, {len(called) + copies} calls" in shown.out
+    monkeypatch.setenv("NNC_TARGET", "c")
+    assert nnc("emit", "points.nn", "--data", "points.npz").out == source

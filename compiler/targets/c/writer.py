@@ -74,6 +74,10 @@ def generate(
     return "\n".join(lines) + "\n"
 
 
+def place_of(origin: Origin | None) -> str:
+    return str(origin) if origin else "made by the compiler"
+
+
 def line_comment(text: str) -> str:
     """A comment of C of one line: printable ASCII, without what would continue it on the next line or end a string."""
     return "// " + re.sub(r"[^ -~]|[\\\"?]", "_", text)
@@ -226,8 +230,9 @@ class GraphText:
         """The function that computes a node, a region or a single op. Its name."""
         call = self.call_of(node)
         note = self.note_of(node)
-        place = line_comment(str(node.origin) if node.origin else "made by the compiler")
-        self.functions += ["", place, note, *self.function(node, call)]
+        place = line_comment(place_of(node.origin))
+        lines = [each for line in self.function(node, call) for each in ([line] if line else ["", place])]
+        self.functions += ["", place, note, *lines]
         return call.name
 
     def note_of(self, node: Node) -> str:
@@ -304,7 +309,9 @@ class GraphText:
         origins = Counter(each.origin for each in body.nodes if each.origin) or Counter({node.origin: 1})
         origin = origins.most_common(1)[0][0]
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"
-        return self.names.fresh(f"{wanted}_backward" if origin and origin.backward else f"{wanted}_forward")
+        updates = origin is not None and any(value.name == origin.path for value in self.graph.of_kind("param"))
+        direction = "backward" if origin and origin.backward else "update" if updates else "forward"
+        return self.names.fresh(f"{wanted}_{direction}")
 
     # Scans
 
@@ -342,7 +349,7 @@ class GraphText:
         lines += [loop, *(INDENT + line for line in inside), "}"]
         self.functions += [
             "",
-            line_comment(str(node.origin) if node.origin else "made by the compiler"),
+            line_comment(place_of(node.origin)),
             f"static void {name}(const Step *outer) {{",
             *(INDENT + line for line in lines),
             "}",
