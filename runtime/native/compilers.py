@@ -25,9 +25,9 @@ from runtime.errors import printable
 HEADERS = Path(__file__).resolve().parent
 FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv",
-    "-fopenmp-simd",
-    "-DNNC_TEMPLATES", "-w", "-shared", "-fPIC",
+    "-fopenmp-simd", "-w", "-shared", "-fPIC",
 )  # fmt: skip
+TEMPLATES = "-DNNC_TEMPLATES"  # graphs call functions of the library templates.c
 NAMES = ("cc", "gcc", "clang")
 ZIG = (
     "ziglang"  # a package with a C compiler; it needs to be asked for wide vectors, and for undefined behavior as in C
@@ -102,7 +102,9 @@ def flags_for(is_zig: bool) -> tuple[str, ...]:
     if is_zig:
         march = march.replace("-", "_")  # zig reads a minus as "without this feature"
     machine = platform.machine().lower()
-    flags: list[str] = [*FLAGS]
+    flags: list[str] = [*FLAGS, TEMPLATES]
+    if platform.system() == "Darwin":
+        flags.append("-Wl,-undefined,dynamic_lookup")  # those functions are found when the library is loaded
     if machine in ("arm64", "aarch64"):
         flags.append(f"-mcpu={march}")
     else:

@@ -27,7 +27,7 @@ from tests.gpu.samples import BATCH, computed_on_the_host, draw_inputs, graph_of
 
 SOURCE = Path(__file__).with_name("samples.c")
 GRAPHS_IN_A_TEXT = 110
-FUNCTION = re.compile(r"^(?:static )?\w+ (\w+)\(const Step", re.MULTILINE)
+FUNCTION = re.compile(r"^(?:static |INLINE )?\w+ (\w+)\(const Step", re.MULTILINE)
 NAN = 0xFF  # a byte; any float of such bytes is NaN
 
 
