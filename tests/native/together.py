@@ -75,6 +75,7 @@ class Together:
         with ThreadPoolExecutor(available()) as pool:
             found = pool.map(lambda group: library.library_of(joined(group), compiler), groups)
             for group, path in zip(groups, found, strict=True):
+                library.load_templates()
                 loaded = library.load(path)
                 for number, graph in enumerate(group):
                     graph.address = ctypes.cast(loaded[f"g{number}_{graph.function}"], ctypes.c_void_p)
