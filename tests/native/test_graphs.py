@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import tests.native.compiler_or_skip  # noqa: F401
-from compiler.diagnostics import UserError
 from compiler.ir.builder import Builder
 from compiler.ir.graph import Graph
 from compiler.ir.interpreter import Arrays, interpret
@@ -28,8 +27,6 @@ from tests.targets.test_against_interpreter import SAMPLES, assert_close
 
 FILLS = (NAN, 0)
 WAYS = [*product(THREADS, FILLS)]
-# Samples of ops that programs run on the host only, where C has no code for them: see `on_host` of the target.
-ON_HOST = {*(f"orthogonalize-{i}" for i in range(6)), *(f"random-{i}" for i in (1, 2, 6, 7))}
 JOINED = True  # whether graphs are compiled with all others: not if only one of them is going to be run
 
 
@@ -64,7 +61,7 @@ def compiled(graph: Graph, batch: int) -> NativeSteps:
 def all_graphs() -> dict[str, NativeSteps]:
     """Every graph that is not part of a program."""
     samples = {f"{op.name}-{i}": graph_of(op, s) for op in OPS.values() for i, s in enumerate(op.samples)}
-    found = {name: compiled(graph, 2) for name, graph in samples.items() if name not in ON_HOST}
+    found = {name: compiled(graph, 2) for name, graph in samples.items()}
     return found | {name: compiled(delicate_graph(name), BATCH) for name in DELICATE}
 
 
@@ -76,10 +73,6 @@ def native_steps(name: str, graph: Graph, batch: int) -> NativeSteps:
 def test_op_sample(op: Op, sample: Sample, request: pytest.FixtureRequest):
     name = f"{op.name}-{op.samples.index(sample)}"
     graph = graph_of(op, sample)
-    if name in ON_HOST:
-        with pytest.raises(UserError, match="cannot be computed by a program in C"):
-            compiled(graph, 2)
-        return
     run = native_steps(name, graph, 2)
     for batch in (2, 1):
         inputs = inputs_of(op, sample, batch)

@@ -28,7 +28,7 @@ from runtime.native.compilers import Compiler
 from runtime.native.threads import available
 from runtime.program import aligned_zeros
 
-FUNCTION = re.compile(r"^(?:static )?void (\w+)\(const Step \*", re.MULTILINE)
+FUNCTION = re.compile(r"^(?:static |INLINE )?void (\w+)\(const Step \*", re.MULTILINE)
 INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
 GUARD = 4096  # bytes, before and after an arena and each workspace
 NAN = 0xFF  # in every byte is NaN for each type of floats
