@@ -228,7 +228,8 @@ def executable_of(planned: PlannedModule, name: str, passes: tuple[str, ...] = (
     size = max(plan.size for plan in planned.plans)
     outside, starting = peaks_outside(planned.plans, planned.batch, planned.target.allocated)
     target = planned.target.name
-    return Executable(planned.source, name, size, planned.batch, target, outside, starting, passes=passes)
+    workspace = planned.target.workspace(planned.source)
+    return Executable(planned.source, name, size, planned.batch, target, outside, starting, None, passes, workspace)
 
 
 def host_executable(module: Module, planned: PlannedModule, name: str) -> Executable:

@@ -117,6 +117,7 @@ class Executable:
     starting_bytes: int = 0  # the arena as far as the initial values need it, and all that computing them allocates
     initializer: Executable | None = None  # the graphs that the target leaves to the host: initial values, METRICS
     passes: tuple[str, ...] = ()  # that were run
+    workspace_bytes: int = 0  # that each thread of a target with its own threads needs outside of the arena
 
 
 def load_functions(executable: Executable, allowed: AllowList = CPU_PROGRAMS) -> dict[str, Bind]:

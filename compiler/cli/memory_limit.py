@@ -18,9 +18,8 @@ from runtime.program import Executable, Manifest
 COPIES = 2  # of all variables, while a checkpoint is written or read
 WAITING = 2  # checkpoints, the last and the best, kept in memory until they are written if not every epoch is saved
 ORDERS, INDEX = 2, 8  # of the rows, shuffled and not; bytes of each index
-# Measured: the modules that training imports and the stacks of its threads, and what a character of generated source
-# becomes: code, views of the arena, closures.
-MODULES, BYTES_PER_CHARACTER = 2_000_000, 55
+# Measured: the modules that training imports and the stacks of its threads.
+MODULES = 2_000_000
 UNITS = {"": 1, "B": 1} | {
     f"{p}{b}B": (1024 if b else 1000) ** (n + 1) for n, p in enumerate("KMGT") for b in ("", "i")
 }
@@ -84,8 +83,8 @@ def predicted_peak(
     With `check_numerics` a copy of all variables is kept. Initial values, steps and checkpoints need working space and
     copies at different times.
     """
-    tensors = executable.arena_bytes
-    if not find_runtime(executable.target).in_main_memory:
+    tensors, runtime = executable.arena_bytes, find_runtime(executable.target)
+    if not runtime.in_main_memory:
         return Peak(tensors)
     weights = sum(BYTES[spec.dtype] * math.prod(size or 1 for size in spec.shape) for spec in manifest.variables)
     checkpoints = COPIES + (WAITING if manifest.settings.checkpoint > 1 else 0)
@@ -93,7 +92,8 @@ def predicted_peak(
     kept = weights if check_numerics else 0
     orders = ORDERS * INDEX * (data.rows or 0) if data else 0
     outside = max(executable.outside_bytes, executable.starting_bytes - tensors - kept, copies) - copies + kept + orders
-    code = MODULES + BYTES_PER_CHARACTER * len(executable.source)
+    outside += executable.workspace_bytes * runtime.threads()
+    code = MODULES + runtime.bytes_per_character * len(executable.source)
     return Peak(tensors, data.arrays if data else 0, copies, outside, code)
 
 

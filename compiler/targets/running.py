@@ -35,6 +35,8 @@ class Runtime:
     allowed: AllowList  # the code that its generated source may contain
     device: str  # the owner of the memory in messages, such as "this machine"
     in_main_memory: bool = True  # whether tensors are in the same memory as the data set and the program
+    threads: Callable[[], int] = lambda: 1  # that have a workspace each
+    bytes_per_character: int = 55  # measured: of source, which becomes code, views of the arena, closures
     options: tuple[str, ...] = ()  # the command line flags it supports
     contains_machine_code: bool = False  # whether programs run text unchecked on the CPU: only from a private cache
     checks_numerics: bool = True  # whether --check-numerics and replay support its programs

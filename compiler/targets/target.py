@@ -42,6 +42,7 @@ class Target:
     optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the pass that follows it
     # (node, batch) -> bytes that its code allocates outside of the arena
     allocated: Allocated = lambda node, batch: 0
+    workspace: Callable[[str], int] = lambda source: 0  # bytes of each thread that a source needs outside of the arena
     heading: Callable[[Origin | None], str] = heading  # the line above the code of a place in the model
     graph_begins: str = "def bind_{}("  # the line of the source where the code of a graph begins
     on_host: tuple[str, ...] = ()  # names of graphs that run on the host

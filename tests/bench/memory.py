@@ -24,6 +24,7 @@ from tests.bench.memory_cases import PROGRAMS, write_case
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("softmax", "mlp", "cnn", "separable_cnn", "bilstm")
+NATIVE = "+native"  # after the name of a model: as C
 CHECKED = "+check-numerics"  # after the name of a model: with this flag
 TOLERANCE = 0.1
 
@@ -60,6 +61,7 @@ def measure(model: str, data: str, steps: int | None = None) -> dict[str, int]:
 
 def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[str, int]:
     model, checked, _ = model.partition(CHECKED)
+    model, native, _ = model.partition(NATIVE)
     path = ROOT / f"models/{model}.nn"
     if model in PROGRAMS:
         path, data = write_case(model)
@@ -86,7 +88,7 @@ def measure_here(model: str, data: str, steps: int | None, task: str) -> dict[st
 
     running.program_of, HostRunner.means = program_of, some_means  # type: ignore[assignment]
     command = ["train", str(path), "--data", data, "--epochs", "1", "--quiet"]
-    run_command(read_flags([*command, *(["--check-numerics"] if checked else [])]))
+    run_command(read_flags([*command, *(["--check-numerics"] if checked else []), *(["--native"] if native else [])]))
     return {"measured": status("VmHWM") - noted["resident"], "predicted": noted["predicted"]}
 
 

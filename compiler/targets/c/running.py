@@ -31,6 +31,8 @@ RUNTIME = Runtime(
     used_bytes=free_memory.resident,
     allowed=NATIVE_PROGRAMS,
     device="this machine",
+    bytes_per_character=10,  # most of it is text
+    threads=late("runtime.native.threads", "threads"),
     options=("threads",),
     contains_machine_code=True,
 )

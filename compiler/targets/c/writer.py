@@ -66,6 +66,11 @@ def generate(
     return "\n".join(lines) + "\n"
 
 
+def workspace_in(source: str) -> int:
+    """The bytes for each thread in a source: graphs share them, since only one of them runs at a time."""
+    return max(map(int, re.findall(r'^""", "\w+", (\d+)\)$', source, re.MULTILINE)), default=0)
+
+
 def place_of(origin: Origin | None) -> str:
     return str(origin) if origin else "made by the compiler"
 
