@@ -23,6 +23,11 @@
 #define ROWS_OF_TILES(X) X(1) X(2) X(3) X(4)
 #endif
 #define TILE_VECTORS 2
+#define TILE_COLUMNS (TILE_VECTORS * LANES)
+
+/* Columns of most tiles, and of the last one of each row of tiles, of a matrix with n columns. */
+#define USUAL_COLUMNS(n) ((n) < TILE_COLUMNS ? (n) : TILE_COLUMNS)
+#define LAST_COLUMNS(n) ((n) % TILE_COLUMNS ? (n) % TILE_COLUMNS : TILE_COLUMNS)
 
 #define LANES_f64 (LANES > 1 ? LANES / 2 : 1)
 

@@ -27,7 +27,7 @@ TEMPLATES = {
 }
 
 
-MOST_COLUMNS = 256  # of a tile: more than DEPTHWISE_STRIDE in depthwise.h
+MOST_COLUMNS = 256  # of a tile: WIDEST_TILE in step.h
 PRODUCT_WORKSPACE = 1 << 20  # bytes of a thread that `multiply` needs at most, see PRODUCT_WORKSPACE in products.h
 
 
@@ -124,14 +124,30 @@ def tile_function(call: RegionCall, node: Node) -> list[str]:
                 e.store(*store)
         e.lines[start:start] = [INDENT * e.depth + line for line in declared(runs, e.lines[start:])]
     used = [array for array in call.arrays if any(array.name in line for line in e.lines)]
-    kind = ARRAY_TYPES[node.result.type.dtype]
+    kind, name = ARRAY_TYPES[node.result.type.dtype], f"{call.name}_tile"
+    parameters = f"const Step *s, const {kind} *tile, long stride, long batch, long row, long rows, long column"
+    given = "s, tile, stride, batch, row, rows, column"
     return [
-        f"static void {call.name}_tile(const Step *s, const {kind} *tile, long stride, long batch,",
-        f"{INDENT * 4}long row, long rows, long column, long columns) {{",
+        f"INLINE void {name}_of({parameters}, long columns) {{",
         f"{INDENT}const long B UNUSED = s->B;",
         *(INDENT + array.declaration for array in used),
         *(INDENT + line for line in without_unused(e.lines)),
         "}",
+        "",
+        f"static void {name}({parameters}, long columns) {{",
+        *(INDENT + line for line in by_columns(name, given, size_of(node.result.type.shape[-1]))),
+        "}",
+    ]
+
+
+def by_columns(name: str, given: str, columns: Coordinate) -> list[str]:
+    """Calls for the numbers of columns that most tiles have: loops over a constant number of them are faster."""
+    if not isinstance(columns, int):
+        return [f"if (columns == TILE_COLUMNS) {name}_of({given}, TILE_COLUMNS);", f"else {name}_of({given}, columns);"]
+    return [
+        f"if (columns == USUAL_COLUMNS({columns})) {name}_of({given}, USUAL_COLUMNS({columns}));",
+        f"else if (columns == LAST_COLUMNS({columns})) {name}_of({given}, LAST_COLUMNS({columns}));",
+        f"else {name}_of({given}, columns);",
     ]
 
 

@@ -35,7 +35,7 @@ from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, Kernel, Ticks, show_names, variables_function, view_of
 
 HEADER = ("import numpy as np", "", "from runtime.cpu.kernels import view", "from runtime.native.library import Graph")
-INCLUDES = ("regions.h", "functions.h", "random.h", "orthogonalize.h", "products.h", "convolutions.h")
+INCLUDES = ("regions.h", "functions.h", "random.h", "orthogonalize.h", "templates.h")
 # Words of C and of the headers, and names of loops.
 WORDS_OF_C = frozenset({
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
@@ -64,6 +64,10 @@ def generate(
         lines += ["", "", *writer.binding()]
     lines += ["", "", *variables_function(plans, variables)]
     return "\n".join(lines) + "\n"
+
+
+def place_of(origin: Origin | None) -> str:
+    return str(origin) if origin else "made by the compiler"
 
 
 def line_comment(text: str) -> str:
@@ -218,8 +222,9 @@ class GraphText:
         """The function that computes a node, a region or a single op. Its name."""
         call = self.call_of(node)
         note = self.note_of(node)
-        place = line_comment(str(node.origin) if node.origin else "made by the compiler")
-        self.functions += ["", place, note, *self.function(node, call)]
+        place = line_comment(place_of(node.origin))
+        lines = [each for line in self.function(node, call) for each in ([line] if line else ["", place])]
+        self.functions += ["", place, note, *lines]
         return call.name
 
     def note_of(self, node: Node) -> str:
@@ -308,7 +313,9 @@ class GraphText:
         origins = Counter(each.origin for each in body.nodes if each.origin) or Counter({node.origin: 1})
         origin = origins.most_common(1)[0][0]
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"
-        return self.names.fresh(f"{wanted}_backward" if origin and origin.backward else f"{wanted}_forward")
+        updates = origin is not None and any(value.name == origin.path for value in self.graph.of_kind("param"))
+        direction = "backward" if origin and origin.backward else "update" if updates else "forward"
+        return self.names.fresh(f"{wanted}_{direction}")
 
     # Scans
 
@@ -346,7 +353,7 @@ class GraphText:
         lines += [loop, *(INDENT + line for line in inside), "}"]
         self.functions += [
             "",
-            line_comment(str(node.origin) if node.origin else "made by the compiler"),
+            line_comment(place_of(node.origin)),
             f"static void {name}(const Step *outer) {{",
             *(INDENT + line for line in lines),
             "}",
