@@ -37,5 +37,5 @@ TARGET = Target(
     workspace=workspace_in,
     heading=lambda origin: line_comment(place_of(origin)),
     graph_begins="{} = Graph(",
-    on_host=("init", METRICS),  # run rarely; init has ops that C has no code for: QR
+    on_host=("init", METRICS),  # run rarely, so that compiling them would take longer
 )
