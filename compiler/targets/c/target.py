@@ -9,6 +9,7 @@ from compiler.passes.scans_together import bring_scans_together
 from compiler.targets.c.grouping import reasons, regions
 from compiler.targets.c.placement import PLACEMENT
 from compiler.targets.c.writer import generate
+from compiler.targets.running import late
 from compiler.targets.shared.index_status import note_indices
 from compiler.targets.shared.passes import COMBINING, SIMPLIFYING
 from compiler.targets.target import Target
@@ -34,5 +35,6 @@ TARGET = Target(
     generate,
     lambda module: None,  # any region can run: as one function, in the worst case element by element
     reasons,
+    standalone=late("compiler.targets.c.standalone", "standalone"),
     on_host=("init", METRICS),  # run rarely; init has ops that C has no code for: QR
 )
