@@ -101,6 +101,7 @@ NATIVE_PROGRAMS = AllowList(
 )
 OBJECTS = {"clock", "probe"}  # the names that objects may have
 METHODS = {"T", "nbytes", "fill", "reshape", "transpose"}  # of arrays
+LARGEST_WORKSPACE = 1 << 30  # bytes of each thread
 LARGEST_POWER = 64  # of the batch: larger ones could take forever
 EXCERPT = 80  # characters of a refused line that are shown
 
@@ -226,7 +227,9 @@ class Checker(ast.NodeVisitor):
         require(len(call.args) == 3 and not call.keywords, call)
         text, function, size = call.args
         require(is_text(text) and is_text(function) and function.value == name, call)  # type: ignore[attr-defined]
-        require(isinstance(size, ast.Constant) and type(size.value) is int and size.value >= 0, call)
+        require(text.value.isascii(), call)  # type: ignore[attr-defined]
+        require(isinstance(size, ast.Constant) and type(size.value) is int, call)
+        require(0 <= size.value <= LARGEST_WORKSPACE, call)  # type: ignore[attr-defined]
         self.device_kernels.add(name)
 
     def device_text(self, node: ast.expr) -> None:

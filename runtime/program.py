@@ -214,6 +214,10 @@ class LoadedProgram(BoundGraphs):
         )
         self.executable, self.manifest = executable, manifest
 
+    def conditions(self) -> dict[str, Any]:
+        """What the bits of its results depend on, besides the program, its data and training/conditions.py."""
+        return {"target": self.executable.target, "passes": [*self.executable.passes]}
+
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets all variables."""
         for name, view in self.variables().items():

@@ -57,6 +57,13 @@ graph step(%x: f32[B] input) {
   %1: i32[] = cast(2.5, dtype="i32")
   return c=%0, n=%1, x=%x
 }""",
+    "bytes of a wide product of few rows": """
+graph step(%x: f32[B,8] input, %w: f32[8,1100] param) {
+  %0: f32[B,1100] = matmul(%x, %w)
+  %1: bool[B,1100] = lt(0.0, %0)
+  %2: f32[B,1100] = max(%0, 0.0)
+  return m=%1, y=%2
+}""",
     "states that change places": """
 graph step(%a: f32[4] state, %b: f32[4] state) {
   %0: f32[4] = mul(%a, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from compiler.cli.cache import Build
 from compiler.cli.compiling import chosen_passes, load_program
@@ -11,7 +12,10 @@ from compiler.cli.programs import find_program
 from compiler.diagnostics import Diagnostics, UserError
 from compiler.driver import compile_tree, resolved_text
 from compiler.numerics.replay import PROGRAM, Source, Stored, first_report
+from compiler.passes.pipeline import Pass
+from compiler.targets.registry import HOST
 from compiler.targets.running import find_runtime
+from compiler.targets.target import find_target
 from runtime.datasets import describe
 from runtime.errors import RuntimeUserError
 from runtime.training.captures import Capture, Recipe, write_dump
@@ -43,16 +47,21 @@ def explain(diverged: Diverged, folder: RunFolder, build: Build, flags: argparse
 
 def recipe_of(folder: RunFolder, build: Build, flags: argparse.Namespace) -> Recipe:
     """What the program was compiled from."""
-    passes = tuple(each.name for each in chosen_passes(flags))
+    passes = tuple(each.name for each in passes_to_replay(flags))
     scales = build.manifest.scales
     storage = {name: [i.dtype, scales.get(name, 1.0)] for name, i in describe(build.data, flags.data_dir).items()}
     return Recipe(build.text, folder.program_hash, build.manifest.model, passes, storage, build.executable.batch)
 
 
+def passes_to_replay(flags: argparse.Namespace) -> Sequence[Pass]:
+    """The passes of the program, or those of the host if it was compiled for another target."""
+    return chosen_passes(flags) if flags.target == HOST else find_target().pipeline
+
+
 def report_of(capture: Capture, recipe: Recipe, flags: argparse.Namespace) -> str:
     """The first bad op, with lines of the user's file; if that has changed since, of the program as it was trained."""
     storage = {name: Stored(dtype, scale) for name, (dtype, scale) in recipe.storage.items()}
-    passes = chosen_passes(flags)
+    passes = passes_to_replay(flags)
     tree, _ = load_program(find_program(flags.file or flags.resume), flags)
     compiled = compile_tree(
         tree, model=recipe.model, storage=storage, passes=passes, diagnostics=flags.diagnostics, rows=recipe.rows

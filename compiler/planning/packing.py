@@ -91,7 +91,16 @@ def largest_first(lifetimes: Sequence[Lifetime]) -> list[int]:
 
 
 def longest_first(lifetimes: Sequence[Lifetime]) -> list[int]:
-    order = sorted(range(len(lifetimes)), key=lambda index: lifetimes[index][1] - lifetimes[index][2])
+    return in_order(lifetimes, lambda size, first, last: first - last)
+
+
+def largest_area_first(lifetimes: Sequence[Lifetime]) -> list[int]:
+    """By bytes times duration."""
+    return in_order(lifetimes, lambda size, first, last: size * (first - last - 1))
+
+
+def in_order(lifetimes: Sequence[Lifetime], key: Callable[[int, int, int], int]) -> list[int]:
+    order = sorted(range(len(lifetimes)), key=lambda index: key(*lifetimes[index]))
     offsets = first_fit([lifetimes[index] for index in order])
     return [offset for _, offset in sorted(zip(order, offsets, strict=True))]
 
@@ -131,7 +140,7 @@ def backward_in_time(lifetimes: Sequence[Lifetime]) -> list[int]:
     return forward_in_time([(size, -last, -first) for size, first, last in lifetimes])
 
 
-FOR_FEW: tuple[Packing, ...] = (largest_first, longest_first)
+FOR_FEW: tuple[Packing, ...] = (largest_first, longest_first, largest_area_first)
 FOR_ALL: tuple[Packing, ...] = (forward_in_time, backward_in_time)
 
 

@@ -25,13 +25,14 @@ from compiler.ir.op import REGION
 from compiler.language.syntax import Program
 from compiler.passes.pipeline import Pass, labels, run_pass
 from compiler.reports.profile import KernelRow, measure_kernels, rows_of, with_clock
-from compiler.targets.shared.names import heading
+from compiler.targets.target import find_target
 from runtime.datasets.dataset import Dataset
 
 WIDTH = 120
 LABEL, COLUMN = 6, 16  # columns of the labels and of their texts, below a line of the model
 PASS_WIDTH = 24  # of a pass name
 MOST_OPS = 5  # named for each pass
+COMMENTS = ("# ", "// ")
 DIRECTIONS = ("forward", "backward", "update")
 
 
@@ -189,17 +190,17 @@ def show_change(before: Nodes, after: Nodes) -> str:
 
 def code_by_line(compiled: Compilation, graph: str) -> dict[ModelLine, list[int]]:
     """The lines below each heading of the generated source, up to the next heading or an empty line."""
-    headings: dict[str, Origin | None] = {
-        heading(node.origin): node.origin for node in compiled.optimized[graph].walk()
-    }
+    target = find_target(compiled.executable.target)
+    headings = {target.heading(node.origin): node.origin for node in compiled.optimized[graph].walk()}
+    begins = target.graph_begins.format(graph)
     found: dict[ModelLine, list[int]] = {}
     inside, here = False, None
     for number, text in enumerate(compiled.executable.source.splitlines(), 1):
-        if text.startswith("def "):
-            inside = text.startswith(f"def bind_{graph}(")
+        if text.startswith(("def ", '"""', begins)):  # the end of a text, too
+            inside, here = text.startswith(begins), None
         elif not text or text.strip() in headings:
             here = headings.get(text.strip())
-        elif inside and here and not text.lstrip().startswith("#"):
+        elif inside and here and not text.lstrip().startswith(COMMENTS):
             found.setdefault(line_of(here), []).append(number)
     return found
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from compiler.diagnostics import Note, UserError
-from compiler.ir.graph import Graph, Module, Node, Value
+from compiler.ir.graph import Graph, Module, Node, Origin, Value
 from compiler.ir.types import TypeRuleError
 from compiler.passes.pipeline import Pass
 from compiler.planning.allocations import Allocated
 from compiler.planning.memory import Placement, Plan
 from compiler.planning.program import PlacedVariable, plan_module
 from compiler.targets.registry import HOST, TARGETS
+from compiler.targets.shared.names import heading
 from compiler.targets.shared.regions import Region
 
 Reason = Callable[[Node, Value, Node], str]  # (producer, value, reader) -> why they are not fused
@@ -41,6 +42,8 @@ class Target:
     optional: Sequence[tuple[Pass, str]] = ()  # passes that run on request, each with the pass that follows it
     # (node, batch) -> bytes that its code allocates outside of the arena
     allocated: Allocated = lambda node, batch: 0
+    heading: Callable[[Origin | None], str] = heading  # the line above the code of a place in the model
+    graph_begins: str = "def bind_{}("  # the line of the source where the code of a graph begins
     on_host: tuple[str, ...] = ()  # names of graphs that run on the host
     # (file, manifest, module, data, name, about, executable, hash of the program) -> the files, by name, of a program
     # that trains without nnc; None if not supported

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,13 +25,14 @@ from runtime.errors import printable
 HEADERS = Path(__file__).resolve().parent
 FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fwrapv",
-    "-fopenmp-simd",
-    "-w", "-shared", "-fPIC",
+    "-fopenmp-simd", "-w", "-shared", "-fPIC",
 )  # fmt: skip
+TEMPLATES = "-DNNC_TEMPLATES"  # graphs call functions of the library templates.c
 NAMES = ("cc", "gcc", "clang")
 ZIG = (
     "ziglang"  # a package with a C compiler; it needs to be asked for wide vectors, and for undefined behavior as in C
 )
+VECTORS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|asimd|neon|sve|sme2?$|bf16|i8mm)")  # features of processors
 LONGEST = 200  # characters of a compiler's message that are shown
 
 
@@ -97,8 +99,12 @@ def described(command: Sequence[str]) -> Compiler:
 
 def flags_for(is_zig: bool) -> tuple[str, ...]:
     march = os.environ.get("NNC_MARCH") or "native"
+    if is_zig:
+        march = march.replace("-", "_")  # zig reads a minus as "without this feature"
     machine = platform.machine().lower()
-    flags: list[str] = [*FLAGS]
+    flags: list[str] = [*FLAGS, TEMPLATES]
+    if platform.system() == "Darwin":
+        flags.append("-Wl,-undefined,dynamic_lookup")  # those functions are found when the library is loaded
     if machine in ("arm64", "aarch64"):
         flags.append(f"-mcpu={march}")
     else:
@@ -126,6 +132,17 @@ def processor() -> str:
     except OSError:
         found.append(processor_of_macos())
     return "\n".join(found)
+
+
+def vector_features() -> list[str]:
+    """The model of the processor, and its features that change how numbers are computed: `avx2`, `fma`, `neon`."""
+    model = ""
+    words: list[str] = []
+    for line in processor().splitlines():
+        name, _, value = line.partition(":")
+        model = value.strip() if name.strip() == "model name" else model
+        words += value.split() if name.strip() in ("flags", "Features") else []
+    return [model or processor(), *sorted(filter(VECTORS.match, words))]
 
 
 def processor_of_macos() -> str:

@@ -6,9 +6,11 @@
      outside of it are zeros in a copy of a few rows.
    - slide_images: they are the same pixel of several images, so all taps outside of the image are left out. Better for
      small images.
+   The gradient of the input is computed by adding (scatter.h) where channels would leave lanes unused.
    The gradient of the filters is a tile of entries of the window times some filters, and its depth the pixels of a few
    rows. Float sums are short: over some rows of an image; then these are added. */
 #pragma once
+#include "scatter.h"
 #include "tiles.h"
 #include "windows.h"
 #ifdef WITHOUT_DEPTHWISE /* defined for a graph that has none, it halves the time of compiling */
@@ -291,7 +293,7 @@ static UNUSED void slide_window(
 }
 
 /* y[N, OH, OW, F] = x[N, H, W, C] * w: rows are pixels N * OH * OW, columns are filters. */
-static UNUSED void convolve(
+TEMPLATE void convolve(
     const Step *s, const Convolution *given, const float *x, const float *w, TileDone done) {
     const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
@@ -303,11 +305,15 @@ static UNUSED void convolve(
 }
 
 /* dx[N, H, W, C] from dy[N, OH, OW, F]: rows are pixels N * H * W, columns are channels. */
-static UNUSED void convolve_input_grad(
+TEMPLATE void convolve_input_grad(
     const Step *s, const Convolution *given, const float *dy, const float *w, TileDone done) {
     const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
         depthwise_input_grad(s, c, dy, w, done);
+        return;
+    }
+    if (is_scattered(c)) {
+        scatter_input_grad(s, c, dy, w, done);
         return;
     }
     for (long y = 0; y < smaller_of(c->stride_y, c->H); ++y)
@@ -461,7 +467,7 @@ static UNUSED void combine_runs(const Step *s, const FilterGrad *g, long units, 
 
 /* dw[KH, KW, C / groups, F] from x and dy: rows are KH * KW * C / groups, columns are filters. Few sums: each thread
    has its own for its share of the rows of results. Many: each thread computes its share of the sums, in chunks. */
-static UNUSED void convolve_filter_grad(
+TEMPLATE void convolve_filter_grad(
     const Step *s, const Convolution *given, const float *x, const float *dy, TileDone done) {
     const Convolution convolution = turned_images(given), *c = &convolution;
     if (is_depthwise(c)) {
@@ -492,9 +498,6 @@ static UNUSED void convolve_filter_grad(
 
 /* f64: plain loops, for programs that check f32 -------------------------------------------------------------------- */
 
-typedef void (*TileDoneF64)(
-    const Step *s, const double *tile, long stride, long batch, long row, long rows, long column, long columns);
-
 #define COLUMNS_F64 64 /* results at once */
 
 /* The place of tap i in the image, or -1 if it lies outside. */
@@ -520,8 +523,8 @@ static UNUSED void convolve_pixel_f64(
         }
 }
 
-static UNUSED void convolve_f64(
-    const Step *s, const Convolution *c, const double *x, const double *w, TileDoneF64 done) {
+TEMPLATE void convolve_f64(
+    const Step *s, const Convolution *c, const double *x, const double *w, TileDone_f64 done) {
     double sums[COLUMNS_F64];
     long from, to;
     share(c->N * c->OH * c->OW, 1, s->part, s->parts, &from, &to);
@@ -552,8 +555,8 @@ static UNUSED void input_grad_pixel_f64(
         }
 }
 
-static UNUSED void convolve_input_grad_f64(
-    const Step *s, const Convolution *c, const double *dy, const double *w, TileDoneF64 done) {
+TEMPLATE void convolve_input_grad_f64(
+    const Step *s, const Convolution *c, const double *dy, const double *w, TileDone_f64 done) {
     double sums[COLUMNS_F64];
     long from, to;
     share(c->N * c->H * c->W, 1, s->part, s->parts, &from, &to);
@@ -579,8 +582,8 @@ static UNUSED void filter_grad_entry_f64(
     }
 }
 
-static UNUSED void convolve_filter_grad_f64(
-    const Step *s, const Convolution *c, const double *x, const double *dy, TileDoneF64 done) {
+TEMPLATE void convolve_filter_grad_f64(
+    const Step *s, const Convolution *c, const double *x, const double *dy, TileDone_f64 done) {
     double sums[COLUMNS_F64];
     const long depth = c->C / c->groups;
     long from, to;

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import RuntimeUserError, shortened
+from runtime.errors import RuntimeUserError, quoted, shortened
 from runtime.native.compilers import HEADERS, Compiler, candidates, described, first_error
 from runtime.native.folder import WITHOUT, cannot_write, library_folder
 from runtime.native.threads import available, threads
@@ -167,6 +167,12 @@ def reason_of(error: Exception) -> str:
 
 
 @cache
+def templates() -> BackgroundCompilation:
+    """templates.c, which all graphs call: it is compiled in the background, too."""
+    return BackgroundCompilation((HEADERS / "templates.c").read_text("utf-8"))
+
+
+@cache
 def pool() -> Any:
     """nnc_run of pool.c: (function, arena, B, workspaces, workspace bytes, threads) -> 0 or an error number."""
     run = load(find_compiler()[1]).nnc_run
@@ -174,9 +180,9 @@ def pool() -> Any:
     return run
 
 
-def load(path: Path) -> ctypes.CDLL:
+def load(path: Path, mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path), mode)
     except OSError as error:
         raise RuntimeUserError(
             "a compiled program cannot be loaded",
@@ -256,6 +262,7 @@ class NativeGraph:
         self.function = function
         self.workspace_bytes = -(-workspace_bytes // ALIGNMENT) * ALIGNMENT
         find_compiler()  # raises RuntimeUserError before anything is compiled
+        templates()
         self.compilation = BackgroundCompilation(text)
         self.arena: np.ndarray | None = None
         self.batch, self.threads = 0, 0
@@ -274,16 +281,33 @@ class NativeGraph:
         """Converts the arguments of a call; raises RuntimeUserError if the text cannot be compiled."""
         parts = threads()
         self.workspaces = workspaces(self.workspace_bytes * parts)
-        function = ctypes.cast(self.loaded[self.function], ctypes.c_void_p)
+        function = ctypes.cast(self.address, ctypes.c_void_p)
         places = ctypes.c_void_p(arena.ctypes.data), ctypes.c_long(B), ctypes.c_void_p(self.workspaces.ctypes.data)
         arguments = (function, *places, ctypes.c_long(self.workspace_bytes), ctypes.c_int(parts))
         run = pool()
         self.run = lambda: run(*arguments)
         self.arena, self.batch, self.threads = arena, B, parts
 
+    @property
+    def address(self) -> Any:
+        try:
+            return self.loaded[self.function]
+        except AttributeError:
+            raise RuntimeUserError(
+                "internal error: the text of a graph in C lacks its function", found=f"no {quoted(self.function)}"
+            ) from None
+
     @cached_property
     def loaded(self) -> ctypes.CDLL:
-        return load(self.compilation.result())
+        path = self.compilation.result()
+        load_templates()
+        return load(path)
+
+
+@cache
+def load_templates() -> ctypes.CDLL:
+    """Makes the functions of templates.c known to the libraries that are loaded after it."""
+    return load(templates().result(), ctypes.RTLD_GLOBAL)
 
 
 Graph = NativeGraph  # as programs call it

@@ -5,7 +5,7 @@
    registers (tiles.h). A deep product adds up blocks of the depth; its sums wait in the workspace. The order of all
    sums depends on the sizes and the number of threads only. */
 #pragma once
-#include "step.h"
+#include "product.h"
 #include "tiles.h"
 
 #define DEPTH_BLOCK 384         /* of a panel: 48 KB with AVX-512, 12 KB with SSE */
@@ -18,9 +18,6 @@
 
 /* Bytes of each thread's workspace that a product of any size needs: packed rows, sums, a panel, two tiles. */
 #define PRODUCT_WORKSPACE (ROWS_BYTES + SUMS_BYTES + (DEPTH_BLOCK + 2 * TILE_ROWS) * TILE_VECTORS * LANES * 8 + 1024)
-
-typedef void (*TileDone_f64)(
-    const Step *s, const double *tile, long stride, long batch, long row, long rows, long column, long columns);
 
 /* Lanes of two vectors, by their numbers. GCC before 12 has only its own name for it; NNC_GCC_9 is to test that. */
 #if (defined(__clang__) || __GNUC__ >= 12) && !defined(NNC_GCC_9)

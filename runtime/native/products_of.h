@@ -4,16 +4,6 @@
 #define PACKED_ROW ((TILE_ROWS + REAL_LANES - 1) / REAL_LANES * REAL_LANES) /* numbers of A for one step of the depth */
 #define TILE_SIZE (TILE_ROWS * PANEL)
 
-/* C[b] = A[b] B[b] for b < batch. A is rows x depth: (i, p) at a[b * a_batch + i * a_row + p * a_step]. B is
-   depth x columns: (p, j) at b[b * b_batch + p * b_step + j * b_column]. A batch stride of 0 repeats a matrix. */
-typedef struct {
-    long batch, rows, columns, depth;
-    const REAL *a;
-    long a_batch, a_row, a_step;
-    const REAL *b;
-    long b_batch, b_step, b_column;
-} OF(Product);
-
 #include "thin_of.h"
 
 /* A block of one batch: `tiles` tiles of rows times some columns, for some steps of the depth. */
@@ -196,7 +186,7 @@ static UNUSED void OF(multiply_shared_depth)(const Step *s, const OF(Product) *p
 
 /* The product; all threads call it. `done` gets each tile of the result once. There are barriers inside if the threads
    share the depth of a single tile, but none at the end of other products. */
-static UNUSED void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
+TEMPLATE void OF(multiply)(const Step *s, const OF(Product) *p, OF(TileDone) done) {
     const bool one_tile = p->batch == 1 && p->rows <= TILE_ROWS && p->columns <= REAL_LANES;
     if (s->parts > 1 && one_tile && p->rows * p->columns > 0 && p->depth >= 4096) OF(multiply_shared_depth)(s, p, done);
     else OF(multiply_by_shape)(s, p, done);

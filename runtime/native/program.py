@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from runtime.allowed import NATIVE_PROGRAMS
+from runtime.native.compilers import vector_features
+from runtime.native.library import find_compiler
+from runtime.native.threads import threads
 from runtime.program import Bound, IndexCheck, SplitProgram
 
 
@@ -14,6 +18,16 @@ class NativeProgram(SplitProgram):
     """A compiled program that is ready to run, or whose graphs are still being compiled in the background."""
 
     allowed = NATIVE_PROGRAMS
+
+    def conditions(self) -> dict[str, Any]:
+        """Also the compiler, its flags, the processor with the features that matter, and the number of threads."""
+        compiler = find_compiler()[0]
+        return super().conditions() | {
+            "threads": threads(),
+            "compiler": f"{compiler.name}: {compiler.version}",
+            "flags": [*compiler.flags],
+            "processor": vector_features(),
+        }
 
     def views(self, graph: str, batch: int) -> Bound:
         """As for NumPy: `run` raises IndexOutside for an index outside its table, and no result is a check."""

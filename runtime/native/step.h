@@ -22,7 +22,8 @@ typedef struct Step {
 
 typedef void (*GraphFunction)(const Step *s);
 
-/* rows x columns results at (row, column) of a matrix: tile[i * stride + j], i < rows, j < columns. */
+/* rows x columns results at (row, column) of a matrix: tile[i * stride + j], i < rows, j < columns <= WIDEST_TILE. */
+#define WIDEST_TILE 256
 typedef void (*TileDone)(
     const Step *s, const float *tile, long stride, long batch, long row, long rows, long column, long columns);
 

@@ -139,7 +139,8 @@ static UNUSED void OF(multiply_thin)(const Step *s, const OF(Product) *p, const 
             const long n = box.column_to - j < THIN_STRIP ? box.column_to - j : THIN_STRIP, few = thin->few;
             OF(add_thin)(thin, batch, j, n, x, sums);
             if (!thin->swapped) {
-                done(s, sums, THIN_STRIP, batch, 0, few, j, n);
+                for (long c = 0; c < n; c += WIDEST_TILE)
+                    done(s, sums + c, THIN_STRIP, batch, 0, few, j + c, n - c < WIDEST_TILE ? n - c : WIDEST_TILE);
                 continue;
             }
             for (long c = 0; c < n; c++)

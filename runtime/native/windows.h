@@ -4,7 +4,7 @@
    remainder h % s read a window of dy that moves by one pixel. Its taps are every (s / gcd(s, dilation))-th of the
    filter, flipped. So no tap meets a zero between pixels, and each result is written once. */
 #pragma once
-#include "step.h"
+#include "product.h"
 
 /* A convolution of N images [N, H, W, C], channels last, with filters [KH, KW, C / groups, F]. Results: [N, OH, OW, F].
    N may depend on the batch. See compiler/ops/convolution.py. */

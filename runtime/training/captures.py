@@ -74,6 +74,7 @@ class Capture:
     result: StepResult
     bad: tuple[str, ...]  # variables that were finite before the step and are not after it
     data: str  # "training", "test" or "validation"
+    conditions: Mapping[str, Any]  # of the run (training/conditions.py); of an untrusted file: anything
 
     @property
     def name(self) -> str:
@@ -134,6 +135,7 @@ def capture_of(
         result=StepResult.of(bad.loss, runner.program.variables()),
         bad=bad.variables,
         data=data,
+        conditions=conditions(runner.program),
     )
 
 
@@ -148,15 +150,15 @@ def write_dump(path: Path, capture: Capture, recipe: Recipe) -> None:
         "kind": KIND,
         "format": FORMAT,
         "recipe": asdict(recipe),
-        "conditions": conditions(),
+        "conditions": capture.conditions,
         "found": asdict(capture.result),
         **{name: getattr(capture, name) for name in ("graph", "epoch", "step", "steps", "bad", "data")},
     }
     write_atomically(path, encoded(arrays, values, with_types=True))
 
 
-def read_dump(path: Path) -> tuple[Capture, Recipe, dict[str, Any]]:
-    """The step in a file, the recipe of its program, and the result of `conditions()` at that time.
+def read_dump(path: Path) -> tuple[Capture, Recipe]:
+    """The step in a file, and the recipe of its program.
 
     Raises RuntimeUserError for a file that is missing, damaged, or not a dump.
     """
@@ -180,8 +182,8 @@ def read_dump(path: Path) -> tuple[Capture, Recipe, dict[str, Any]]:
         raise dump.damaged("its contents are not valid") from error
 
 
-def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, dict[str, Any]]:
-    """Capture, recipe and conditions; raises KeyError, TypeError or ValueError if they are not valid."""
+def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe]:
+    """Capture and recipe; raises KeyError, TypeError or ValueError if they are not valid."""
     variables, inputs, batch = (
         {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)} for part in PARTS
     )
@@ -205,8 +207,9 @@ def parts_of(values: dict[str, Any], arrays: Arrays) -> tuple[Capture, Recipe, d
         result=StepResult(float.fromhex(result.loss).hex(), dict(result.variables)),
         bad=tuple(map(str, values["bad"])),
         data=data,
+        conditions=dict(values["conditions"]),
     )
-    return capture, recipe, dict(values["conditions"])
+    return capture, recipe
 
 
 def recipe_from(

@@ -31,7 +31,7 @@ from runtime.datasets.files import reading, reason
 from runtime.errors import RuntimeUserError, did_you_mean, quoted, shortened
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import OF_ANOTHER_PROGRAM, load, write_atomically
-from runtime.training.conditions import changes, conditions
+from runtime.training.conditions import changes, conditions, targets_differ
 from runtime.training.results import EpochResult, Position, json_line
 from runtime.training.run_data import RunData
 
@@ -232,7 +232,10 @@ class RunFolder:
         """Warns if the run may give other bits now than when it was last started."""
         then = next(filter(None, map(_conditions_of, reversed(lines))), {})
         if changed := changes(then, now):
-            message = f"{quoted(str(self.path))} continues under other conditions; last digits may differ"
+            how = "under other conditions; last digits may differ"
+            if targets_differ(then, now):
+                how = "on another target; results are equal up to rounding"
+            message = f"{quoted(str(self.path))} continues {how}"
             print(RuntimeUserError(message, found="; ".join(changed)).as_warning(), file=sys.stderr)
 
     def begin(self, program: LoadedProgram) -> None:
@@ -248,7 +251,7 @@ class RunFolder:
             raise RuntimeUserError(f"cannot write {quoted(str(self.log))}", found=reason(error)) from error
 
     def _header(self, program: LoadedProgram, epoch: int) -> dict[str, Any]:
-        manifest, executable = program.manifest, program.executable
+        manifest = program.manifest
         return {
             "start_after_epoch": epoch,
             "model": manifest.model,
@@ -256,7 +259,7 @@ class RunFolder:
             "seed": manifest.settings.seed,
             "settings": asdict(manifest.settings),
             "python": platform.python_version(),
-            "conditions": {**conditions(), "target": executable.target, "passes": [*executable.passes]},
+            "conditions": conditions(program),
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
 

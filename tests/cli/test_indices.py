@@ -114,7 +114,7 @@ def test_replay(words: Path, word: str, value: int, found: str):
     store([1, 2, 3, 3], [1, 2])
     assert nnc("train", "words.nn", "--quiet", "--out", "run").code == 2
     (path,) = Path("run").glob("numerics-*")
-    capture, recipe, _ = read_dump(path)
+    capture, recipe = read_dump(path)
     capture.inputs["word"][1] = value
     write_dump(path, capture, recipe)
     result = nnc("replay", path)

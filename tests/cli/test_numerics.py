@@ -47,7 +47,7 @@ def test_the_report(place: Path, flags: tuple[str, ...]):
         f"nnc replay {only_dump()} runs this step again",
     ):
         assert part in report, part
-    capture, _, _ = read_dump(only_dump())
+    capture, _ = read_dump(only_dump())
     assert only_dump().name == f"numerics-1-{capture.step}.safetensors"
     assert all(np.isfinite(array).all() for array in load_file("run/last.safetensors").values())
     assert nnc("eval", "run").code == 0
@@ -179,7 +179,7 @@ def test_other_files(dump: Path):
 
 def forged(path: Path, **changes: object) -> Path:
     """A dump whose recipe or step is another, with a hash that fits."""
-    capture, recipe, _ = read_dump(path)
+    capture, recipe = read_dump(path)
     of_recipe = {name: value for name, value in changes.items() if name in Recipe.__dataclass_fields__}
     of_capture = {name: value for name, value in changes.items() if name in Capture.__dataclass_fields__}
     other = path.with_name("forged.safetensors")
@@ -188,7 +188,7 @@ def forged(path: Path, **changes: object) -> Path:
 
 
 def test_dumps_that_fit_no_program(dump: Path):
-    capture, recipe, _ = read_dump(dump)
+    capture, recipe = read_dump(dump)
     refused(forged(dump, text="model M("), "cannot be compiled")
     refused(forged(dump, text='import "points.nn"\n' + recipe.text), "imports files")
     refused(forged(dump, passes=("simplify",)), "no code can be generated")

@@ -101,7 +101,7 @@ def try_program(path: Path, choose: random.Random) -> bool:
     """A valid program is often compiled to its source, which is checked against the allow-list."""
     code, _ = nnc("check", path)
     if code == 0 and choose.random() < 0.3:
-        target = choose.choice(("numpy", "cupy"))
+        target = choose.choice(("numpy", "cupy", "c"))
         code, source = nnc("emit", path, "--stage", "source", "--target", target, "--data", "digits")
         if code == 0 and source.startswith("# "):
             allowed.checked_code(source, "<mutant>", find_runtime(target).allowed)
@@ -123,7 +123,7 @@ def make_ir(folder: Path) -> list[Path]:
 def try_ir(path: Path, choose: random.Random) -> bool:
     code, _ = nnc("check", path)
     if code == 0 and choose.random() < 0.3:
-        target = choose.choice(("numpy", "cupy"))
+        target = choose.choice(("numpy", "cupy", "c"))
         code, source = nnc("emit", path, "--stage", "source", "--target", target)
         if code == 0:
             allowed.checked_code(source, "<mutant>", find_runtime(target).allowed)

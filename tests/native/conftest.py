@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.native import library
+from runtime.native import library, threads
 
 
 @pytest.fixture(scope="session")
@@ -18,12 +18,16 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def shared_folder(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNC_CACHE", str(libraries))
+    monkeypatch.setattr(threads, "chosen", 0)  # commands of other tests may have chosen one
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """An empty folder for libraries, and no compiler found yet; afterwards, compilers are looked for again."""
     monkeypatch.setenv("NNC_CACHE", str(tmp_path / "cache"))
-    library.find_compiler.cache_clear()
+    found = (library.find_compiler, library.templates)
+    for each in found:
+        each.cache_clear()
     yield monkeypatch
-    library.find_compiler.cache_clear()
+    for each in found:
+        each.cache_clear()

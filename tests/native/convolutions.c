@@ -8,12 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "step.h"
-
-static pthread_barrier_t meeting;
-static void meet(const Step *s) {
-    if (s->parts > 1) pthread_barrier_wait(&meeting);
-}
-#define barrier meet /* not that of the pool, which is tested elsewhere */
+#include "meeting.h"
+#define barrier meet
 #include "convolutions.h"
 
 enum { AROUND = 64 }; /* numbers before and after each array */
@@ -55,7 +51,7 @@ static void done_f64(
 static void *compute(void *step) {
     static void (*const f32[])(const Step *, const Convolution *, const float *, const float *, TileDone) = {
         convolve, convolve_input_grad, convolve_filter_grad};
-    static void (*const f64[])(const Step *, const Convolution *, const double *, const double *, TileDoneF64) = {
+    static void (*const f64[])(const Step *, const Convolution *, const double *, const double *, TileDone_f64) = {
         convolve_f64, convolve_input_grad_f64, convolve_filter_grad_f64};
     if (now.wide) f64[now.op](step, &now.c, (double *)left, (double *)right, done_f64);
     else f32[now.op](step, &now.c, (float *)left, (float *)right, done);
@@ -88,7 +84,7 @@ static void run(void) {
     memset(workspaces, 0xff, parts * workspace + 64);
     Step steps[16];
     pthread_t threads[16];
-    pthread_barrier_init(&meeting, NULL, parts);
+    start_meeting(parts);
     for (int part = 0; part < parts; ++part) {
         steps[part] = (Step){.part = part, .parts = (int)parts, .workspaces = workspaces, .workspace_bytes = workspace};
         if (part) pthread_create(&threads[part], NULL, compute, &steps[part]);
@@ -100,7 +96,7 @@ static void run(void) {
     for (long i = 0; i < now.result; ++i)
         if (written[i] != 1) fail("a result that is not written once");
     fwrite(result, bytes, now.result, stdout);
-    pthread_barrier_destroy(&meeting);
+    end_meeting();
     free(workspaces);
 }
 

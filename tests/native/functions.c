@@ -24,3 +24,11 @@ void uniform(int part, int parts, float *out, long long seed, int step, unsigned
 float one_uniform(long long seed, int step, unsigned long long stream, long long n) {
     return philox_uniform(seed, step, stream, n);
 }
+
+#define NORMAL(name) \
+    void name(int part, int parts, float *out, long long seed, int step, unsigned long long stream, long long row, \
+              long rows, long count) { \
+        const Step s = {.part = part, .parts = parts}; \
+        fill_##name(&s, out, seed, step, stream, row, rows, count); \
+    }
+NORMAL(normal) NORMAL(truncated_normal)

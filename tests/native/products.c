@@ -8,12 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "step.h"
-
-static pthread_barrier_t meeting;
-UNUSED static void meet(const Step *s) {
-    if (s->parts > 1) pthread_barrier_wait(&meeting);
-}
-#define barrier meet /* not that of the pool, which is tested elsewhere */
+#include "meeting.h"
+#define barrier meet
 #include "products.h"
 
 enum { AROUND = 64 }; /* numbers before and after each array */
@@ -85,7 +81,7 @@ static void run(void) {
     memset(workspaces, 0xff, parts * workspace + 64);
     Step steps[16];
     pthread_t threads[16];
-    pthread_barrier_init(&meeting, NULL, parts);
+    start_meeting(parts);
     for (int part = 0; part < parts; ++part) {
         steps[part] = (Step){.part = part, .parts = (int)parts, .workspaces = workspaces, .workspace_bytes = workspace};
         if (part) pthread_create(&threads[part], NULL, compute, &steps[part]);
@@ -96,7 +92,7 @@ static void run(void) {
         if ((unsigned char)workspaces[parts * workspace + i] != 0xff) fail("written after the workspaces");
     for (long i = 0; i < now.result; ++i)
         if (written[i] != 1) fail("a result that is not written once");
-    pthread_barrier_destroy(&meeting);
+    end_meeting();
     free(workspaces);
 }
 

@@ -107,6 +107,7 @@ def test_names_of_versions_and_flags(fresh: pytest.MonkeyPatch):
     changed = compilers.described(usual.command)
     assert "-DNNC_SCALAR" in changed.flags and "-march=x86-64-v3" in changed.flags
     assert changed.identity() != usual.identity()
+    assert compilers.flags_for(True) != changed.flags and "-march=x86_64_v3" in compilers.flags_for(True)
 
 
 # The folder -----------------------------------------------------------------------------------------------------------

@@ -96,6 +96,9 @@ MODELS = [  # of networks, with few images
     Case(2, (14, 14), 1, 1, (5, 5), groups=81, padding=((2, 2), (2, 2)), stride=(2, 2), parts=3),
     Case(2, (6, 30), 1, 1, (3, 3), groups=7, padding=SAME),
     Case(2, (6, 6), 1, 3, (3, 3), groups=10, padding=SAME, parts=2),
+    Case(15, (12, 12), 24, 48, (5, 5)),  # from here: gradients of the input by adding
+    Case(1, (300, 300), 3, 8, (3, 3)),  # bands
+    Case(2, (40, 33), 3, 64, (7, 7), padding=((3, 3), (3, 3)), stride=(2, 2), parts=3),
     Case(0, (4, 4), 3, 2, (3, 3), parts=2),
     Case(0, (4, 4), 1, 1, (3, 3), groups=20, parts=2),
     Case(2, (0, 2), 1, 2, (1, 1), padding=((1, 2), (0, 0)), parts=2),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import subprocess
@@ -212,3 +213,20 @@ def test_uniform_numbers(library: ctypes.CDLL, first: int, count: int, parts: in
             ctypes.c_longlong(seed), ctypes.c_int(step), ctypes.c_ulonglong(stream), ctypes.c_longlong(first + place)
         )
         assert found == expected[place]
+
+
+@pytest.mark.parametrize(("first", "shape", "parts"), [(None, (300_001,), 2), (10**12, (100, 3), 3), (0, (7, 999), 2)])
+@pytest.mark.parametrize("distribution", ["normal", "truncated_normal"])
+def test_normal_numbers(library: ctypes.CDLL, distribution: str, first: int | None, shape: tuple[int, ...], parts: int):
+    seed, step, stream = -5, 7, 2**63 + 3
+    guard, out = 8, np.full(math.prod(shape) + 16, 9, np.float32)
+    row, rows, count = (0, 1, math.prod(shape)) if first is None else (first + 1, shape[0], math.prod(shape[1:]))
+    for part in range(parts):
+        getattr(library, distribution)(
+            ctypes.c_int(part), ctypes.c_int(parts), ctypes.c_void_p(out[guard:].ctypes.data), ctypes.c_longlong(seed),
+            ctypes.c_int(step), ctypes.c_ulonglong(stream), ctypes.c_longlong(row), ctypes.c_long(rows),
+            ctypes.c_long(count),
+        )  # fmt: skip
+    expected = draw(seed, step, stream, shape, distribution, first).ravel()
+    np.testing.assert_array_equal(out[guard:-guard], expected)
+    assert (out[:guard] == 9).all() and (out[-guard:] == 9).all()

@@ -12,7 +12,7 @@ import tests.native.compiler_or_skip  # noqa: F401
 from compiler.cli.building import why_not_trusted
 from compiler.cli.cache import Build, Cache
 from runtime.allowed import CPU_PROGRAMS, NATIVE_PROGRAMS, RefusedSource, checked_code
-from runtime.errors import IndexOutside
+from runtime.errors import IndexOutside, RuntimeUserError
 from runtime.feeding import batches
 from runtime.native.program import NativeProgram
 from runtime.program import LAST_PLACE, LEAST_INDEX, PLACES, Executable, IndexCheck, Manifest
@@ -78,6 +78,13 @@ def test_an_index_outside_its_table_names_the_row():
     assert "batch 3 of 3" in message and "0 … 9" in message
 
 
+def test_a_text_without_its_function():
+    forged = replace(EXECUTABLE, source=SOURCE.replace("void evaluate(", "void other("))
+    loaded = NativeProgram(forged, Manifest("m", (), (), (), ()))
+    with pytest.raises(RuntimeUserError, match="lacks its function"):
+        loaded.run("evaluate", 1)
+
+
 def test_an_error_after_which_it_runs_again():
     loaded = program()
     with pytest.raises(IndexOutside):
@@ -103,6 +110,10 @@ def test_only_programs_in_c_have_graphs_in_c():
         'f = Graph("text", "f", -1)',
         'f = Graph("text", "f", 1.5)',
         'f = Graph("text", "f", True)',
+        f'f = Graph("text", "f", {1 << 31})',
+        f'f = Graph("text", "f", {10**300})',
+        'f = Graph("\\ud800", "f", 0)',
+        'f = Graph("text", "f; g", 0)',
         'f = Graph("text", "f")',
         'f = Graph("text", "f", 0, 1)',
         'f = Graph("text", "f", workspace_bytes=0)',

@@ -24,6 +24,7 @@ from compiler.targets.target import find_target
 from tests.passes.fusion_cases import FUSION_CASES
 from tests.passes.image_cases import IMAGE_CASES
 from tests.passes.kernel_cases import KERNEL_CASES
+from tests.passes.region_cases import REGION_CASES
 from tests.programs import BATCH, MODELS, PIPELINES, TRAINED_GRAPHS, compiled_model, read_graph, values_for
 
 DEAD = """
@@ -254,7 +255,7 @@ CASES = {
     "scans-together": (bring_scans_together, TWO_SCANS, NEIGHBOURS, CHAIN),
     "materialize": (materialize_outputs, UNWRITTEN, WRITTEN, IN_PLACE),
 }
-CASES |= FUSION_CASES | IMAGE_CASES | KERNEL_CASES
+CASES |= FUSION_CASES | IMAGE_CASES | KERNEL_CASES | REGION_CASES
 Pass = Callable[[Graph], Graph]
 
 

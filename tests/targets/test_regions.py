@@ -15,6 +15,9 @@ from compiler.targets.target import Target, find_target
 from tests.programs import MODELS, compile_text, compiled_model
 
 REGION = re.compile(r"^  region ", re.MULTILINE)
+FUNCTION_OF_REGION = re.compile(
+    r"^// .* = fused\(.*\n(?:(?!//).*\n)*?static void (\w+)\(const Step \*s\) \{", re.MULTILINE
+)
 WIDE = """
 model Wide(x: f32[B, 784]) { return x |> Dense(4096) |> relu |> Dense(10) }
 train Wide { loss = mean_squared_error; optimizer = SGD(lr=0.1) }
@@ -26,7 +29,9 @@ def reported(target: Target, plan: Plan) -> int:
 
 
 def functions(source: str) -> dict[str, str]:
-    """The text of the function of each graph."""
+    """The text of the function of each graph: Python, or the C that it calls."""
+    if texts := re.findall(r'^(\w+) = Graph\(r"""(.*?)^"""', source, re.MULTILINE | re.DOTALL):
+        return dict(texts)
     parts = re.split(r"^def bind_(\w+)\(", source, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -63,6 +68,19 @@ def test_cupy_launches_a_kernel_for_each_region(model: str):
         lines = functions(compiled.executable.source)[plan.graph.name].splitlines()
         launched = [line.split("(")[0].strip() for line in lines if " = fused(" in line]
         assert set(launched) <= set(defined) and len(set(launched)) == len(launched)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_c_has_a_function_for_each_region(model: str):
+    """A region and a node outside of all regions are one function each, which is called where it runs."""
+    compiled = compiled_model(model, "c")
+    for plan in compiled.plans:
+        text = functions(compiled.executable.source)[plan.graph.name]
+        made = re.findall(
+            r"^// .* = fused\(.*\n(?:(?!//).*\n)*?static void (\w+)\(const Step \*s\) \{", text, re.MULTILINE
+        )
+        assert len(set(made)) == len(made) == reported(find_target("c"), plan)
+        assert all(len(re.findall(rf"^ +{name}\(s\);", text, re.MULTILINE)) == 1 for name in made)
 
 
 def test_without_fusion_the_generated_code_has_no_regions():

@@ -10,6 +10,6 @@ from runtime.training.captures import read_dump
 
 
 def replay_command(flags: argparse.Namespace) -> None:
-    capture, recipe, known = read_dump(flags.file)
+    capture, recipe = read_dump(flags.file)
     program = flags.file.parent / PROGRAM
-    print(replay(capture, recipe, known, str(program) if program.exists() else PROGRAM, check_main_memory))
+    print(replay(capture, recipe, str(program) if program.exists() else PROGRAM, check_main_memory))

@@ -27,20 +27,24 @@ from compiler.cli.data import (
 from compiler.cli.devices import choose_device, memory_of, program_of
 from compiler.cli.memory_limit import check_prediction, predicted_peak
 from compiler.cli.programs import find_program, read_number, refuse_ir
+from compiler.targets.registry import HOST
 from compiler.targets.running import find_runtime
 from compiler.timings import Timings
 from runtime.datasets import footprint
 from runtime.datasets.arrays import rows_of
 from runtime.datasets.dataset import Dataset
 from runtime.errors import RuntimeUserError, quoted
+from runtime.native.compilers import candidates
 from runtime.program import LoadedProgram
 from runtime.training.checkpoint import load
 from runtime.training.predictions import prediction_footprint, read_examples, write_outputs
 from runtime.training.progress import Reporter, data_line, results_text, source_of_test
+from runtime.training.results import Summary
 from runtime.training.run_data import about
 from runtime.training.run_folder import RunFolder
 from runtime.training.trainer import Diverged, evaluate, first_step, predict, train
 
+LONG = 30  # seconds of a training after which faster code is suggested
 LARGEST_SEED = 2**31 - 1  # as in a train block
 FEWEST_ROWS = 4096  # to predict: what is compiled for them serves all smaller inputs
 
@@ -91,12 +95,21 @@ def train_in(folder: RunFolder | None, flags: argparse.Namespace, timings: Timin
     try:
         with nullcontext() if start else folder.in_use():  # one that is resumed already is
             checks = flags.check_numerics
-            train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
+            summary = train(program, dataset, run_folder=folder, reporter=reporter, start=start, check_numerics=checks)
+        if hint := hint_at_native(flags.target, summary):
+            reporter.data(hint)
     except Diverged as diverged:
         from compiler.cli.divergence import explain  # here, since it imports the compiler
 
         explain(diverged, folder, build, flags)
         raise
+
+
+def hint_at_native(target: str, summary: Summary) -> str:
+    """A line about --native after a long training as NumPy code, if there is a C compiler; empty otherwise."""
+    if target != HOST or summary.trained * summary.seconds_per_epoch < LONG or not any(candidates()):
+        return ""
+    return "with --native the same program runs as C, compiled for this machine; it is usually faster"
 
 
 def check_train_flags(flags: argparse.Namespace) -> None:

@@ -32,6 +32,5 @@ RUNTIME = Runtime(
     allowed=NATIVE_PROGRAMS,
     device="this machine",
     options=("threads",),
-    checks_numerics=False,
     contains_machine_code=True,
 )

@@ -30,12 +30,13 @@ from runtime.program import FIRST_EXAMPLE, METRICS, PREPARE, Executable, LoadedP
 
 GRAPHS = ("train_step", PREPARE, "evaluate", METRICS)  # needed for training
 USES = ("train_step", "evaluate")
+HEADERS_OF_GRAPHS = (*(name for name in INCLUDES if name != "templates.h"), "products.h", "convolutions.h")
 ALWAYS = ("regions.h", "functions.h")
 PARTS = ("errors", "tables"), ("main",)  # of runtime/native/standalone, before and after the tables
 WEIGHTS_START = "nnc weights 1"
 OF_LIBRARIES = ("-shared", "-fPIC")
 INCLUDE = re.compile(r'#include "(.*)"')
-DEFINED = re.compile(r"^(?:INLINE|UNUSED static|static UNUSED|static)\b[^;=]*?\b(\w+)\(|\bOF\((\w+)\)", re.MULTILINE)
+DEFINED = re.compile(r"^(?:INLINE|UNUSED|TEMPLATE|static)\b[^;=]*?\b(\w+)\(|\bOF\((\w+)\)", re.MULTILINE)
 COMBINATIONS = {"sum": "ADD", "max": "LARGEST", "min": "SMALLEST"}
 COMMENT = """/* Trains the model {model} of {file}, with the losses of `nnc train --native` on as many threads.
 
@@ -62,8 +63,8 @@ def standalone(
 
     `about` is what it prints about arrays and parameters; `program` is the hash of the program, for checkpoints.
     """
-    graphs = {graph: module[graph] for graph in GRAPHS if graph in module}
-    plans, variables = plan_module(graphs, manifest.settings.batch, PLACEMENT)
+    others = [graph for graph in module if graph not in GRAPHS]
+    plans, variables = plan_module(module, manifest.settings.batch, PLACEMENT, others)
     folded = {value.name for plan in plans for value in plan.graph.of_kind("folded")}
     kept = sorted(variable for variable in variables if variable[0] not in folded)
     assert executable.initializer is not None
@@ -130,7 +131,7 @@ def needed(lines: Iterable[str]) -> list[str]:
     """The headers whose functions the lines use, in the order of the writer."""
     words = {word for line in lines for word in re.findall(r"\w+", line)}
     found: list[str] = []
-    for name in reversed(INCLUDES):
+    for name in reversed(HEADERS_OF_GRAPHS):
         text = "\n".join(inlined(name, set()))
         defined = {word for match in DEFINED.findall(text) for word in match if word}
         if name in ALWAYS or not words.isdisjoint(defined):

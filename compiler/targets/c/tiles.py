@@ -27,7 +27,7 @@ TEMPLATES = {
 }
 
 
-MOST_COLUMNS = 256  # of a tile: more than DEPTHWISE_STRIDE in depthwise.h
+MOST_COLUMNS = 256  # of a tile: WIDEST_TILE in step.h
 PRODUCT_WORKSPACE = 1 << 20  # bytes of a thread that `multiply` needs at most, see PRODUCT_WORKSPACE in products.h
 
 

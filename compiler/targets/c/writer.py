@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from compiler.diagnostics import UserError
 from compiler.ir.graph import VARIABLES, Graph, Literal, Node, Origin, Value
 from compiler.ir.op import LOOP, REGION
 from compiler.ir.printer import number, print_node
@@ -29,14 +28,14 @@ from compiler.targets.c.loops import map_lines
 from compiler.targets.c.reductions import partial_bytes, reduction_lines
 from compiler.targets.c.tiles import StoredOperand, is_tiled, tile_functions, tiled_node, workspace_of
 from compiler.targets.c_text.elements import INDENT, is_elemental
-from compiler.targets.c_text.indices import elements
+from compiler.targets.c_text.indices import elements, size_of
 from compiler.targets.c_text.regions import reduces, reduction_of, swaps_last_axes
 from compiler.targets.shared.names import Names, comment
 from compiler.targets.shared.regions import body_of
 from compiler.targets.shared.writer import NO_TICKS, Kernel, Ticks, show_names, variables_function, view_of
 
 HEADER = ("import numpy as np", "", "from runtime.cpu.kernels import view", "from runtime.native.library import Graph")
-INCLUDES = ("regions.h", "functions.h", "random.h", "products.h", "convolutions.h")
+INCLUDES = ("regions.h", "functions.h", "random.h", "orthogonalize.h", "templates.h")
 # Words of C and of the headers, and names of loops.
 WORDS_OF_C = frozenset({
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
@@ -44,19 +43,12 @@ WORDS_OF_C = frozenset({
     "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm",
     "typeof", "bool", "true", "false", "main", "s", "arena", "tile", "stride", "row", "rows", "column", "columns",
     "product", "convolution", "share", "barrier", "load", "store", "all", "smaller", "nearest", "multiply", "convolve",
-    "Step", "Graph", "Vector", "apart", "copy", "here", "outer", "batch",
+    "Step", "Graph", "Vector", "apart", "copy", "here", "outer", "batch", "fill_uniform", "fill_normal",
+    "fill_truncated_normal",
 })  # fmt: skip
 ENDINGS = "t|f32|f64|i32|i64|u8|bool|from|to|end|tile|of|strip|first"
 VARIABLES_OF_LOOPS = "sum|part|most|nans|place|kept|best|total|tap|lost|product"
 PATTERN = re.compile(rf"\w+_({ENDINGS})|[A-Z_0-9]+|[bcijkrt]x?\d*(_\d+)?|({VARIABLES_OF_LOOPS})(_\d+)?")
-
-
-def cannot_run(node: Node) -> UserError:
-    what = f"{node.attributes['distribution']} random numbers" if node.op.name == "random" else node.op.name
-    message = f"{what} cannot be computed by a program in C"
-    return UserError.plain(
-        f"{message}{f' ({node.origin})' if node.origin else ''}", expected="--native off", found=what
-    )
 
 
 def generate(
@@ -72,6 +64,10 @@ def generate(
         lines += ["", "", *writer.binding()]
     lines += ["", "", *variables_function(plans, variables)]
     return "\n".join(lines) + "\n"
+
+
+def place_of(origin: Origin | None) -> str:
+    return str(origin) if origin else "made by the compiler"
 
 
 def line_comment(text: str) -> str:
@@ -233,8 +229,9 @@ class GraphText:
         """The function that computes a node, a region or a single op. Its name."""
         call = self.call_of(node)
         note = self.note_of(node)
-        place = line_comment(str(node.origin) if node.origin else "made by the compiler")
-        self.functions += ["", place, note, *self.function(node, call)]
+        place = line_comment(place_of(node.origin))
+        lines = [each for line in self.function(node, call) for each in ([line] if line else ["", place])]
+        self.functions += ["", place, note, *lines]
         return call.name
 
     def note_of(self, node: Node) -> str:
@@ -284,10 +281,11 @@ class GraphText:
         ]
 
     def statements(self, node: Node, call: RegionCall) -> list[str]:
-        if node.op.name == "random" and node.attributes["distribution"] == "uniform":
-            return self.uniform(node, call)
-        if REGION not in node.op.traits and not is_elemental(node):
-            raise cannot_run(node)
+        if node.op.name == "random":
+            return self.random(node, call)
+        if node.op.name == "orthogonalize":
+            return self.orthogonalize(node, call)
+        assert REGION in node.op.traits or is_elemental(node), node.op.name
         if any(map(reduces, call.body.nodes)):
             reduction = reduction_of(call.body.nodes, call.body.outputs)
             if reduction is not None:
@@ -295,13 +293,24 @@ class GraphText:
                 return reduction_lines(call, reduction)
         return map_lines(call)
 
-    def uniform(self, node: Node, call: RegionCall) -> list[str]:
-        """Uniform random numbers, eight from one block of Philox."""
+    def random(self, node: Node, call: RegionCall) -> list[str]:
+        """Random numbers, those of one block or more at once."""
         seed, step, *first = (self.scalar(value) for value in node.operands)
-        shape = node.result.type.shape
-        start = f"{first[0]} * ({elements(shape[1:])})" if first else "0"
-        out = call.written[0].name
-        return [f"fill_uniform(s, {out}, {seed}, {step}, {node.attributes['stream']}ULL, {start}, {elements(shape)});"]
+        distribution, shape = node.attributes["distribution"], node.result.type.shape
+        source = f"s, {call.written[0].name}, {seed}, {step}, {node.attributes['stream']}ULL"
+        size, row = elements(shape), elements(shape[1:])
+        if distribution == "uniform":
+            return [f"fill_uniform({source}, {f'{first[0]} * ({row})' if first else 0}, {size});"]
+        rows = f"{first[0]} + 1, {elements(shape[:1])}, {row}" if first else f"0, 1, {size}"
+        return [f"fill_{distribution}({source}, {rows});"]
+
+    def orthogonalize(self, node: Node, call: RegionCall) -> list[str]:
+        """One thread, with space for the matrix and two numbers for each row or column in f64."""
+        result, (source,) = node.result, call.read.values()
+        size = self.plan.block(result).bytes // BYTES[result.type.dtype]
+        self.workspace = max(self.workspace, BYTES["f64"] * 3 * size)
+        sizes = ", ".join(str(size_of(dim)) for dim in result.type.shape)
+        return [f"orthogonalize_{result.type.dtype}(s, {call.written[0].name}, {source.name}, {sizes});"]
 
     def scalar(self, value: Value) -> str:
         return str(value.value) if isinstance(value, Literal) else f"{self.of[value]}[0]"
@@ -311,7 +320,8 @@ class GraphText:
         origins = Counter(each.origin for each in body.nodes if each.origin) or Counter({node.origin: 1})
         origin = origins.most_common(1)[0][0]
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"
-        direction = "backward" if origin and origin.backward else "forward"
+        updates = origin is not None and any(value.name == origin.path for value in self.graph.of_kind("param"))
+        direction = "backward" if origin and origin.backward else "update" if updates else "forward"
         return self.names.fresh(f"{self.prefix}{wanted}_{direction}")
 
     # Scans
@@ -350,7 +360,7 @@ class GraphText:
         lines += [loop, *(INDENT + line for line in inside), "}"]
         self.functions += [
             "",
-            line_comment(str(node.origin) if node.origin else "made by the compiler"),
+            line_comment(place_of(node.origin)),
             f"static void {name}(const Step *outer) {{",
             *(INDENT + line for line in lines),
             "}",
