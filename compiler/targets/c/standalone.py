@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
@@ -83,7 +84,9 @@ def standalone(
     for writer in writers:
         writer.write()
     flags = " ".join(flag for flag in FLAGS if flag not in OF_LIBRARIES)
-    command = f"cc {flags} -march=native -mprefer-vector-width=512 {name} -o {stem} -lm -lpthread"
+    command = (
+        f"cc {flags} -march=native -mprefer-vector-width=512 {shlex.quote(name)} -o {shlex.quote(stem)} -lm -lpthread"
+    )
     filled = {"model": manifest.model, "file": file, "stem": stem, "weights": weights, "command": command}
     head = COMMENT.format(**{key: plain(text) for key, text in filled.items()}, epochs=manifest.settings.epochs)
     body = [line for writer in writers for line in ("", *writer.c_lines())]

@@ -24,7 +24,7 @@ static long *whole_numbers(long count) {
 static void set_apart(Split *split, Split *apart, double share_of_rows, long long stream) {
     const long rows = split->rows;
     long count = (long)((double)rows * share_of_rows + 1e-9);
-    if (rows < 2) fail("too few rows to set some apart", "expected", "2 or more", "found", text_of("%ld", rows), (char *)0);
+    if (rows < 2) fail("too few rows to set some apart", "expected", "2 or more", "found", text_of("%ld", rows), END);
     count = count < 1 ? 1 : count > rows - 1 ? rows - 1 : count;
     long *order = zeroed((size_t)rows * sizeof *order), *places = split->places;
     bool *is_apart = zeroed((size_t)rows);
@@ -43,9 +43,10 @@ static void set_apart(Split *split, Split *apart, double share_of_rows, long lon
 static void check_rows(Split *split, Part part, const char *folder) {
     for (int i = 0; i < INPUTS; ++i)
         if (split->arrays[i].rows != split->arrays[0].rows)
-            fail(text_of("the %s arrays in \"%s\" have different numbers of rows", part_names[part], folder), "expected",
+            fail(text_of("the %s arrays in \"%s\" have different numbers of rows", part_names[part], folder),
+                "expected",
                  text_of("%ld rows, as in \"%s\"", split->arrays[0].rows, inputs[0].name), "found",
-                 text_of("%ld rows in \"%s\"", split->arrays[i].rows, inputs[i].name), (char *)0);
+                 text_of("%ld rows in \"%s\"", split->arrays[i].rows, inputs[i].name), END);
     split->rows = split->arrays[0].rows;
     split->places = whole_numbers(split->rows);
 }
@@ -58,13 +59,13 @@ static void load_npy(const char *folder) {
     int separate = 0;
     for (int i = 0; i < INPUTS; ++i) {
         if (!is_file(npy_path(folder, &inputs[i], "")))
-            fail(text_of("\"%s\" lacks an array", folder), "expected", text_of("a file %s.npy", inputs[i].name), (char *)0);
+            fail(text_of("\"%s\" lacks an array", folder), "expected", text_of("a file %s.npy", inputs[i].name), END);
         separate += is_file(npy_path(folder, &inputs[i], "_test"));
     }
     for (int i = 0; i < INPUTS; ++i) {
         if (separate && !is_file(npy_path(folder, &inputs[i], "_test")))
             fail(text_of("array \"%s\" in \"%s\" has no counterpart", inputs[i].name, folder), "expected",
-                 text_of("a file %s_test.npy: either all arrays have test rows, or none has", inputs[i].name), (char *)0);
+                 text_of("a file %s_test.npy: either all arrays have test rows, or none has", inputs[i].name), END);
         splits[TRAINING].arrays[i] = read_npy(npy_path(folder, &inputs[i], ""), &inputs[i]);
         if (separate) splits[TESTING].arrays[i] = read_npy(npy_path(folder, &inputs[i], "_test"), &inputs[i]);
     }
@@ -82,7 +83,7 @@ static void load_mnist(const char *folder) {
     for (int i = 0; i < INPUTS; ++i) {
         const bool image = !strcmp(inputs[i].name, "image");
         if (!image && strcmp(inputs[i].name, "label"))
-            fail("MNIST has no such array", "expected", "image and label", "found", inputs[i].name, (char *)0);
+            fail("MNIST has no such array", "expected", "image and label", "found", inputs[i].name, END);
         const int rank = image ? 3 : 1;
         splits[TRAINING].arrays[i] = read_idx(folder, image ? "train-images" : "train-labels", rank, &inputs[i]);
         splits[TESTING].arrays[i] = read_idx(folder, image ? "t10k-images" : "t10k-labels", rank, &inputs[i]);
@@ -93,12 +94,13 @@ static void load_mnist(const char *folder) {
    some are set apart to validate. */
 static long load_data(const char *folder) {
     if (!is_folder(folder))
-        fail(text_of("there is no folder \"%s\"", folder), "expected", "a folder with the four files of MNIST or with .npy files",
-             "hint", strstr(folder, ".npz") ? "unzip FILE.npz -d FOLDER makes one of a .npz file" : 0, (char *)0);
+        fail(text_of("there is no folder \"%s\"", folder), "expected",
+            "a folder with the four files of MNIST or with .npy files",
+             "hint", strstr(folder, ".npz") ? "unzip FILE.npz -d FOLDER makes one of a .npz file" : 0, END);
     if (is_file(npy_path(folder, &inputs[0], ""))) load_npy(folder);
     else if (is_mnist(folder)) load_mnist(folder);
     else fail(text_of("\"%s\" has no data of this model", folder), "expected",
-              text_of("%s.npy, or the four files of MNIST", inputs[0].name), (char *)0);
+              text_of("%s.npy, or the four files of MNIST", inputs[0].name), END);
     check_rows(&splits[TRAINING], TRAINING, folder);
     if (drawn) set_apart(&splits[TRAINING], &splits[TESTING], TEST_SHARE, TEST_STREAM);
     else check_rows(&splits[TESTING], TESTING, folder);

@@ -7,9 +7,10 @@
 #include <string.h>
 
 #define WRONG 2 /* the exit code */
+#define END (char *)0 /* of the arguments of fail */
 
 /* Ends the program. Of the pairs of a label and a text after the message, those without a text are left out; the last
-   label is 0. Lines have no control characters, whatever the names of files and arrays are. */
+   label is END. Lines have no control characters, whatever the names of files and arrays are. */
 static _Noreturn void fail(const char *message, ...) {
     char text[4096];
     va_list parts;
@@ -37,7 +38,7 @@ __attribute__((format(printf, 1, 2))) static const char *text_of(const char *for
     const int size = vsnprintf(0, 0, format, parts);
     va_end(parts);
     char *text = malloc((size_t)size + 1);
-    if (!text) fail("out of memory", (char *)0);
+    if (!text) fail("out of memory", END);
     va_start(parts, format);
     vsnprintf(text, (size_t)size + 1, format, parts);
     va_end(parts);
@@ -48,6 +49,6 @@ __attribute__((format(printf, 1, 2))) static const char *text_of(const char *for
 static void *zeroed(size_t bytes) {
     void *place = 0;
     if (posix_memalign(&place, 64, bytes ? bytes : 64))
-        fail("not enough memory", "expected", text_of("%.2f GiB free", (double)bytes / (1 << 30)), (char *)0);
+        fail("not enough memory", "expected", text_of("%.2f GiB free", (double)bytes / (1 << 30)), END);
     return memset(place, 0, bytes);
 }

@@ -16,7 +16,7 @@ __attribute__((format(printf, 2, 3))) static void add_text(Text *to, const char 
     if (to->size + size + 1 > to->room) {
         to->room = 2 * (to->size + size + 1);
         to->text = realloc(to->text, to->room);
-        if (!to->text) fail("out of memory", (char *)0);
+        if (!to->text) fail("out of memory", END);
     }
     va_start(parts, format);
     vsnprintf(to->text + to->size, size + 1, format, parts);
@@ -24,12 +24,13 @@ __attribute__((format(printf, 2, 3))) static void add_text(Text *to, const char 
     to->size += size;
 }
 
-/* Weights ------------------------------------------------------------------------------------------------------------ */
+/* Weights ---------------------------------------------------------------------------------------------------------- */
 
 /* The initial values of all variables, from a file that nnc wrote together with this program. */
 static void read_weights(const char *path) {
     const char *hint = "it was written together with this program; --weights FILE names another place";
-    if (!is_file(path)) fail(text_of("there is no file \"%s\"", path), "expected", "the initial weights", "hint", hint, (char *)0);
+    if (!is_file(path))
+        fail(text_of("there is no file \"%s\"", path), "expected", "the initial weights", "hint", hint, END);
     FILE *file = opened(path);
     char start[sizeof WEIGHTS_START + 65] = {0}, digits[65];
     Sha256 hash = sha256_begin();
@@ -44,10 +45,10 @@ static void read_weights(const char *path) {
     sha256_end(&hash, digits);
     if (!whole || strcmp(digits, WEIGHTS_SHA256))
         fail(text_of("\"%s\" does not belong to this program, or is damaged", path), "expected",
-             text_of("weights of SHA-256 %.16s", WEIGHTS_SHA256), "hint", hint, (char *)0);
+             text_of("weights of SHA-256 %.16s", WEIGHTS_SHA256), "hint", hint, END);
 }
 
-/* JSON --------------------------------------------------------------------------------------------------------------- */
+/* JSON ------------------------------------------------------------------------------------------------------------- */
 
 /* A number that reads back the same; one that is not finite becomes `strict`, or as Python reads it. */
 static void add_number(Text *to, double number, bool strict) {
@@ -85,17 +86,17 @@ static void add_record(Text *to, const Epoch *epoch, bool strict) {
 }
 
 static void write_all(FILE *file, const char *path, const void *data, size_t size) {
-    if (fwrite(data, 1, size, file) != size) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), (char *)0);
+    if (fwrite(data, 1, size, file) != size) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), END);
 }
 
 static FILE *created(const char *path, const char *mode) {
     FILE *file = fopen(path, mode);
-    if (!file) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), (char *)0);
+    if (!file) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), END);
     return file;
 }
 
 static void close_written(FILE *file, const char *path) {
-    if (fclose(file)) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), (char *)0);
+    if (fclose(file)) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), END);
 }
 
 static void log_epoch(const char *path, const Epoch *epoch) {
@@ -108,7 +109,7 @@ static void log_epoch(const char *path, const Epoch *epoch) {
     free(line.text);
 }
 
-/* The checkpoint: a safetensors file as runtime/training/checkpoint.py writes it ------------------------------------ */
+/* The checkpoint: a safetensors file as runtime/training/checkpoint.py writes it ----------------------------------- */
 
 /* The values of its metadata but for the hash, as JSON texts, sorted by name. */
 enum { METADATA = 8 };
@@ -168,7 +169,8 @@ static Text header_now(void) {
     add_text(&header, ", \"sha256\": \"%s\"}", digits);
     long from = 0;
     for (const Variable *v = variables; v < variables + VARIABLES; from += v++->bytes)
-        add_text(&header, ", %s: {\"dtype\": \"%s\", \"shape\": %s, \"data_offsets\": [%ld, %ld]}", v->quoted, names[v->type],
+        add_text(&header, ", %s: {\"dtype\": \"%s\", \"shape\": %s, \"data_offsets\": [%ld, %ld]}", v->quoted,
+            names[v->type],
                  v->shape, from, from + v->bytes);
     add_text(&header, "}");
     while (header.size % 8) add_text(&header, " ");
@@ -188,6 +190,6 @@ static void write_checkpoint(const char *path) {
     for (const Variable *v = variables; v < variables + VARIABLES; ++v)
         write_all(file, path, arena + v->place, (size_t)v->bytes);
     close_written(file, path);
-    if (rename(temporary, path)) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), (char *)0);
+    if (rename(temporary, path)) fail(text_of("cannot write \"%s\"", path), "found", strerror(errno), END);
     free(header.text);
 }

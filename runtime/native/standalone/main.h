@@ -12,13 +12,13 @@ typedef struct {
 
 static const char usage[] =
     "usage: %s [DATA] [--epochs N] [--threads N] [--log LOSSES.jsonl] [--save FILE.safetensors] [--weights FILE]\n\n"
-    "Trains the model " MODEL ".\n\n"
+    "Trains the model %s.\n\n"
     "  DATA       a folder with the four files of MNIST, zipped or not, or with a .npy file for each input and target\n"
     "  --epochs   (default: %d)\n"
     "  --threads  (default: NNC_THREADS, or the processors that this process may use)\n"
     "  --log      add a line for each epoch to this file\n"
-    "  --save     the checkpoint that is written at the end (default: " SAVED ")\n"
-    "  --weights  the initial weights (default: " WEIGHTS ", in the folder of the program or here)\n";
+    "  --save     the checkpoint that is written at the end (default: %s)\n"
+    "  --weights  the initial weights (default: %s, in the folder of the program or here)\n";
 
 static Arguments read_arguments(int count, char **words) {
     Arguments given = {DATA, 0, SAVED, 0, 0, 0};
@@ -30,7 +30,7 @@ static Arguments read_arguments(int count, char **words) {
     for (int i = 1; i < count; ++i) {
         const char **value = 0, *word = words[i];
         if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
-            printf(usage, words[0], EPOCHS);
+            printf(usage, words[0], MODEL, EPOCHS, SAVED, WEIGHTS);
             exit(0);
         }
         for (size_t f = 0; f < sizeof flags / sizeof *flags; ++f) {
@@ -38,15 +38,16 @@ static Arguments read_arguments(int count, char **words) {
             if (strncmp(word, flags[f].flag, length)) continue;
             if (word[length] == '=') word += length + 1, value = flags[f].value;
             else if (!word[length] && i + 1 < count) word = words[++i], value = flags[f].value;
-            else if (!word[length]) fail(text_of("%s needs a value", word), (char *)0);
+            else if (!word[length]) fail(text_of("%s needs a value", word), END);
         }
-        if (!value && *word == '-') fail(text_of("there is no flag %s", word), "hint", "--help lists the flags", (char *)0);
-        if (!value && named) fail("there are two folders of data", "found", word, (char *)0);
+        if (!value && *word == '-') fail(text_of("there is no flag %s", word), "hint", "--help lists the flags", END);
+        if (!value && named) fail("there are two folders of data", "found", word, END);
         if (!value) value = &given.data, named = true;
         *value = word;
     }
     if (!given.data || !*given.data)
-        fail("no data are named", "expected", text_of("%s FOLDER", words[0]), "hint", "--help says what may be in it", (char *)0);
+        fail("no data are named", "expected", text_of("%s FOLDER", words[0]), "hint", "--help says what may be in it",
+            END);
     return given;
 }
 
@@ -54,8 +55,9 @@ static int number_in(const char *text, const char *where, int low, int high) {
     char *end = 0;
     const long number = isdigit((unsigned char)*text) ? strtol(text, &end, 10) : -1;
     if (!end || *end || number < low || number > high)
-        fail(text_of("%s is not a number that is possible here", where), "expected", text_of("from %d to %d", low, high), "found",
-             text_of("%.20s", text), (char *)0);
+        fail(text_of("%s is not a number that is possible here", where), "expected",
+             text_of("from %d to %d", low, high), "found",
+             text_of("%.20s", text), END);
     return (int)number;
 }
 

@@ -46,7 +46,8 @@ static void sha256_block(uint32_t *state, const unsigned char *block) {
 }
 
 static Sha256 sha256_begin(void) {
-    return (Sha256){{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}, 0, {0}};
+    return (Sha256){{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
+        0, {0}};
 }
 
 static void sha256_add(Sha256 *hash, const void *data, size_t size) {

@@ -9,7 +9,9 @@ static int threads;
 
 static void run(const Graph *graph, long examples) {
     const int error = nnc_run(graph->function, arena, examples, workspaces, graph->workspace_bytes, threads);
-    if (error) fail(text_of("%d threads cannot be started", threads), "found", strerror(error), "hint", "try --threads 1", (char *)0);
+    if (error)
+        fail(text_of("%d threads cannot be started", threads), "found", strerror(error), "hint", "try --threads 1",
+            END);
 }
 
 static double number_at(long place, Type type, long index) {
@@ -30,7 +32,7 @@ static void set_number(long place, Type type, long index, double number) {
     else *to = (char)number;
 }
 
-/* Batches ------------------------------------------------------------------------------------------------------------ */
+/* Batches ---------------------------------------------------------------------------------------------------------- */
 
 /* Fills the inputs of a graph with rows of a split: those at `count` numbers in `order`. */
 static void fill_inputs(const Split *split, Use use, const long *order, long count) {
@@ -52,18 +54,19 @@ static void check_indices(const Split *split, Part part, Use use, const long *or
         const long long counted = code >> 32, index = (code & 0xffffffffll) - 0x80000000ll; /* rounded down */
         const long long example = check->each ? (0x7fffffffll - counted) / check->each : count;
         const char *found = text_of("%lld", index);
-        if (example < count) found = text_of("%s, in row %ld of the %s data", found, split->places[order[example]], part_names[part]);
+        if (example < count) found = text_of("%s, in row %ld of the %s data", found, split->places[order[example]],
+            part_names[part]);
         const char *message = "an index is outside its table";
         fail(*check->source ? text_of("%s: %s", check->source, message) : message, "expected",
              text_of("0 to %lld, the rows of the table", check->size - 1), "found", found, "note",
-             *check->layer ? text_of("in %s, %s", check->layer, when) : when, (char *)0);
+             *check->layer ? text_of("in %s, %s", check->layer, when) : when, END);
     }
 }
 
 static void require_finite(double loss, const char *where) {
     if (!isfinite(loss))
         fail(text_of("training diverged %s", where), "expected", "a finite loss", "found",
-             isnan(loss) ? "nan" : loss > 0 ? "inf" : "-inf", "hint", "try a smaller learning rate", (char *)0);
+             isnan(loss) ? "nan" : loss > 0 ? "inf" : "-inf", "hint", "try a smaller learning rate", END);
 }
 
 /* NaN stays NaN. */
@@ -96,7 +99,8 @@ static void finish(double *results, const double *sums, const double *totals, lo
 }
 
 /* Runs a graph over a part of the data in an order, `size` examples at a time; `results` gets loss and metrics. */
-static void run_batches(const Graph *graph, Part part, Use use, const long *order, long size, int epoch, double *results) {
+static void run_batches(const Graph *graph, Part part, Use use, const long *order, long size, int epoch,
+    double *results) {
     const Split *split = &splits[part];
     double sums[FIGURES] = {0}, *totals = zeroed((TOTAL_NUMBERS + 1) * sizeof *totals);
     const long steps = (split->rows + size - 1) / size;
@@ -140,7 +144,7 @@ static void evaluate_part(Part part, long size, int epoch, double *results) {
     require_finite(results[0], text_of("on the %s data after epoch %d", part_names[part], epoch));
 }
 
-/* The result of an epoch and where the run is ----------------------------------------------------------------------- */
+/* The result of an epoch and where the run is ---------------------------------------------------------------------- */
 
 typedef struct {
     int epoch;
