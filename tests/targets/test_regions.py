@@ -16,7 +16,7 @@ from tests.programs import MODELS, compile_text, compiled_model
 
 REGION = re.compile(r"^  region ", re.MULTILINE)
 FUNCTION_OF_REGION = re.compile(
-    r"^// .* = fused\(.*\n(?:(?!//).*\n)*?static void (\w+)\(const Step \*s\) \{", re.MULTILINE
+    r"^// .* = fused\(.*\n(?:(?!// .* = ).*\n)*?static void (\w+)\(const Step \*s\) \{", re.MULTILINE
 )
 WIDE = """
 model Wide(x: f32[B, 784]) { return x |> Dense(4096) |> relu |> Dense(10) }
@@ -77,7 +77,7 @@ def test_c_has_a_function_for_each_region(model: str):
     for plan in compiled.plans:
         text = functions(compiled.executable.source)[plan.graph.name]
         made = re.findall(
-            r"^// .* = fused\(.*\n(?:(?!//).*\n)*?static void (\w+)\(const Step \*s\) \{", text, re.MULTILINE
+            r"^// .* = fused\(.*\n(?:(?!// .* = ).*\n)*?static void (\w+)\(const Step \*s\) \{", text, re.MULTILINE
         )
         assert len(set(made)) == len(made) == reported(find_target("c"), plan)
         assert all(len(re.findall(rf"^ +{name}\(s\);", text, re.MULTILINE)) == 1 for name in made)
