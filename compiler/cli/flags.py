@@ -282,7 +282,12 @@ COMMANDS = {
             flag("--after", metavar="PASS", help="print the graphs after a pass; PASS:1 is its first run"),
             flag("--diff", metavar="PASS", help="print what a pass changes"),
             flag("--dump-dir", metavar="DIR", type=path_of, help="write each stage to a file in a new folder"),
-            flag("--standalone", metavar="train.py", type=path_of, help="write one file that trains with NumPy alone"),
+            flag(
+                "--standalone",
+                metavar="train.py",
+                type=path_of,
+                help="write one file that trains with NumPy alone, or in C",
+            ),
         ),
     ),
     "opt": Command(

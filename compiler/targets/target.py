@@ -5,7 +5,7 @@ Nothing else in the compiler asks which target it compiles for: all differences 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -46,8 +46,9 @@ class Target:
     heading: Callable[[Origin | None], str] = heading  # the line above the code of a place in the model
     graph_begins: str = "def bind_{}("  # the line of the source where the code of a graph begins
     on_host: tuple[str, ...] = ()  # names of graphs that run on the host
-    # (file, manifest, module, data, name) -> a script that trains without nnc; None if not supported
-    standalone: Callable[..., str] | None = None
+    # (file, manifest, module, data, name, about, executable, hash of the program) -> the files, by name, of a program
+    # that trains without nnc; None if not supported
+    standalone: Callable[..., Mapping[str, bytes]] | None = None
 
     def plan(self, module: Module, batch: int) -> tuple[list[Plan], list[PlacedVariable]]:
         """Plans of all graphs that run on the target, and the variables with their offsets.

@@ -10,7 +10,15 @@ from compiler.cli.compiling import chosen_passes, compile_to_train, load_program
 from compiler.cli.data import described
 from compiler.cli.flags import USER_ERROR
 from compiler.cli.programs import find_program, is_ir, names_in, read_number, refuse_ir
-from compiler.driver import PlannedModule, Stage, check_models, elaborate_models, load_tree, stages_of_program
+from compiler.driver import (
+    PlannedModule,
+    Stage,
+    check_models,
+    elaborate_models,
+    load_tree,
+    resolved_text,
+    stages_of_program,
+)
 from compiler.language.syntax import Program as Tree
 from compiler.passes.pipeline import find_label
 from compiler.reports.explain_fusion import NO_NAMES, ModelNames, explain
@@ -22,6 +30,7 @@ from runtime.datasets import BUILT_IN
 from runtime.errors import RuntimeUserError, quoted
 from runtime.training.checkpoint import write_atomically
 from runtime.training.run_data import about
+from runtime.training.run_folder import program_hash
 
 LARGEST_BATCH = 2**31 - 1
 OF_PROGRAMS = ("tree", "gradient")  # stages that IR text does not have
@@ -80,7 +89,7 @@ def emit_command(flags: argparse.Namespace) -> None:
 
 
 def emit_standalone(flags: argparse.Namespace) -> None:
-    """Writes a file that trains the model on its own, on data stored as those of the data set are."""
+    """Writes a program that trains the model on its own, on data stored as those of the data set are."""
     refuse_ir(flags.file, "emit --standalone")
     if flags.graph:
         raise RuntimeUserError("a file that trains has all graphs", expected="no --graph", found=flags.graph)
@@ -92,8 +101,10 @@ def emit_standalone(flags: argparse.Namespace) -> None:
     stored = described(data, file, flags)
     compiled = compile_to_train(tree, stored, flags)
     manifest, name = compiled.manifest, flags.standalone.name
-    text = target.standalone(tree.file, manifest, compiled.optimized, data, name, about(stored, manifest))
-    write_atomically(flags.standalone, text.encode())
+    known = (compiled.executable, program_hash(resolved_text(compiled)))
+    files = target.standalone(tree.file, manifest, compiled.optimized, data, name, about(stored, manifest), *known)
+    for each, content in reversed([*files.items()]):  # what the program needs comes before it
+        write_atomically(flags.standalone.with_name(each) if each != name else flags.standalone, content)
     print(flags.standalone)
 
 

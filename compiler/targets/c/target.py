@@ -9,6 +9,7 @@ from compiler.passes.scans_together import bring_scans_together
 from compiler.targets.c.grouping import reasons, regions
 from compiler.targets.c.placement import PLACEMENT
 from compiler.targets.c.writer import generate, line_comment, place_of, workspace_in
+from compiler.targets.running import late
 from compiler.targets.shared.index_status import note_indices
 from compiler.targets.shared.passes import COMBINING, SIMPLIFYING
 from compiler.targets.target import Target
@@ -35,6 +36,7 @@ TARGET = Target(
     lambda module: None,  # any region can run: as one function, in the worst case element by element
     reasons,
     workspace=workspace_in,
+    standalone=late("compiler.targets.c.standalone", "standalone"),
     heading=lambda origin: line_comment(place_of(origin)),
     graph_begins="{} = Graph(",
     on_host=("init", METRICS),  # run rarely, so that compiling them would take longer

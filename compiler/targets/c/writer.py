@@ -83,8 +83,9 @@ def line_comment(text: str) -> str:
 class GraphText:
     """The C text of one planned graph, and the Python function that binds it."""
 
-    def __init__(self, plan: Plan, variables: Mapping[str, int], ticks: Ticks = NO_TICKS):
+    def __init__(self, plan: Plan, variables: Mapping[str, int], ticks: Ticks = NO_TICKS, prefix: str = ""):
         self.plan, self.graph = plan, plan.graph
+        self.prefix = prefix  # of the names of functions, if several graphs are in one text
         self.variables = variables
         self.ticks = ticks
         self.names = Names(WORDS_OF_C, PATTERN)
@@ -104,13 +105,19 @@ class GraphText:
             f'{self.graph.name} = Graph(r"""',
             *self.clock(),
             *(f'#include "{name}"' for name in INCLUDES),
+            *self.c_lines(),
+            f'""", "{self.graph.name}", {self.workspace})',
+        ]
+
+    def c_lines(self) -> list[str]:
+        """The functions of the regions and that of the graph, after `write`."""
+        return [
             *self.functions,
             "",
             f"void {self.graph.name}(const Step *s) {{",
             f"{INDENT}const long B UNUSED = s->B;",
             *(INDENT + line for line in self.body),
             "}",
-            f'""", "{self.graph.name}", {self.workspace})',
         ]
 
     def clock(self) -> list[str]:
@@ -320,7 +327,7 @@ class GraphText:
         wanted = node.op.name if origin is None else origin.path or f"line_{origin.line}"
         updates = origin is not None and any(value.name == origin.path for value in self.graph.of_kind("param"))
         direction = "backward" if origin and origin.backward else "update" if updates else "forward"
-        return self.names.fresh(f"{wanted}_{direction}")
+        return self.names.fresh(f"{self.prefix}{wanted}_{direction}")
 
     # Scans
 
@@ -329,7 +336,7 @@ class GraphText:
         body, carries = node.body, node.attributes["carries"]
         constants = carries + node.attributes["sequences"]
         self.scans += 1
-        name, time = f"scan_{self.scans}", f"s->t[{depth}]"
+        name, time = f"{self.prefix}scan_{self.scans}", f"s->t[{depth}]"
         lines = ["Step here = *outer;", "const Step *const s = &here;", "const long B UNUSED = s->B;"]
         for carry, result, argument in zip(body.inputs, node.results[:carries], node.operands, strict=False):
             self.of[carry] = self.names.fresh(f"{name}_{carry.name}")

@@ -70,8 +70,10 @@ a statement is the node that it computes.
 '''
 
 
-def standalone(file: str, manifest: Manifest, module: Module, data: str, name: str, about: str) -> str:
-    """The text of a script called `name` that trains the model of `file`, by default on the data set or path `data`.
+def standalone(
+    file: str, manifest: Manifest, module: Module, data: str, name: str, about: str, *others: object
+) -> dict[str, bytes]:
+    """A script called `name` that trains the model of `file`, by default on the data set or path `data`.
 
     `about` is what it prints about arrays and parameters.
     """
@@ -105,7 +107,7 @@ def standalone(file: str, manifest: Manifest, module: Module, data: str, name: s
     )
     linker.need(Definition(TRAINING, "main"))
     lines = file_lines(linker, {"model": plain(manifest.model), "file": plain(file), "name": plain(name)})
-    return "\n".join(lines) + "\n"
+    return {name: ("\n".join(lines) + "\n").encode()}
 
 
 def written(value: Any) -> str:
